@@ -1,0 +1,21 @@
+"""Smaller recurrent networks that answer the same: spectral pruning for scikit-learn."""
+
+from .covariance import HiddenStateMoments
+from .estimators import RNNClassifier, RNNRegressor
+from .functional import prune
+from .objective import InformationLoss
+from .pruner import SpectralRNNPruner
+from .solvers import SOLVERS
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SOLVERS",
+    "HiddenStateMoments",
+    "InformationLoss",
+    "RNNClassifier",
+    "RNNRegressor",
+    "SpectralRNNPruner",
+    "__version__",
+    "prune",
+]

@@ -1,0 +1,79 @@
+"""Parameters of the pruner: checked, and names turned into objects."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
+from .objective import OBJECTIVES, InformationLoss
+from .solvers import SOLVERS, Solver
+
+
+def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
+    """Refuse a value that is not among the choices."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(sorted(choices))}; got {value!r}.")
+
+
+def check_count(name: str, value: Any) -> None:
+    """Refuse what is not an int of at least one."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an int of at least 1; got {value!r}.")
+    if value < 1:
+        raise ValueError(f"{name} must be an int of at least 1; got {value!r}.")
+
+
+def check_tol(tol: Any) -> None:
+    """Refuse a tolerance that is no relative loss."""
+    if tol is not None and not (isinstance(tol, Real) and 0.0 <= tol < 1.0):
+        raise ValueError(
+            f"tol must be None or a relative information loss in [0, 1); got {tol!r}."
+        )
+
+
+def count_nodes(m: Any, n_nodes: int | None = None) -> int:
+    """Nodes to keep of n_nodes; without n_nodes, m is only checked."""
+    most = "the hidden size" if n_nodes is None else f"{n_nodes}, the hidden size"
+    rule = f"m must be an int from 1 to {most}, or a float in (0, 1]; got {m!r}."
+    if isinstance(m, (bool, np.bool_)) or not isinstance(m, Real):
+        raise TypeError(rule)
+    if isinstance(m, Integral):
+        if m < 1 or (n_nodes is not None and m > n_nodes):
+            raise ValueError(rule)
+        return int(m)
+    if not 0.0 < m <= 1.0:
+        raise ValueError(f"{rule} For a number of nodes give an int." if m > 1.0 else rule)
+    return max(1, round(m * (n_nodes or 0)))
+
+
+def as_solver(solver: str | Solver, random_state: Any) -> Solver:
+    """A solver from its name; one that draws gets the seed."""
+    if not isinstance(solver, str):
+        return _instance("solver", solver, Solver, SOLVERS)
+    check_choice("solver", solver, SOLVERS)
+    made = SOLVERS[solver]()
+    if "random_state" in made.get_params():
+        made.set_params(random_state=random_state)
+    return made
+
+
+def as_objective(objective: str | InformationLoss | None) -> InformationLoss:
+    """An objective from its name; None is the default."""
+    if objective is None:
+        return InformationLoss()
+    if not isinstance(objective, str):
+        return _instance("objective", objective, InformationLoss, OBJECTIVES)
+    check_choice("objective", objective, OBJECTIVES)
+    return OBJECTIVES[objective]
+
+
+def _instance(name: str, value: Any, kind: type, choices: Mapping[str, Any]) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(
+            f"{name} must be one of {', '.join(sorted(choices))} or an instance of "
+            f"{kind.__name__}; got {value!r}."
+        )
+    return value

@@ -1,0 +1,489 @@
+"""The estimator: from sequences to a smaller module."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import get_tags
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from .covariance import HiddenStateMoments
+from .estimators import RNNClassifier
+from .objective import InformationLoss
+from .parameters import (
+    as_objective,
+    as_solver,
+    check_choice,
+    check_count,
+    check_tol,
+    count_nodes,
+)
+from .reconstruction import RECONSTRUCTIONS, centred, reconstruct, reconstruction_loss
+from .rnn.layers import find_layer, recurrent_weight
+from .rnn.readers import find_readers
+from .rnn.states import StateCollector
+from .rnn.surgery import Cut, build
+from .sequences import Batches, Sequences, check_sequences
+from .solvers import Selection, SelectionProblem, Solver
+from .wrapped import as_input, module_of, trained, with_module
+
+POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
+    "last": lambda states: states[:, -1],
+    "mean": lambda states: states.mean(dim=1),
+    "sequence": lambda states: states,
+}
+
+
+def _wrapped_has(name: str) -> Callable[[SpectralRNNPruner], bool]:
+    def check(self: SpectralRNNPruner) -> bool:
+        wrapped = getattr(self, "pruned_estimator_", self.estimator)
+        wrapped = RNNClassifier if wrapped is None else wrapped
+        return not isinstance(wrapped, nn.Module) and hasattr(wrapped, name)
+
+    return check
+
+
+class SpectralRNNPruner(TransformerMixin, BaseEstimator):
+    """Make a trained recurrent network smaller by spectral pruning.
+
+    Sequences run through the network, the covariance of its hidden states tells which
+    nodes can be rebuilt from which others, a solver chooses the nodes to keep, and the
+    map that rebuilds the rest is folded into the remaining weights. The result is an
+    ordinary dense torch module.
+
+    Parameters
+    ----------
+    estimator : nn.Module, estimator or None, default=None
+        What to prune: a trained ``nn.RNN``, ``nn.GRU`` or ``nn.LSTM``, or a module that holds
+        one; an estimator around such a module (it has ``module_``), which is trained
+        first unless it is fitted; None trains an :class:`RNNClassifier` or
+        :class:`RNNRegressor` by the kind of y. The object itself is never changed.
+    m : int or float, default=0.5
+        Hidden nodes to keep, as a number or as a fraction of the layer in (0, 1].
+    tol : float or None, default=None
+        Keep the fewest nodes whose relative loss is at most this; m is then the most.
+    solver : str or Solver, default="greedy"
+        How nodes are chosen: a key of ``SOLVERS`` or an instance.
+    objective : str, InformationLoss or None, default=None
+        The loss to keep small: ``"input"``, ``"output"``, ``"recurrent"``, ``"combined"`` (all
+        three, the default) or an instance.
+    reconstruction : {"linear", "affine", "none"}, default="linear"
+        How the lost nodes are rebuilt from the kept ones; ``"none"`` deletes them.
+    output : {"last", "mean", "sequence"}, default="last"
+        What ``transform`` gives: the kept states of the last step, their mean over the
+        steps, or all of them.
+    batch_size : int, default=256
+        Most sequences in one forward pass.
+    device : str, torch.device or None, default=None
+        Where the network runs; None leaves it where it is.
+    random_state : int, RandomState or None, default=None
+        Seed of the training of ``estimator=None`` and of solvers that draw.
+    verbose : int, default=0
+        Whether to show progress.
+
+    Attributes
+    ----------
+    estimator_ : nn.Module or estimator
+        The trained dense network: a copy of what was given, or what was trained.
+    pruned_estimator_ : nn.Module or estimator
+        The same with the smaller module.
+    pruned_module_ : nn.Module
+        The smaller torch module, in evaluation mode.
+    support_ : ndarray of int, shape (m_,)
+        The kept nodes, ascending.
+    ranking_ : ndarray of int, shape (n_nodes,)
+        1 for the node chosen first, 2 for the next; ``m_ + 1`` for those not kept.
+    m_ : int
+        Nodes kept.
+    information_loss_ : float
+        Loss of the reconstruction on the calibration sequences, relative to that of
+        keeping nothing.
+    loss_path_ : ndarray of shape (m_ + 1,)
+        Relative loss of the first 0, 1, …, m_ nodes.
+    loss_lower_bound_ : float
+        Relative loss that no m_ nodes can go below.
+    covariance_ : ndarray of shape (n_nodes, n_nodes)
+        Σ, the time-mean non-centred second moment of the hidden state.
+    mean_ : ndarray of shape (n_nodes,)
+        Time-mean of the hidden state.
+    moments_ : HiddenStateMoments
+        The sums both are made of.
+    reconstruction_ : ndarray of shape (n_nodes, m_)
+        A, which rebuilds all nodes from the kept ones.
+    intercept_ : ndarray of shape (n_nodes,)
+        c, its constant part; zero unless the reconstruction is affine.
+    n_parameters_ : int
+        Parameters of the smaller module.
+    n_features_in_ : int
+        Size of the last axis of X.
+    feature_names_in_ : ndarray of str
+        Column names, when X has some.
+
+    References
+    ----------
+    Furuya et al., Spectral Pruning for Recurrent Neural Networks, AISTATS 2022.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skspectral import SpectralRNNPruner
+    >>> _ = torch.manual_seed(0)
+    >>> gru = torch.nn.GRU(input_size=3, hidden_size=32, batch_first=True)
+    >>> pruner = SpectralRNNPruner(gru, m=8).fit(torch.randn(50, 20, 3))
+    >>> pruner.pruned_module_
+    GRU(3, 8, batch_first=True)
+    >>> pruner.transform(torch.randn(5, 20, 3)).shape
+    (5, 8)
+    """
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        m: int | float = 0.5,
+        *,
+        tol: float | None = None,
+        solver: str | Solver = "greedy",
+        objective: str | InformationLoss | None = None,
+        reconstruction: str = "linear",
+        output: str = "last",
+        batch_size: int = 256,
+        device: str | torch.device | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.estimator = estimator
+        self.m = m
+        self.tol = tol
+        self.solver = solver
+        self.objective = objective
+        self.reconstruction = reconstruction
+        self.output = output
+        self.batch_size = batch_size
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Choose the nodes and build the smaller network.
+
+        Parameters
+        ----------
+        X : array-like, list, torch.Tensor, Dataset, DataLoader or iterable
+            Calibration sequences: (n_sequences, n_steps, n_features), (n_sequences,
+            n_steps) when univariate, a list of (n_steps, n_features) when of unequal
+            length, or batches of whatever ``forward`` takes.
+        y : array-like, default=None
+            Targets, for an estimator that has to be trained first.
+
+        Returns
+        -------
+        SpectralRNNPruner
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or a value of X cannot be used. The estimator is then as it
+            was before.
+        TypeError
+            If a parameter or X is of a wrong type.
+        """
+        return self._update(lambda fresh: fresh._fit(X, y))
+
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
+        """Add calibration sequences to those seen so far, and choose again.
+
+        Parameters
+        ----------
+        X : array-like, list, torch.Tensor, Dataset, DataLoader or iterable
+            Further sequences, as in ``fit``.
+        y : array-like, default=None
+            Targets, used by the first call alone.
+
+        Returns
+        -------
+        SpectralRNNPruner
+            Itself.
+        """
+        if not hasattr(self, "moments_"):
+            return self.fit(X, y)
+        return self._update(lambda fresh: fresh._calibrate(X, reset=False))
+
+    def _update(self, step: Callable[[Self], None]) -> Self:
+        """Run a step on a copy and take over its outcome, so that a failure changes nothing."""
+        fresh = copy.copy(self)
+        with torch.random.fork_rng(devices=[]):
+            step(fresh)
+        self.__dict__ = fresh.__dict__
+        return self
+
+    def _fit(self, X: Any, y: Any) -> None:
+        self._check_params()
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            delattr(self, name)
+        check_sequences(X)
+        self.estimator_ = trained(self.estimator, X, y, self.random_state, self.verbose)
+        if self.device is not None:
+            module_of(self.estimator_).to(self.device)
+        self._layout = None
+        self._calibrate(X, reset=True)
+
+    def _calibrate(self, X: Any, *, reset: bool) -> None:
+        """From sequences to the smaller module."""
+        sequences = check_sequences(X, self, reset=reset)
+        module = module_of(self.estimator_)
+        collector = StateCollector(module, find_layer(module), self._layout)
+        moments, batch = self._collect(collector, sequences)
+        self.moments_ = moments if reset else moments.merge(self.moments_)
+        self.covariance_, self.mean_ = self.moments_.covariance, self.moments_.mean
+        self._layout = collector.layout
+
+        readers = find_readers(collector, batch)
+        problem = self._problem(collector, readers.weights(module))
+        selection = self._select(problem)
+        self._describe(problem, selection)
+        self.reconstruction_, self.intercept_ = reconstruct(
+            self.covariance_, self.mean_, self.support_, problem.ridge, self.reconstruction
+        )
+        self.information_loss_ = self._relative_loss(self.moments_)
+
+        cut = Cut.from_arrays(self.support_, self.reconstruction_, self.intercept_)
+        self.pruned_module_ = build(collector, cut, readers, batch)
+        self.pruned_estimator_ = with_module(self.estimator_, self.pruned_module_)
+        self.n_parameters_ = sum(p.numel() for p in self.pruned_module_.parameters())
+
+    def _collect(
+        self, collector: StateCollector, sequences: Sequences | Batches
+    ) -> tuple[HiddenStateMoments, Any]:
+        """Moments of the hidden states, and the first batch."""
+        n_nodes = collector.layer.of(collector.module).hidden_size
+        moments, first = HiddenStateMoments(n_nodes), None
+        for _, batch, states in self._states(collector, sequences, "hidden states"):
+            first = batch if first is None else first
+            moments.update(states.reshape(-1, n_nodes).to("cpu", torch.float64).numpy())
+        if not np.isfinite(moments.products_).all():
+            raise ValueError(
+                f"the hidden states of layer {collector.layer.name!r} are not finite on X; "
+                "check the scale of X and that the training of the network did not diverge."
+            )
+        return moments, first
+
+    def _states(
+        self, collector: StateCollector, sequences: Sequences | Batches, what: str
+    ) -> Iterator[tuple[Any, Any, Tensor]]:
+        """Places in X, batches, and hidden states (n_sequences, n_steps, n_nodes)."""
+        batches = sequences.batches(self.batch_size)
+        for index, batch in tqdm(batches, desc=what, unit="batch", disable=not self.verbose):
+            yield index, batch, collector.run(batch)[1]
+
+    def _problem(self, collector: StateCollector, readers: Iterator[Tensor]) -> SelectionProblem:
+        rnn = collector.layer.of(collector.module)
+        problem = as_objective(self.objective).problem(
+            self.covariance_, recurrent_weight(rnn).numpy(), [weight.numpy() for weight in readers]
+        )
+        centre = centred(self.covariance_, self.mean_, self.reconstruction)
+        return replace(problem, covariance=centre)
+
+    def _select(self, problem: SelectionProblem) -> Selection:
+        most = count_nodes(self.m, problem.n_nodes)
+        selection = as_solver(self.solver, self.random_state).select(problem, most)
+        if self.tol is None:
+            return selection
+        enough = selection.loss_path <= self.tol * self._total(problem)
+        enough[0] = False
+        return selection.first(int(enough.argmax()) if enough.any() else most)
+
+    def _describe(self, problem: SelectionProblem, selection: Selection) -> None:
+        """Set the attributes that tell of the selection."""
+        self.support_ = selection.support
+        self.m_ = len(self.support_)
+        self.ranking_ = np.full(problem.n_nodes, self.m_ + 1)
+        self.ranking_[selection.order] = np.arange(1, self.m_ + 1)
+        self._weight = problem.weight
+        total = self._total(problem) or 1.0
+        self.loss_path_ = selection.loss_path / total
+        self.loss_lower_bound_ = float(problem.lower_bound()[self.m_] / total)
+
+    def _total(self, problem: SelectionProblem) -> float:
+        """Loss of keeping nothing, of the states as they are (not centred)."""
+        return float(np.vdot(problem.weight, self.covariance_))
+
+    def _relative_loss(self, moments: HiddenStateMoments) -> float:
+        """Loss of the reconstruction on some states, over that of keeping nothing."""
+        loss = reconstruction_loss(
+            moments.covariance,
+            moments.mean,
+            self._weight,
+            self.reconstruction_,
+            self.intercept_,
+            self.support_,
+        )
+        return loss / (float(np.vdot(self._weight, moments.covariance)) or 1.0)
+
+    def transform(self, X: Any) -> Any:
+        """Hidden states of the smaller network.
+
+        Parameters
+        ----------
+        X : array-like, list, torch.Tensor, Dataset, DataLoader or iterable
+            Sequences, as in ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_sequences, m_)
+            State of the last step, or mean over the steps. With ``output="sequence"``
+            (n_sequences, n_steps, m_), or a list of (n_steps, m_) when of unequal length.
+        """
+        check_is_fitted(self)
+        check_choice("output", self.output, POOLINGS)
+        sequences = check_sequences(X, self, reset=False)
+        collector = StateCollector(
+            self.pruned_module_, find_layer(self.pruned_module_), self._layout
+        )
+        found: list[tuple[Any, NDArray[Any]]] = []
+        for index, _, states in self._states(collector, sequences, "transform"):
+            pooled = POOLINGS[self.output](states)
+            found.append((index, pooled.float().numpy(force=True).astype(sequences.dtype)))
+        return in_order(found)
+
+    @available_if(_wrapped_has("predict"))
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predict with the smaller network.
+
+        Parameters
+        ----------
+        X : array-like or list of array-like
+            Sequences, as in ``fit``.
+
+        Returns
+        -------
+        ndarray
+            What the wrapped estimator predicts.
+        """
+        return self._ask("predict", X)
+
+    @available_if(_wrapped_has("predict_proba"))
+    def predict_proba(self, X: Any) -> NDArray[Any]:
+        """Class probabilities by the smaller network.
+
+        Parameters
+        ----------
+        X : array-like or list of array-like
+            Sequences, as in ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_sequences, n_classes)
+            Probabilities in the order of ``classes_``.
+        """
+        return self._ask("predict_proba", X)
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Score of the smaller network.
+
+        Parameters
+        ----------
+        X : array-like, list, torch.Tensor, Dataset, DataLoader or iterable
+            Sequences, as in ``fit``.
+        y : array-like, default=None
+            Targets, where the wrapped estimator scores by them.
+
+        Returns
+        -------
+        float
+            The score of the wrapped estimator; around a torch module, the part of the
+            objective that is kept on X, one minus the relative information loss.
+        """
+        check_is_fitted(self)
+        if _wrapped_has("score")(self):
+            return self._ask("score", X, y)
+        sequences = check_sequences(X, self, reset=False)
+        module = module_of(self.estimator_)
+        collector = StateCollector(module, find_layer(module), self._layout)
+        moments, _ = self._collect(collector, sequences)
+        return 1.0 - self._relative_loss(moments)
+
+    def _ask(self, method: str, X: Any, *args: Any) -> Any:
+        check_is_fitted(self)
+        return getattr(self.pruned_estimator_, method)(as_input(self.pruned_estimator_, X), *args)
+
+    @property
+    def classes_(self) -> NDArray[Any]:
+        """Class labels, where the wrapped estimator has some."""
+        check_is_fitted(self)
+        return self.pruned_estimator_.classes_
+
+    def get_support(self, indices: bool = False) -> NDArray[Any]:
+        """Which nodes are kept.
+
+        Parameters
+        ----------
+        indices : bool, default=False
+            Whether to give their indices instead of a mask.
+
+        Returns
+        -------
+        ndarray
+            Mask of shape (n_nodes,), or indices of shape (m_,).
+        """
+        check_is_fitted(self)
+        return self.support_ if indices else self.ranking_ <= self.m_
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
+        """Names of the kept nodes.
+
+        Parameters
+        ----------
+        input_features : object
+            Ignored; here for the sake of the interface.
+
+        Returns
+        -------
+        ndarray of str, shape (m_,)
+            ``"h3"`` for node 3 of the dense layer.
+        """
+        check_is_fitted(self)
+        return np.array([f"h{node}" for node in self.support_], dtype=object)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        if isinstance(self.estimator, BaseEstimator):
+            inner = get_tags(self.estimator)
+            tags.estimator_type = inner.estimator_type
+            tags.classifier_tags = inner.classifier_tags
+            tags.regressor_tags = inner.regressor_tags
+            tags.target_tags = inner.target_tags
+        tags.target_tags.required |= self.estimator is None
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def _check_params(self) -> None:
+        count_nodes(self.m)
+        check_tol(self.tol)
+        as_solver(self.solver, self.random_state)
+        as_objective(self.objective)
+        check_choice("reconstruction", self.reconstruction, RECONSTRUCTIONS)
+        check_choice("output", self.output, POOLINGS)
+        check_count("batch_size", self.batch_size)
+
+
+def in_order(found: list[tuple[Any, NDArray[Any]]]) -> Any:
+    """Results of batches put back in the order of X; a list when their shapes differ."""
+    if found[0][0] is None:
+        return np.concatenate([result for _, result in found])
+    places = np.argsort(np.concatenate([index for index, _ in found]))
+    if len({result.shape[1:] for _, result in found}) == 1:
+        return np.concatenate([result for _, result in found])[places]
+    rows = [row for _, result in found for row in result]
+    return [rows[place] for place in places]

@@ -1,0 +1,87 @@
+"""Recurrent layers: find them in a module and describe them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+GATES = {"RNN_TANH": 1, "RNN_RELU": 1, "GRU": 3, "LSTM": 4}
+
+
+@dataclass(frozen=True)
+class RecurrentLayer:
+    """One recurrent layer of a module.
+
+    Parameters
+    ----------
+    name : str
+        Its name, such as ``"rnn.l0"``.
+    path : str
+        Path of its ``nn.RNN``, ``nn.GRU`` or ``nn.LSTM`` in the module; empty when the
+        module is one.
+    """
+
+    name: str
+    path: str
+
+    def of(self, module: nn.Module) -> nn.RNNBase:
+        """The layer's torch module inside ``module``."""
+        return module.get_submodule(self.path)
+
+
+def find_layer(module: nn.Module) -> RecurrentLayer:
+    """The one recurrent layer of a module.
+
+    Raises
+    ------
+    ValueError
+        If there is none, more than one, or one that cannot be pruned.
+    """
+    found = {path: part for path, part in module.named_modules() if isinstance(part, nn.RNNBase)}
+    kind = type(module).__name__
+    if not found:
+        raise ValueError(
+            f"estimator holds no recurrent layer: {kind} has no nn.RNN, nn.GRU or nn.LSTM inside; "
+            "give a module that has one."
+        )
+    if len(found) > 1:
+        raise ValueError(
+            f"estimator must hold one recurrent layer; {kind} has {len(found)}: "
+            f"{', '.join(found)}. Prune them one module at a time."
+        )
+    ((path, rnn),) = found.items()
+    check_layer(rnn, path)
+    check_weights(module)
+    return RecurrentLayer(".".join(filter(None, (path, "l0"))), path)
+
+
+def check_layer(rnn: nn.RNNBase, path: str) -> None:
+    """Refuse the kinds of layer that cannot be pruned."""
+    where = f"layer {path!r}" if path else "estimator"
+    if rnn.proj_size:
+        raise ValueError(
+            f"{where} is an LSTM with proj_size={rnn.proj_size}, whose projected state cannot be "
+            "pruned; give an LSTM with proj_size=0 (its projection can be a linear layer behind it)."
+        )
+    if rnn.num_layers > 1 or rnn.bidirectional:
+        raise ValueError(
+            f"{where} has num_layers={rnn.num_layers} and bidirectional={rnn.bidirectional}; "
+            "give a layer with num_layers=1 and bidirectional=False."
+        )
+
+
+def check_weights(module: nn.Module) -> None:
+    """Refuse parameters that are not finite."""
+    for name, parameter in module.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise ValueError(
+                f"estimator has NaN or infinity in its parameter {name!r}; give a module whose "
+                "training did not diverge."
+            )
+
+
+def recurrent_weight(rnn: nn.RNNBase) -> Tensor:
+    """``weight_hh`` of all gates, float64 on the CPU, shape (n_gates * n_nodes, n_nodes)."""
+    return rnn.weight_hh_l0.detach().to("cpu", torch.float64)

@@ -1,0 +1,133 @@
+"""What a solver is given, and what it gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SelectionProblem:
+    """Choose nodes of a layer so that a weighted residual is small.
+
+    The loss of a support J is ``Tr(Q E_J)`` with
+    ``E_J = Σ − Σ[:, J] (Σ[J, J] + I_τ)⁻¹ Σ[J, :]``.
+
+    Parameters
+    ----------
+    covariance : ndarray of shape (n_nodes, n_nodes)
+        Σ, the time-mean second moment of the hidden state.
+    weight : ndarray of shape (n_nodes, n_nodes)
+        Q, symmetric positive semidefinite: how much each direction of the
+        residual matters.
+    ridge : ndarray of shape (n_nodes,)
+        τ, added to the diagonal of ``Σ[J, J]``; zero stands for the
+        pseudo-inverse.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skspectral.solvers import SelectionProblem
+    >>> problem = SelectionProblem(np.diag([3.0, 2.0, 1.0]), np.eye(3), np.zeros(3))
+    >>> float(problem.total)
+    6.0
+    >>> float(problem.loss([0, 1]))
+    1.0
+    >>> problem.lower_bound().tolist()
+    [6.0, 3.0, 1.0, 0.0]
+    """
+
+    covariance: Array
+    weight: Array
+    ridge: Array
+
+    @property
+    def n_nodes(self) -> int:
+        """Number of nodes to choose from."""
+        return len(self.covariance)
+
+    @property
+    def total(self) -> float:
+        """Loss of the empty support, ``Tr(Q Σ)``."""
+        return float(np.vdot(self.weight, self.covariance))
+
+    def loss(self, support: NDArray[np.intp] | list[int]) -> float:
+        """Loss ``Tr(Q E_J)`` of a support, by one direct solve.
+
+        Parameters
+        ----------
+        support : array-like of int
+            The kept nodes J.
+
+        Returns
+        -------
+        float
+            The information loss, in the units of ``total``.
+        """
+        support = np.asarray(support, dtype=np.intp)
+        columns = self.covariance[:, support]
+        kept = columns[support] + np.diag(self.ridge[support])
+        explained = columns @ linalg.pinvh(kept) @ columns.T
+        return max(self.total - float(np.vdot(self.weight, explained)), 0.0)
+
+    def lower_bound(self) -> Array:
+        """Loss that no m nodes can go below, for every m.
+
+        The best rank-m approximation leaves the trailing eigenvalues of
+        ``Q^½ Σ Q^½``, and keeping m nodes is one approximation of rank m.
+
+        Returns
+        -------
+        ndarray of shape (n_nodes + 1,)
+            Entry m bounds the loss of every support of m nodes.
+        """
+        root = symmetric_root(self.covariance)
+        spectrum = linalg.eigvalsh(root @ self.weight @ root)
+        return np.append(np.cumsum(np.maximum(spectrum, 0.0))[::-1], 0.0)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The nodes a solver chose.
+
+    Parameters
+    ----------
+    order : ndarray of shape (m,)
+        The kept nodes, the most important first.
+    loss_path : ndarray of shape (m + 1,)
+        Loss of the first 0, 1, …, m nodes of ``order``.
+    gap : float or None
+        For a relaxation, the duality gap it was solved to, as a fraction of the loss
+        of the empty support.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skspectral.solvers import Selection
+    >>> Selection(np.array([2, 0]), np.array([3.0, 1.0, 0.5])).support
+    array([0, 2])
+    """
+
+    order: NDArray[np.intp]
+    loss_path: Array
+    gap: float | None = None
+
+    @property
+    def support(self) -> NDArray[np.intp]:
+        """The kept nodes in ascending order."""
+        return np.sort(self.order)
+
+    def first(self, m: int) -> Selection:
+        """The selection cut to its first m nodes."""
+        return Selection(self.order[:m], self.loss_path[: m + 1], self.gap)
+
+
+def symmetric_root(matrix: Array) -> Array:
+    """The symmetric square root of a positive semidefinite matrix."""
+    values, vectors = linalg.eigh(matrix)
+    return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T

@@ -1,0 +1,79 @@
+"""What can stand around the torch module: nothing, or an estimator that trains it."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils.multiclass import type_of_target
+from torch import nn
+
+from .estimators import RNNClassifier, RNNRegressor
+
+OURS = (RNNClassifier, RNNRegressor)
+
+
+def trained(estimator: Any, X: Any, y: Any, random_state: Any, verbose: int) -> Any:
+    """A trained copy of what was given, in evaluation mode.
+
+    Raises
+    ------
+    ValueError
+        If there is neither an estimator nor a target to train one on.
+    TypeError
+        If it is neither a torch module nor an estimator around one.
+    """
+    if estimator is None:
+        estimator = default_estimator(y).set_params(random_state=random_state, verbose=verbose)
+    if isinstance(estimator, FrozenEstimator):
+        estimator = estimator.estimator
+    if isinstance(estimator, nn.Module) or hasattr(estimator, "module_"):
+        dense = copy.deepcopy(estimator)
+    elif hasattr(estimator, "fit"):
+        dense = clone(estimator)
+        dense.fit(as_input(dense, X), y)
+    else:
+        dense = estimator
+    if not isinstance(dense, nn.Module) and not hasattr(dense, "module_"):
+        raise TypeError(
+            "estimator must be a torch module, an estimator that holds one as module_ once it is "
+            f"fitted, or None; got {type(estimator).__name__}."
+        )
+    module_of(dense).eval()
+    return dense
+
+
+def default_estimator(y: Any) -> RNNClassifier | RNNRegressor:
+    """What ``estimator=None`` trains, by the kind of y."""
+    if y is None:
+        raise ValueError(
+            "estimator=None trains a network and requires y to be passed, but the target y is "
+            "None; give y, or an estimator or module that is trained already."
+        )
+    discrete = type_of_target(y, input_name="y") in ("binary", "multiclass")
+    return RNNClassifier() if discrete else RNNRegressor()
+
+
+def module_of(estimator: Any) -> nn.Module:
+    """The torch module inside."""
+    return estimator if isinstance(estimator, nn.Module) else estimator.module_
+
+
+def with_module(estimator: Any, module: nn.Module) -> Any:
+    """A copy of an estimator that holds another module; of a module, that module."""
+    if isinstance(estimator, nn.Module):
+        return module
+    other = copy.deepcopy(estimator)
+    other.module_ = module
+    if hasattr(other, "initialize_optimizer"):  # skorch: train the new parameters from now on
+        other.initialize_optimizer()
+    return other
+
+
+def as_input(estimator: Any, X: Any) -> Any:
+    """X as the estimator reads it: torch modules are float32, arrays seldom are."""
+    is_double = isinstance(X, np.ndarray) and X.dtype == np.float64
+    return X.astype(np.float32) if is_double and not isinstance(estimator, OURS) else X
