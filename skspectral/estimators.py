@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
@@ -11,12 +10,14 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.preprocessing import LabelEncoder
-from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils import assert_all_finite, check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 from torch import nn
 
+from .parameters import check_choice, check_count, is_number
 from .rnn.network import CELLS, RecurrentNet
+from .rnn.states import whole_blocks
 from .sequences import Batches, Sequences, check_sequences
 
 
@@ -29,8 +30,8 @@ class _RNNEstimator(BaseEstimator):
         cell: str = "gru",
         *,
         max_epochs: int = 50,
-        lr: float = 2e-3,
-        batch_size: int = 64,
+        lr: float = 5e-3,
+        batch_size: int = 32,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         patience: int = 10,
@@ -56,15 +57,12 @@ class _RNNEstimator(BaseEstimator):
         return tags
 
     def _check_params(self) -> None:
-        if self.cell not in CELLS:
-            raise ValueError(f"cell must be one of {', '.join(CELLS)}; got {self.cell!r}.")
+        check_choice("cell", self.cell, CELLS)
         for name in ("hidden_size", "max_epochs", "batch_size", "patience"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-                raise ValueError(f"{name} must be an int of at least 1; got {value!r}.")
+            check_count(name, getattr(self, name))
         for name in ("lr", "validation_fraction"):
             value = getattr(self, name)
-            if not isinstance(value, Real) or not 0.0 < value < 1.0:
+            if not (is_number(value) and 0.0 < value < 1.0):
                 raise ValueError(f"{name} must be a number between 0 and 1; got {value!r}.")
 
     def _check_input(self, X: Any, *, reset: bool) -> Sequences:
@@ -80,7 +78,7 @@ class _RNNEstimator(BaseEstimator):
         self, sequences: Sequences, target: NDArray[Any], n_outputs: int, criterion: type[nn.Module]
     ) -> None:
         """Train a new network; the global random state stays as it was."""
-        from .training import train
+        from .training import train  # noqa: PLC0415  skorch is loaded when it trains, not before
 
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         with torch.random.fork_rng(devices=[]):
@@ -102,8 +100,11 @@ class _RNNEstimator(BaseEstimator):
             )
         self.module_ = net.module_.eval()
         self.n_iter_ = len(net.history)
-        self.history_ = {key: net.history[:, key] for key in ("train_loss", "valid_loss")
-                         if key in net.history[0]}
+        self.history_ = {
+            key: net.history[:, key]
+            for key in ("train_loss", "valid_loss")
+            if key in net.history[0]
+        }
 
     def _outputs(self, X: Any) -> NDArray[np.float64]:
         """What the network answers, shape (n_sequences, n_outputs)."""
@@ -114,7 +115,7 @@ class _RNNEstimator(BaseEstimator):
         for index, batch in sequences.batches(256):
             x = torch.as_tensor(batch).to(parameter).reshape(*batch.shape[:2], -1)
             with torch.inference_mode():
-                outputs[index] = self.module_(x).numpy(force=True)
+                outputs[index] = self.module_(whole_blocks(x))[: len(x)].numpy(force=True)
         return outputs
 
 
@@ -139,9 +140,9 @@ class RNNClassifier(ClassifierMixin, _RNNEstimator):
         Kind of layer. An IRNN is a relu network whose recurrence starts as the identity.
     max_epochs : int, default=50
         Passes over the training sequences.
-    lr : float, default=2e-3
+    lr : float, default=5e-3
         First learning rate of Adam; it decays to zero along a cosine.
-    batch_size : int, default=64
+    batch_size : int, default=32
         Sequences in a training step.
     early_stopping : bool, default=False
         Stop when the loss on held-out sequences has not improved for ``patience``
@@ -202,6 +203,7 @@ class RNNClassifier(ClassifierMixin, _RNNEstimator):
         self._check_params()
         sequences = self._check_input(X, reset=True)
         y = column_or_1d(_given(self, y), warn=True)
+        assert_all_finite(y, input_name="y", estimator_name=type(self).__name__)
         check_classification_targets(y)
         check_consistent_length(sequences.arrays, y)
         encoder = LabelEncoder()
@@ -238,7 +240,8 @@ class RNNClassifier(ClassifierMixin, _RNNEstimator):
         ndarray of shape (n_sequences,)
             Class labels.
         """
-        return self.classes_[self._outputs(X).argmax(axis=1)]
+        best = self._outputs(X).argmax(axis=1)
+        return self.classes_[best]
 
 
 class RNNRegressor(RegressorMixin, _RNNEstimator):
@@ -252,9 +255,9 @@ class RNNRegressor(RegressorMixin, _RNNEstimator):
         Kind of layer. An IRNN is a relu network whose recurrence starts as the identity.
     max_epochs : int, default=50
         Passes over the training sequences.
-    lr : float, default=2e-3
+    lr : float, default=5e-3
         First learning rate of Adam; it decays to zero along a cosine.
-    batch_size : int, default=64
+    batch_size : int, default=32
         Sequences in a training step.
     early_stopping : bool, default=False
         Stop when the loss on held-out sequences has not improved for ``patience``

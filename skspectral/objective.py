@@ -61,7 +61,9 @@ class InformationLoss(BaseEstimator):
         self.recurrent = recurrent
         self.tau = tau
 
-    def problem(self, covariance: Array, recurrent: Array, readers: list[Array]) -> SelectionProblem:
+    def problem(
+        self, covariance: Array, recurrent: Array, readers: list[Array]
+    ) -> SelectionProblem:
         """Write the loss of a layer as a selection problem.
 
         Parameters

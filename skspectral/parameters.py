@@ -12,6 +12,11 @@ from .objective import OBJECTIVES, InformationLoss
 from .solvers import SOLVERS, Solver
 
 
+def is_number(value: Any, kind: type = Real) -> bool:
+    """Whether a value is a number and no truth value, which Python counts among the ints."""
+    return isinstance(value, kind) and not isinstance(value, (bool, np.bool_))
+
+
 def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
     """Refuse a value that is not among the choices."""
     if not isinstance(value, str) or value not in choices:
@@ -20,7 +25,7 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
 
 def check_count(name: str, value: Any) -> None:
     """Refuse what is not an int of at least one."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral):
+    if not is_number(value, Integral):
         raise TypeError(f"{name} must be an int of at least 1; got {value!r}.")
     if value < 1:
         raise ValueError(f"{name} must be an int of at least 1; got {value!r}.")
@@ -28,19 +33,17 @@ def check_count(name: str, value: Any) -> None:
 
 def check_tol(tol: Any) -> None:
     """Refuse a tolerance that is no relative loss."""
-    if tol is not None and not (isinstance(tol, Real) and 0.0 <= tol < 1.0):
-        raise ValueError(
-            f"tol must be None or a relative information loss in [0, 1); got {tol!r}."
-        )
+    if tol is not None and not (is_number(tol) and 0.0 <= tol < 1.0):
+        raise ValueError(f"tol must be None or a relative information loss in [0, 1); got {tol!r}.")
 
 
 def count_nodes(m: Any, n_nodes: int | None = None) -> int:
     """Nodes to keep of n_nodes; without n_nodes, m is only checked."""
     most = "the hidden size" if n_nodes is None else f"{n_nodes}, the hidden size"
     rule = f"m must be an int from 1 to {most}, or a float in (0, 1]; got {m!r}."
-    if isinstance(m, (bool, np.bool_)) or not isinstance(m, Real):
+    if not is_number(m):
         raise TypeError(rule)
-    if isinstance(m, Integral):
+    if is_number(m, Integral):
         if m < 1 or (n_nodes is not None and m > n_nodes):
             raise ValueError(rule)
         return int(m)

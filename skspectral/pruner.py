@@ -28,8 +28,8 @@ from .parameters import (
     check_tol,
     count_nodes,
 )
-from .reconstruction import RECONSTRUCTIONS, centred, reconstruct, reconstruction_loss
-from .rnn.layers import find_layer, recurrent_weight
+from .reconstruction import RECONSTRUCTIONS, Kind, centred, reconstruct, reconstruction_loss
+from .rnn.layers import find_layer, in_float64, weights_of
 from .rnn.readers import find_readers
 from .rnn.states import StateCollector
 from .rnn.surgery import Cut, build
@@ -99,7 +99,7 @@ class SpectralRNNPruner(TransformerMixin, BaseEstimator):
         The same with the smaller module.
     pruned_module_ : nn.Module
         The smaller torch module, in evaluation mode.
-    support_ : ndarray of int, shape (m_,)
+    support_ : ndarray of int, shape (m,)
         The kept nodes, ascending.
     ranking_ : ndarray of int, shape (n_nodes,)
         1 for the node chosen first, 2 for the next; ``m_ + 1`` for those not kept.
@@ -108,7 +108,7 @@ class SpectralRNNPruner(TransformerMixin, BaseEstimator):
     information_loss_ : float
         Loss of the reconstruction on the calibration sequences, relative to that of
         keeping nothing.
-    loss_path_ : ndarray of shape (m_ + 1,)
+    loss_path_ : ndarray of shape (m + 1,)
         Relative loss of the first 0, 1, …, m_ nodes.
     loss_lower_bound_ : float
         Relative loss that no m_ nodes can go below.
@@ -118,7 +118,7 @@ class SpectralRNNPruner(TransformerMixin, BaseEstimator):
         Time-mean of the hidden state.
     moments_ : HiddenStateMoments
         The sums both are made of.
-    reconstruction_ : ndarray of shape (n_nodes, m_)
+    reconstruction_ : ndarray of shape (n_nodes, m)
         A, which rebuilds all nodes from the kept ones.
     intercept_ : ndarray of shape (n_nodes,)
         c, its constant part; zero unless the reconstruction is affine.
@@ -154,7 +154,7 @@ class SpectralRNNPruner(TransformerMixin, BaseEstimator):
         tol: float | None = None,
         solver: str | Solver = "greedy",
         objective: str | InformationLoss | None = None,
-        reconstruction: str = "linear",
+        reconstruction: Kind = "linear",
         output: str = "last",
         batch_size: int = 256,
         device: str | torch.device | None = None,
@@ -235,7 +235,7 @@ class SpectralRNNPruner(TransformerMixin, BaseEstimator):
         self.estimator_ = trained(self.estimator, X, y, self.random_state, self.verbose)
         if self.device is not None:
             module_of(self.estimator_).to(self.device)
-        self._layout = None
+        self._layout: str | None = None
         self._calibrate(X, reset=True)
 
     def _calibrate(self, X: Any, *, reset: bool) -> None:
@@ -244,7 +244,7 @@ class SpectralRNNPruner(TransformerMixin, BaseEstimator):
         module = module_of(self.estimator_)
         collector = StateCollector(module, find_layer(module), self._layout)
         moments, batch = self._collect(collector, sequences)
-        self.moments_ = moments if reset else moments.merge(self.moments_)
+        self.moments_: HiddenStateMoments = moments if reset else moments.merge(self.moments_)
         self.covariance_, self.mean_ = self.moments_.covariance, self.moments_.mean
         self._layout = collector.layout
 
@@ -284,12 +284,14 @@ class SpectralRNNPruner(TransformerMixin, BaseEstimator):
         """Places in X, batches, and hidden states (n_sequences, n_steps, n_nodes)."""
         batches = sequences.batches(self.batch_size)
         for index, batch in tqdm(batches, desc=what, unit="batch", disable=not self.verbose):
-            yield index, batch, collector.run(batch)[1]
+            yield index, batch, collector.run(batch)
 
     def _problem(self, collector: StateCollector, readers: Iterator[Tensor]) -> SelectionProblem:
         rnn = collector.layer.of(collector.module)
         problem = as_objective(self.objective).problem(
-            self.covariance_, recurrent_weight(rnn).numpy(), [weight.numpy() for weight in readers]
+            self.covariance_,
+            in_float64(weights_of(rnn)["weight_hh"]).numpy(),
+            [weight.numpy() for weight in readers],
         )
         centre = centred(self.covariance_, self.mean_, self.reconstruction)
         return replace(problem, covariance=centre)
@@ -340,9 +342,9 @@ class SpectralRNNPruner(TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        ndarray of shape (n_sequences, m_)
+        ndarray of shape (n_sequences, m)
             State of the last step, or mean over the steps. With ``output="sequence"``
-            (n_sequences, n_steps, m_), or a list of (n_steps, m_) when of unequal length.
+            (n_sequences, n_steps, m), or a list of (n_steps, m) when of unequal length.
         """
         check_is_fitted(self)
         check_choice("output", self.output, POOLINGS)
@@ -434,7 +436,7 @@ class SpectralRNNPruner(TransformerMixin, BaseEstimator):
         Returns
         -------
         ndarray
-            Mask of shape (n_nodes,), or indices of shape (m_,).
+            Mask of shape (n_nodes,), or indices of shape (m,).
         """
         check_is_fitted(self)
         return self.support_ if indices else self.ranking_ <= self.m_
@@ -449,7 +451,7 @@ class SpectralRNNPruner(TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        ndarray of str, shape (m_,)
+        ndarray of str, shape (m,)
             ``"h3"`` for node 3 of the dense layer.
         """
         check_is_fitted(self)

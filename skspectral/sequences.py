@@ -158,11 +158,7 @@ def check_sequences(
         return _remember(_check_3d(X), estimator, reset)
     # Integers may be token ids, and then any number of steps is as good as another.
     named = estimator is not None and (reset or getattr(X, "dtype", None) not in INTEGERS)
-    X = (
-        validate_data(estimator, X, reset=reset)
-        if named
-        else check_array(X, input_name="X")
-    )
+    X = validate_data(estimator, X, reset=reset) if named else check_array(X, input_name="X")
     return Sequences(X, X.shape[1])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ class RecurrentLayer:
 
     def of(self, module: nn.Module) -> nn.RNNBase:
         """The layer's torch module inside ``module``."""
-        return module.get_submodule(self.path)
+        return cast(nn.RNNBase, module.get_submodule(self.path))
 
 
 def find_layer(module: nn.Module) -> RecurrentLayer:
@@ -63,7 +64,7 @@ def check_layer(rnn: nn.RNNBase, path: str) -> None:
     if rnn.proj_size:
         raise ValueError(
             f"{where} is an LSTM with proj_size={rnn.proj_size}, whose projected state cannot be "
-            "pruned; give an LSTM with proj_size=0 (its projection can be a linear layer behind it)."
+            "pruned; give an LSTM with proj_size=0 and its projection as a linear layer behind it."
         )
     if rnn.num_layers > 1 or rnn.bidirectional:
         raise ValueError(
@@ -82,6 +83,13 @@ def check_weights(module: nn.Module) -> None:
             )
 
 
-def recurrent_weight(rnn: nn.RNNBase) -> Tensor:
-    """``weight_hh`` of all gates, float64 on the CPU, shape (n_gates * n_nodes, n_nodes)."""
-    return rnn.weight_hh_l0.detach().to("cpu", torch.float64)
+def weights_of(rnn: nn.RNNBase) -> dict[str, Tensor]:
+    """``weight_ih``, ``weight_hh`` and the biases, if any, without the name of the level."""
+    return {
+        name.removesuffix("_l0"): parameter.detach() for name, parameter in rnn.named_parameters()
+    }
+
+
+def in_float64(weight: Tensor) -> Tensor:
+    """A weight as float64 on the CPU, where all of the linear algebra is done."""
+    return weight.detach().to("cpu", torch.float64)

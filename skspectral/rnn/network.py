@@ -46,8 +46,8 @@ def make_layer(cell: str, n_features: int, hidden_size: int) -> nn.RNNBase:
         return nn.RNN(n_features, hidden_size, batch_first=True)
     rnn = nn.RNN(n_features, hidden_size, nonlinearity="relu", batch_first=True)
     with torch.no_grad():
-        rnn.weight_ih_l0.normal_(std=0.3)
-        rnn.weight_hh_l0.copy_(torch.eye(hidden_size))
-        rnn.bias_ih_l0.zero_()
-        rnn.bias_hh_l0.zero_()
+        rnn.get_parameter("weight_ih_l0").normal_(std=0.3)
+        rnn.get_parameter("weight_hh_l0").copy_(torch.eye(hidden_size))
+        rnn.get_parameter("bias_ih_l0").zero_()
+        rnn.get_parameter("bias_hh_l0").zero_()
     return rnn

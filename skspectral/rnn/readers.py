@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_iter, tree_map
 
-from .layers import RecurrentLayer
+from .layers import RecurrentLayer, in_float64
 from .states import StateCollector
 
 # Functions that only move entries about, so that they can be run on node numbers too.
@@ -48,7 +48,7 @@ class Readers:
     def weights(self, module: nn.Module) -> Iterator[Tensor]:
         """Weights of the readers, float64 on the CPU, each (n_outputs, n_nodes)."""
         for path in self.paths:
-            yield module.get_submodule(path).weight.detach().to("cpu", torch.float64)
+            yield in_float64(module.get_parameter(f"{path}.weight"))
 
 
 def find_readers(collector: StateCollector, batch: Any) -> Readers:
@@ -63,7 +63,9 @@ def find_readers(collector: StateCollector, batch: Any) -> Readers:
     if layer.of(module) is module:
         return Readers()
     args, kwargs = collector.arguments(batch)
-    with torch.no_grad(), StateTracker(module, layer) as tracker:
+    tracker = StateTracker(module, layer)
+    hook = layer.of(module).register_forward_hook(tracker.start)
+    with torch.no_grad(), hook, tracker:
         tracker.inspect_output(module(*args, **kwargs))
     return tracker.readers()
 
@@ -80,7 +82,6 @@ class StateTracker(TorchFunctionMode):
         }
         self._layer = layer
         self._rnn = layer.of(module)
-        self._hook: Any = None
         # By id: the tensor (kept alive, so that the id stays its own) and its node numbers.
         self._nodes: dict[int, tuple[Tensor, Tensor]] = {}
         self._cells: dict[int, Tensor] = {}
@@ -88,15 +89,8 @@ class StateTracker(TorchFunctionMode):
         self._used_elsewhere: set[int] = set()
         self._obstacle: str | None = None
 
-    def __enter__(self) -> StateTracker:
-        self._hook = self._rnn.register_forward_hook(self._start)
-        return super().__enter__()
-
-    def __exit__(self, *exception: Any) -> None:
-        self._hook.remove()
-        super().__exit__(*exception)
-
-    def _start(self, _rnn: nn.Module, _inputs: Any, output: Any) -> None:
+    def start(self, _rnn: nn.Module, _inputs: Any, output: Any) -> None:
+        """Take up the states as they leave the layer; a forward hook."""
         states, final = output
         hidden = final[0] if isinstance(final, tuple) else final
         if not isinstance(states, Tensor):
@@ -108,9 +102,7 @@ class StateTracker(TorchFunctionMode):
         if isinstance(final, tuple):
             self._cells[id(final[1])] = final[1]
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         name = func.__self__.__name__ if func.__name__ == "__get__" else func.__name__

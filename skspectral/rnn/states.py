@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from .layers import RecurrentLayer
+from .layers import RecurrentLayer, weights_of
 
 # What a forward pass raises when its input does not fit.
 MISFITS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
+
+BLOCK = 16  # float32 numbers in the widest vector register of today's CPUs
 
 # How a batch of sequences (n_sequences, n_steps, n_features), or of token ids without the
 # last axis, can be laid out for `forward`.
@@ -37,26 +39,29 @@ class StateCollector:
         A key of ``LAYOUTS``; None finds it out from the first batch of sequences.
     """
 
-    def __init__(
-        self, module: nn.Module, layer: RecurrentLayer, layout: str | None = None
-    ) -> None:
+    def __init__(self, module: nn.Module, layer: RecurrentLayer, layout: str | None = None) -> None:
         self.module = module
         self.layer = layer
         self.layout = layout
-        weight = layer.of(module).weight_ih_l0
+        weight = weights_of(layer.of(module))["weight_ih"]
         self._device, self._dtype = weight.device, weight.dtype
         self._embeds = any(isinstance(part, nn.Embedding) for part in module.modules())
 
-    def run(self, batch: Any) -> tuple[Any, Tensor]:
-        """Call the module on a batch; returns its output and the states.
+    def run(self, batch: Any) -> Tensor:
+        """Call the module on a batch and read off the states.
 
         An array or tensor holds sequences, batch first; anything else is what
         ``forward`` takes: a tuple of arguments, or a dict of keyword arguments.
-        States have shape (n_sequences, n_steps, n_nodes), or (n_steps, n_nodes) where
-        the layer read a packed sequence: its valid steps alone.
+
+        Returns
+        -------
+        Tensor of shape (n_sequences, n_steps, n_nodes)
+            Or (n_steps, n_nodes) where the layer read a packed sequence: its valid
+            steps alone.
         """
         args, kwargs = self.arguments(batch)
-        return self._forward(*args, **kwargs)
+        states = self._forward(*args, **kwargs)
+        return states if isinstance(batch, (tuple, dict)) else states[: len(batch)]
 
     def arguments(self, batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of ``forward`` for a batch, on the device of the module."""
@@ -68,7 +73,7 @@ class StateCollector:
         if not (self._embeds and sequences.ndim == 2 and not sequences.is_floating_point()):
             sequences = sequences.to(self._dtype).reshape(*sequences.shape[:2], -1)
         self.layout = self.layout or self._find_layout(sequences)
-        return (LAYOUTS[self.layout](sequences),), {}
+        return (LAYOUTS[self.layout](whole_blocks(sequences)),), {}
 
     def _convert(self, value: Any) -> Any:
         if not isinstance(value, Tensor):
@@ -78,7 +83,7 @@ class StateCollector:
         return value.to(self._device)
 
     @torch.no_grad()
-    def _forward(self, *args: Any, **kwargs: Any) -> tuple[Any, Tensor]:
+    def _forward(self, *args: Any, **kwargs: Any) -> Tensor:
         rnn = self.layer.of(self.module)
         seen: list[Tensor] = []
 
@@ -90,13 +95,13 @@ class StateCollector:
                 seen.append(states if rnn.batch_first else states.transpose(0, -2))
 
         with rnn.register_forward_hook(read):
-            output = self.module(*args, **kwargs)
+            self.module(*args, **kwargs)
         if len(seen) != 1:
             raise ValueError(
                 f"layer {self.layer.name!r} ran {len(seen)} times in one forward pass of "
                 f"{type(self.module).__name__}; give a module that runs it once."
             )
-        return output, seen[0]
+        return seen[0]
 
     def _find_layout(self, sequences: Tensor) -> str:
         """The layout in which the layer sees as many sequences as were fed."""
@@ -105,7 +110,7 @@ class StateCollector:
         reasons = []
         for layout in self._candidates(sequences):
             try:
-                _, states = self._forward(LAYOUTS[layout](copies))
+                states = self._forward(LAYOUTS[layout](copies))
             except MISFITS as error:
                 reasons.append(str(error))
             else:
@@ -121,3 +126,13 @@ class StateCollector:
     def _candidates(self, sequences: Tensor) -> Iterator[str]:
         univariate = sequences.ndim == 3 and sequences.shape[2] == 1
         return (name for name in LAYOUTS if univariate or not name.startswith("univariate"))
+
+
+def whole_blocks(sequences: Tensor) -> Tensor:
+    """Copies of the last sequence appended until the batch is a multiple of ``BLOCK``.
+
+    Vectorised kernels round the rows of their last, partial block differently. Without
+    one, an answer does not depend on which other sequences are in the batch.
+    """
+    missing = -len(sequences) % BLOCK
+    return torch.cat([sequences, sequences[-1:].expand(missing, *sequences.shape[1:])])

@@ -11,16 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_iter
 
-from .layers import GATES, RecurrentLayer
+from .layers import GATES, RecurrentLayer, in_float64, weights_of
 from .readers import Readers
 from .states import MISFITS, StateCollector
-
-KINDS: dict[str, type[nn.RNNBase]] = {
-    "RNN_TANH": nn.RNN,
-    "RNN_RELU": nn.RNN,
-    "GRU": nn.GRU,
-    "LSTM": nn.LSTM,
-}
 
 
 @dataclass(frozen=True)
@@ -48,10 +41,10 @@ class Cut:
 
     def fold(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Weight and bias that read the kept nodes as the given ones read all nodes."""
-        wide = weight.detach().to("cpu", torch.float64)
+        wide = in_float64(weight)
         shift = wide @ self.c
         if bias is not None:
-            shift = bias.detach().to("cpu", torch.float64) + shift
+            shift += in_float64(bias)
         needed = bias is not None or bool(self.c.any())
         return wide @ self.A, shift if needed else None
 
@@ -144,44 +137,54 @@ def close(a: Tensor, b: Tensor) -> bool:
 
 def shrink_rnn(rnn: nn.RNNBase, cut: Cut) -> nn.RNNBase:
     """The layer of the kept nodes alone: rows J of every gate block."""
-    weight_hh, bias_hh = cut.fold(rnn.weight_hh_l0, rnn.bias_hh_l0 if rnn.bias else None)
-    options = {"nonlinearity": rnn.nonlinearity} if isinstance(rnn, nn.RNN) else {}
-    small = KINDS[rnn.mode](
-        rnn.input_size,
-        len(cut.support),
-        bias=bias_hh is not None,
-        batch_first=rnn.batch_first,
-        dropout=rnn.dropout,
-        device="meta",
-        **options,
-    )
+    wide = weights_of(rnn)
+    weight_hh, bias_hh = cut.fold(wide["weight_hh"], wide.get("bias_hh"))
+    weights = {"weight_ih": in_float64(wide["weight_ih"]), "weight_hh": weight_hh}
+    if bias_hh is not None:
+        bias_ih = in_float64(wide["bias_ih"]) if rnn.bias else torch.zeros_like(bias_hh)
+        weights |= {"bias_ih": bias_ih, "bias_hh": bias_hh}
     starts = torch.arange(GATES[rnn.mode])[:, None] * rnn.hidden_size
     rows = (starts + cut.support).flatten()
-    weights = {"weight_ih_l0": rnn.weight_ih_l0.detach().cpu()[rows], "weight_hh_l0": weight_hh[rows]}
-    if bias_hh is not None:
-        bias_ih = rnn.bias_ih_l0.detach().cpu() if rnn.bias else torch.zeros_like(bias_hh)
-        weights |= {"bias_ih_l0": bias_ih[rows], "bias_hh_l0": bias_hh[rows]}
-    return filled(small, weights, rnn, rnn.weight_hh_l0)
+    kept = {f"{name}_l0": weight[rows] for name, weight in weights.items()}
+    return filled(empty_like(rnn, len(cut.support), "bias_hh" in weights), kept, rnn)
 
 
-def shrink_linear(linear: nn.Linear, cut: Cut) -> nn.Linear:
+def empty_like(rnn: nn.RNNBase, hidden_size: int, bias: bool) -> nn.RNNBase:
+    """A layer of the same kind and another size, on the meta device."""
+    options: dict[str, Any] = {
+        "bias": bias,
+        "batch_first": rnn.batch_first,
+        "dropout": rnn.dropout,
+        "device": "meta",
+    }
+    if rnn.mode == "GRU":
+        return nn.GRU(rnn.input_size, hidden_size, **options)
+    if rnn.mode == "LSTM":
+        return nn.LSTM(rnn.input_size, hidden_size, **options)
+    nonlinearity = rnn.mode.removeprefix("RNN_").lower()
+    return nn.RNN(rnn.input_size, hidden_size, nonlinearity=nonlinearity, **options)
+
+
+def shrink_linear(linear: nn.Module, cut: Cut) -> nn.Linear:
     """A linear map that reads the kept nodes as the given one reads all of them."""
-    weight, bias = cut.fold(linear.weight, linear.bias)
+    wide = dict(linear.named_parameters())
+    weight, bias = cut.fold(wide["weight"], wide.get("bias"))
     small = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
     weights = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
-    return filled(small, weights, linear, linear.weight)
+    return filled(small, weights, linear)
 
 
-def filled(empty: Any, weights: dict[str, Tensor], like: nn.Module, place: Tensor) -> Any:
+def filled(empty: Any, weights: dict[str, Tensor], like: nn.Module) -> Any:
     """A layer made on the meta device, which draws no random numbers, filled with weights.
 
-    It gets the device and dtype of ``place``, and the mode and gradient flags of ``like``.
+    Device, dtype, mode and gradient flags are those of the layer it takes the place of.
     """
+    old = dict(like.named_parameters())
+    place = next(iter(old.values()))
     layer = empty.to(place.dtype).to_empty(device=place.device)
     layer.load_state_dict(weights)
-    flags = {name: parameter.requires_grad for name, parameter in like.named_parameters()}
     for name, parameter in layer.named_parameters():
-        parameter.requires_grad_(flags.get(name, all(flags.values())))
+        parameter.requires_grad_(old.get(name, place).requires_grad)
     return layer.train(like.training)
 
 
@@ -212,10 +215,11 @@ class ExpandedRNN(nn.Module):
     def __init__(self, rnn: nn.RNNBase, cut: Cut, like: nn.RNNBase) -> None:
         super().__init__()
         self.rnn = rnn
-        empty = nn.Linear(*reversed(cut.A.shape), device="meta")
-        weights = {"weight": cut.A, "bias": cut.c}
-        self.expand = filled(empty, weights, like, like.weight_hh_l0)
-        self.register_buffer("support", cut.support.to(like.weight_hh_l0.device))
+        n_nodes, m = cut.A.shape
+        empty = nn.Linear(m, n_nodes, device="meta")
+        self.expand = filled(empty, {"weight": cut.A, "bias": cut.c}, like)
+        self.support: Tensor
+        self.register_buffer("support", cut.support.to(self.expand.weight.device))
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:  # noqa: A002  as in torch
         """Run the small layer; states go in and come out in the old size."""

@@ -38,7 +38,7 @@ class SelectionProblem:
     6.0
     >>> float(problem.loss([0, 1]))
     1.0
-    >>> problem.lower_bound().tolist()
+    >>> problem.lower_bound().round(9).tolist()
     [6.0, 3.0, 1.0, 0.0]
     """
 

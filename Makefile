@@ -1,0 +1,84 @@
+# Everything runs in .venv, made here on first use. See `make help`.
+
+PYTHON ?= python3
+VENV := .venv
+OLDEST := .venv-oldest
+
+# Each pinned set serves both as install and as build constraints.
+PINS := pyproject.toml constraints.txt
+OLDEST_PINS := pyproject.toml constraints-oldest.txt
+install = $(1)/bin/python -m pip install --quiet --disable-pip-version-check -c $(2) --build-constraint $(2)
+
+# Two test workers, one thread each.
+pytest = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -n 2
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test test-oldest lint docs review clean
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/.demo  ## Run the example examples/plot_digits.py
+	@echo "==> Running examples/plot_digits.py"
+	@$(VENV)/bin/python examples/plot_digits.py
+
+test: $(VENV)/.test  ## Run the tests
+	@echo "==> Running the tests"
+	@$(call pytest,$(VENV))
+
+test-oldest: $(OLDEST)/.test  ## Run the tests on the oldest supported dependencies
+	@echo "==> Running the tests on the oldest supported dependencies"
+	@$(call pytest,$(OLDEST))
+
+lint: $(VENV)/.lint  ## Check style, types, spelling and metadata
+	@echo "==> Checking style, types, spelling and metadata"
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy skspectral
+	@$(VENV)/bin/codespell
+	@$(VENV)/bin/validate-pyproject pyproject.toml
+
+docs: $(VENV)/.docs  ## Build the documentation into docs/_build/html
+	@echo "==> Building the documentation"
+	@$(VENV)/bin/sphinx-build -W --keep-going -b html docs docs/_build/html
+	@echo "==> Running the examples in the documentation"
+	@$(VENV)/bin/sphinx-build -W --keep-going -q -b doctest -d docs/_build/html/.doctrees docs docs/_build/doctest
+
+review: $(VENV)/.lint  ## Check the repository against the Scientific Python guide
+	@echo "==> Reviewing the repository"
+	@$(VENV)/bin/repo-review .
+
+clean:  ## Remove what the targets have built, except the environments
+	rm -rf build dist docs/_build docs/auto_examples docs/generated docs/sg_execution_times.rst
+	rm -rf .coverage* htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+# Environments: one stamp file for each installed set.
+
+$(VENV)/.demo: $(PINS) $(VENV)/.pip
+	@echo "==> Installing skspectral into $(VENV) (some minutes the first time)"
+	@$(call install,$(VENV),constraints.txt) -e '.[plot]'
+	@touch $@
+
+$(VENV)/.test $(VENV)/.lint $(VENV)/.docs: $(VENV)/.%: $(PINS) $(VENV)/.pip
+	@echo "==> Installing skspectral and its $* tools into $(VENV) (some minutes the first time)"
+	@$(call install,$(VENV),constraints.txt) -e . --group $*
+	@touch $@
+
+$(OLDEST)/.test: $(OLDEST_PINS) $(OLDEST)/.pip
+	@$(OLDEST)/bin/python -c 'import sys; sys.exit(sys.version_info >= (3, 13))' || \
+	{ echo "the oldest dependencies need Python 3.11 or 3.12: remove $(OLDEST) and name one, as in 'make test-oldest PYTHON=python3.11'" >&2; exit 1; }
+	@echo "==> Installing the oldest supported dependencies into $(OLDEST) (some minutes the first time)"
+	@$(call install,$(OLDEST),constraints-oldest.txt) -e . --group test
+	@touch $@
+
+$(VENV)/.pip: constraints.txt
+$(OLDEST)/.pip: constraints-oldest.txt
+
+%/.pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo "skspectral needs Python 3.11 or newer: name one, as in 'make PYTHON=python3.11'" >&2; exit 1; }
+	@echo "==> Preparing $*"
+	@test -x $*/bin/python || $(PYTHON) -m venv $*
+	@$*/bin/python -m pip install --quiet --disable-pip-version-check -c $< pip
+	@touch $@

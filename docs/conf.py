@@ -1,0 +1,66 @@
+"""Sphinx configuration."""
+
+import os
+
+import skspectral
+
+project = "skspectral"
+author = "skspectral developers"
+copyright = "2026, skspectral developers"  # noqa: A001  Sphinx calls it so
+version = release = skspectral.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.doctest",
+    "sphinx.ext.mathjax",
+    "myst_parser",
+    "numpydoc",
+    "sphinx_design",
+    "sphinx_gallery.gen_gallery",
+]
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "auto_examples/GALLERY_HEADER.rst"]
+
+html_theme = "pydata_sphinx_theme"
+html_title = "skspectral"
+html_show_sourcelink = False
+html_theme_options = {"show_prev_next": False, "secondary_sidebar_items": ["page-toc"]}
+html_sidebars = {name: [] for name in ("changelog", "contributing", "install", "quickstart")}
+
+autodoc_typehints = "none"  # the docstrings give the types
+autosummary_generate = True
+numpydoc_show_class_members = False
+doctest_global_setup = "import warnings; warnings.simplefilter('error')"
+myst_heading_anchors = 2
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": "/plot_",
+    "backreferences_dir": "generated/backreferences",
+    "doc_module": ("skspectral",),
+    "show_memory": False,
+}
+
+# Links to other projects need the network, so they are opt-in.
+if os.environ.get("SKSPECTRAL_DOCS_INTERSPHINX") == "1":
+    extensions.append("sphinx.ext.intersphinx")
+    intersphinx_mapping = {
+        "numpy": ("https://numpy.org/doc/stable", None),
+        "python": ("https://docs.python.org/3", None),
+        "sklearn": ("https://scikit-learn.org/stable", None),
+        "torch": ("https://docs.pytorch.org/docs/stable", None),
+    }
+
+
+def skip_foreign(app, what, name, obj, skip, options):
+    """Leave out what a class inherits from another project."""
+    function = getattr(obj, "fget", obj)
+    module = getattr(function, "__module__", None) or "skspectral"
+    return skip or not module.startswith("skspectral")
+
+
+def setup(app):
+    """Connect the hooks."""
+    app.connect("autodoc-skip-member", skip_foreign)

@@ -1,0 +1,37 @@
+"""scikit-learn's own suite of estimator checks, all of them."""
+
+import pytest
+import torch
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from torch import nn
+
+from skspectral import RNNClassifier, RNNRegressor, SpectralRNNPruner
+
+
+def cell(kind, **options):
+    """A small layer with fixed weights, which reads univariate sequences."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return kind(1, 8, batch_first=True, **options)
+
+
+CELLS = [cell(nn.RNN), cell(nn.RNN, nonlinearity="relu"), cell(nn.GRU), cell(nn.LSTM)]
+
+# The hash of a module differs from that of its deep copy, by which the check tells a changed
+# parameter; that the weights are not changed is tested in test_pruner.py.
+MODULE_HASH = {
+    "check_estimators_overwrite_params": "joblib.hash(module) differs from that of its deep copy"
+}
+
+
+@parametrize_with_checks([SpectralRNNPruner(), RNNClassifier(), RNNRegressor()])
+def test_estimator_that_trains(estimator, check):
+    check(estimator)
+
+
+@parametrize_with_checks(
+    [SpectralRNNPruner(module) for module in CELLS],
+    expected_failed_checks=lambda _: MODULE_HASH,
+)
+def test_pruner_around_a_module(estimator, check):
+    check(estimator)
