@@ -244,6 +244,8 @@ class SpectralRNNPruner(TransformerMixin, BaseEstimator):
         module = module_of(self.estimator_)
         collector = StateCollector(module, find_layer(module), self._layout)
         moments, batch = self._collect(collector, sequences)
+        if isinstance(sequences, Batches):
+            self.n_features_in_ = sequences.n_features(batch)
         self.moments_: HiddenStateMoments = moments if reset else moments.merge(self.moments_)
         self.covariance_, self.mean_ = self.moments_.covariance, self.moments_.mean
         self._layout = collector.layout
@@ -442,7 +444,7 @@ class SpectralRNNPruner(TransformerMixin, BaseEstimator):
         return self.support_ if indices else self.ranking_ <= self.m_
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
-        """Names of the kept nodes.
+        """Name the kept nodes.
 
         Parameters
         ----------

@@ -101,6 +101,12 @@ class Batches:
         if empty:
             raise ValueError("X yields no batches; give an iterable with at least one.")
 
+    @staticmethod
+    def n_features(batch: tuple[Any, ...] | dict[str, Any]) -> int:
+        """Size of the last axis of the first tensor of a batch."""
+        values = batch.values() if isinstance(batch, dict) else batch
+        return next(value for value in values if isinstance(value, torch.Tensor)).shape[-1]
+
 
 def read_batch(batch: Any, number: int) -> tuple[Any, ...] | dict[str, Any]:
     """Arguments of ``forward`` from one batch of an iterable."""
@@ -110,10 +116,10 @@ def read_batch(batch: Any, number: int) -> tuple[Any, ...] | dict[str, Any]:
         batch = torch.from_numpy(batch)
     if isinstance(batch, torch.Tensor):
         return (batch,)
-    if isinstance(batch, Mapping) and all(isinstance(name, str) for name in batch):
-        return dict(batch)
-    if isinstance(batch, tuple) and batch and isinstance(batch[0], torch.Tensor):
-        return batch
+    named = isinstance(batch, Mapping)
+    values = batch.values() if named else batch if isinstance(batch, tuple) else ()
+    if any(isinstance(value, torch.Tensor) for value in values):
+        return dict(batch) if named else batch
     raise TypeError(
         f"X yields {type(batch).__name__} as batch {number}; each batch must be a tensor, a tuple "
         "of tensors for module(*batch), or a dict for module(**batch)."

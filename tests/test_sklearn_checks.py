@@ -1,6 +1,5 @@
 """scikit-learn's own suite of estimator checks, all of them."""
 
-import pytest
 import torch
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn

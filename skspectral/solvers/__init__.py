@@ -2,7 +2,7 @@
 
 from .base import Solver
 from .convex import ConvexSolver
-from .greedy import GreedySolver
+from .greedy import GreedySolver, extend
 from .problem import Selection, SelectionProblem
 from .random import RandomSolver
 
@@ -20,4 +20,5 @@ __all__ = [
     "Selection",
     "SelectionProblem",
     "Solver",
+    "extend",
 ]

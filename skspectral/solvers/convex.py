@@ -68,8 +68,7 @@ class ConvexSolver(Solver):
         self.tol = tol
         self.max_iter = max_iter
 
-    def select(self, problem: SelectionProblem, m: int) -> Selection:
-        """Choose m nodes, see :meth:`Solver.select`."""
+    def _select(self, problem: SelectionProblem, m: int) -> Selection:
         if m == problem.n_nodes or problem.total == 0.0:
             return replace(extend(problem, (), m), gap=0.0)
         scale = problem.covariance.diagonal().mean()

@@ -30,13 +30,35 @@ class GreedySolver(Solver):
     array([1, 2])
     """
 
-    def select(self, problem: SelectionProblem, m: int) -> Selection:
-        """Choose m nodes, see :meth:`Solver.select`."""
+    def _select(self, problem: SelectionProblem, m: int) -> Selection:
         return extend(problem, (), m)
 
 
 def extend(problem: SelectionProblem, start: Iterable[int], m: int) -> Selection:
-    """Add the nodes of ``start`` in their order, then greedily up to m nodes."""
+    """Add given nodes in their order, then greedily up to m.
+
+    Parameters
+    ----------
+    problem : SelectionProblem
+        Covariance, weight and ridge.
+    start : iterable of int
+        Nodes to begin with; what goes beyond m is left out.
+    m : int
+        Nodes to keep.
+
+    Returns
+    -------
+    Selection
+        The nodes in the order they were added, with their losses.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skspectral.solvers import SelectionProblem, extend
+    >>> problem = SelectionProblem(np.diag([1.0, 3.0, 2.0]), np.eye(3), np.zeros(3))
+    >>> extend(problem, [0], 2).order
+    array([0, 1])
+    """
     residual = Residual(problem, m)
     # Nodes that never fire come last, whatever the others still gain.
     priority = np.where(problem.covariance.diagonal() > 0.0, 0.0, -1.0)

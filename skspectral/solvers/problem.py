@@ -26,7 +26,7 @@ class SelectionProblem:
         Q, symmetric positive semidefinite: how much each direction of the
         residual matters.
     ridge : ndarray of shape (n_nodes,)
-        τ, added to the diagonal of ``Σ[J, J]``; zero stands for the
+        The entries of τ, added to the diagonal of ``Σ[J, J]``; zero stands for the
         pseudo-inverse.
 
     Examples
@@ -88,7 +88,8 @@ class SelectionProblem:
         """
         root = symmetric_root(self.covariance)
         spectrum = linalg.eigvalsh(root @ self.weight @ root)
-        return np.append(np.cumsum(np.maximum(spectrum, 0.0))[::-1], 0.0)
+        spectrum[spectrum < self.n_nodes * np.finfo(float).eps * spectrum[-1]] = 0.0
+        return np.append(np.cumsum(spectrum)[::-1], 0.0)
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,18 @@ class Selection:
         return np.sort(self.order)
 
     def first(self, m: int) -> Selection:
-        """The selection cut to its first m nodes."""
+        """Cut to the first nodes.
+
+        Parameters
+        ----------
+        m : int
+            Nodes to keep.
+
+        Returns
+        -------
+        Selection
+            The first m nodes of the order, with their losses.
+        """
         return Selection(self.order[:m], self.loss_path[: m + 1], self.gap)
 
 

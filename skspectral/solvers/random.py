@@ -30,8 +30,7 @@ class RandomSolver(Solver):
     def __init__(self, random_state: int | np.random.RandomState | None = None) -> None:
         self.random_state = random_state
 
-    def select(self, problem: SelectionProblem, m: int) -> Selection:
-        """Choose m nodes, see :meth:`Solver.select`."""
+    def _select(self, problem: SelectionProblem, m: int) -> Selection:
         draw = check_random_state(self.random_state).permutation(problem.n_nodes)
         dead = problem.covariance.diagonal()[draw] == 0.0
         return extend(problem, draw[np.argsort(dead, kind="stable")], m)

@@ -1,0 +1,63 @@
+"""Every public name is documented, and every example in a docstring runs."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+from numpydoc.validate import validate
+
+import skspectral
+from skspectral import solvers
+
+MODULES = [
+    module.name for module in pkgutil.walk_packages(skspectral.__path__, prefix="skspectral.")
+]
+PUBLIC = [
+    f"{package.__name__}.{name}"
+    for package in (skspectral, solvers)
+    for name in package.__all__
+    if callable(getattr(package, name))
+]
+METHODS = [
+    f"{name}.{method}"
+    for name in PUBLIC
+    if inspect.isclass(
+        cls := getattr(importlib.import_module(name.rpartition(".")[0]), name.rpartition(".")[2])
+    )
+    for method, member in vars(cls).items()
+    if inspect.isfunction(member) and not method.startswith("_")
+]
+# What the checks of numpydoc ask for beyond shapes, units, errors and sources.
+NOT_ASKED = {
+    "EX01",  # example: asked for below, of names but not of methods
+    "SA01",  # "See Also" sections
+    "ES01",  # extended summaries
+    "GL08",  # docstrings of private members
+    "RT02",  # names of returned values
+    "RT03",  # descriptions of "Itself"
+}
+
+
+def findings(name):
+    return [(code, text) for code, text in validate(name)["errors"] if code not in NOT_ASKED]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_examples_run(module):
+    result = doctest.testmod(
+        importlib.import_module(module),
+        optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS,
+    )
+    assert result.failed == 0
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_names_have_an_example(name):
+    assert ">>>" in validate(name)["docstring"]
+
+
+@pytest.mark.parametrize("name", PUBLIC + METHODS)
+def test_docstrings_are_complete(name):
+    assert findings(name) == []
