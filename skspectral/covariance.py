@@ -61,8 +61,18 @@ class HiddenStateMoments:
         -------
         HiddenStateMoments
             Itself.
+
+        Raises
+        ------
+        ValueError
+            If the block is of another shape.
         """
         block = np.asarray(states, dtype=np.float64)
+        if block.ndim != 2 or block.shape[1] != self.n_nodes:
+            raise ValueError(
+                f"states must be of shape (n_steps, {self.n_nodes}), a column for each of the "
+                f"nodes; got {block.shape}."
+            )
         self.n_steps += len(block)
         self.sum_ += block.sum(axis=0)
         self.products_ += block.T @ block

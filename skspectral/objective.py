@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
@@ -104,11 +106,13 @@ class InformationLoss(BaseEstimator):
 
     def _check_weights(self) -> None:
         for name, value in self.get_params().items():
-            if not (np.isreal(value) and np.isfinite(value) and value >= 0.0):
-                raise ValueError(
-                    f"{name} of InformationLoss must be a finite number of at least 0; "
-                    f"got {value!r}."
-                )
+            rule = (
+                f"{name} of InformationLoss must be a finite number of at least 0; got {value!r}."
+            )
+            if not isinstance(value, Real):
+                raise TypeError(rule)
+            if not 0.0 <= float(value) < np.inf:
+                raise ValueError(rule)
         if self.input == self.output == self.recurrent == 0.0:
             raise ValueError(
                 "input, output and recurrent of InformationLoss are all 0; "

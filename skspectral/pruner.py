@@ -12,13 +12,11 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import get_tags
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from .covariance import HiddenStateMoments
-from .estimators import RNNClassifier
 from .objective import InformationLoss
 from .parameters import (
     as_objective,
@@ -33,9 +31,9 @@ from .rnn.layers import find_layer, in_float64, weights_of
 from .rnn.readers import find_readers
 from .rnn.states import StateCollector
 from .rnn.surgery import Cut, build
-from .sequences import Batches, Sequences, check_sequences
+from .sequences import Batches, Sequences, check_sequences, in_order
 from .solvers import Selection, SelectionProblem, Solver
-from .wrapped import as_input, module_of, trained, with_module
+from .wrapped import PredictorMixin, module_of, trained, with_module, wrapped_has
 
 POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "last": lambda states: states[:, -1],
@@ -44,16 +42,7 @@ POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def _wrapped_has(name: str) -> Callable[[SpectralRNNPruner], bool]:
-    def check(self: SpectralRNNPruner) -> bool:
-        wrapped = getattr(self, "pruned_estimator_", self.estimator)
-        wrapped = RNNClassifier if wrapped is None else wrapped
-        return not isinstance(wrapped, nn.Module) and hasattr(wrapped, name)
-
-    return check
-
-
-class SpectralRNNPruner(TransformerMixin, BaseEstimator):
+class SpectralRNNPruner(PredictorMixin, TransformerMixin, BaseEstimator):
     """Make a trained recurrent network smaller by spectral pruning.
 
     Sequences run through the network, the covariance of its hidden states tells which
@@ -109,9 +98,9 @@ class SpectralRNNPruner(TransformerMixin, BaseEstimator):
         Loss of the reconstruction on the calibration sequences, relative to that of
         keeping nothing.
     loss_path_ : ndarray of shape (m + 1,)
-        Relative loss of the first 0, 1, …, m_ nodes.
+        Relative loss of the first 0, 1, …, m nodes of the ranking.
     loss_lower_bound_ : float
-        Relative loss that no m_ nodes can go below.
+        Relative loss that no m nodes can go below.
     covariance_ : ndarray of shape (n_nodes, n_nodes)
         Σ, the time-mean non-centred second moment of the hidden state.
     mean_ : ndarray of shape (n_nodes,)
@@ -217,10 +206,11 @@ class SpectralRNNPruner(TransformerMixin, BaseEstimator):
         """
         if not hasattr(self, "moments_"):
             return self.fit(X, y)
-        return self._update(lambda fresh: fresh._calibrate(X, reset=False))
+        return self._update(lambda fresh: fresh._calibrate(check_sequences(X, fresh, reset=False)))
 
     def _update(self, step: Callable[[Self], None]) -> Self:
         """Run a step on a copy and take over its outcome, so that a failure changes nothing."""
+        self._check_params()
         fresh = copy.copy(self)
         with torch.random.fork_rng(devices=[]):
             step(fresh)
@@ -228,31 +218,33 @@ class SpectralRNNPruner(TransformerMixin, BaseEstimator):
         return self
 
     def _fit(self, X: Any, y: Any) -> None:
-        self._check_params()
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
-        check_sequences(X)
+        sequences = check_sequences(X, self, reset=True)
         self.estimator_ = trained(self.estimator, X, y, self.random_state, self.verbose)
         if self.device is not None:
             module_of(self.estimator_).to(self.device)
         self._layout: str | None = None
-        self._calibrate(X, reset=True)
+        self._calibrate(sequences)
 
-    def _calibrate(self, X: Any, *, reset: bool) -> None:
+    def _calibrate(self, sequences: Sequences | Batches) -> None:
         """From sequences to the smaller module."""
-        sequences = check_sequences(X, self, reset=reset)
         module = module_of(self.estimator_)
-        collector = StateCollector(module, find_layer(module), self._layout)
+        layer = find_layer(module)
+        most = count_nodes(self.m, layer.of(module).hidden_size)
+        collector = StateCollector(module, layer, self._layout)
         moments, batch = self._collect(collector, sequences)
         if isinstance(sequences, Batches):
             self.n_features_in_ = sequences.n_features(batch)
-        self.moments_: HiddenStateMoments = moments if reset else moments.merge(self.moments_)
-        self.covariance_, self.mean_ = self.moments_.covariance, self.moments_.mean
+        if hasattr(self, "moments_"):
+            moments.merge(self.moments_)
+        self.moments_: HiddenStateMoments = moments
         self._layout = collector.layout
+        self.covariance_, self.mean_ = moments.covariance, moments.mean
 
         readers = find_readers(collector, batch)
         problem = self._problem(collector, readers.weights(module))
-        selection = self._select(problem)
+        selection = self._select(problem, most)
         self._describe(problem, selection)
         self.reconstruction_, self.intercept_ = reconstruct(
             self.covariance_, self.mean_, self.support_, problem.ridge, self.reconstruction
@@ -298,8 +290,7 @@ class SpectralRNNPruner(TransformerMixin, BaseEstimator):
         centre = centred(self.covariance_, self.mean_, self.reconstruction)
         return replace(problem, covariance=centre)
 
-    def _select(self, problem: SelectionProblem) -> Selection:
-        most = count_nodes(self.m, problem.n_nodes)
+    def _select(self, problem: SelectionProblem, most: int) -> Selection:
         selection = as_solver(self.solver, self.random_state).select(problem, most)
         if self.tol is None:
             return selection
@@ -356,41 +347,14 @@ class SpectralRNNPruner(TransformerMixin, BaseEstimator):
         )
         found: list[tuple[Any, NDArray[Any]]] = []
         for index, _, states in self._states(collector, sequences, "transform"):
+            if states.ndim != 3:
+                raise ValueError(
+                    "transform cannot tell the sequences of a packed batch apart; give sequences "
+                    "that the module reads without packing."
+                )
             pooled = POOLINGS[self.output](states)
             found.append((index, pooled.float().numpy(force=True).astype(sequences.dtype)))
         return in_order(found)
-
-    @available_if(_wrapped_has("predict"))
-    def predict(self, X: Any) -> NDArray[Any]:
-        """Predict with the smaller network.
-
-        Parameters
-        ----------
-        X : array-like or list of array-like
-            Sequences, as in ``fit``.
-
-        Returns
-        -------
-        ndarray
-            What the wrapped estimator predicts.
-        """
-        return self._ask("predict", X)
-
-    @available_if(_wrapped_has("predict_proba"))
-    def predict_proba(self, X: Any) -> NDArray[Any]:
-        """Class probabilities by the smaller network.
-
-        Parameters
-        ----------
-        X : array-like or list of array-like
-            Sequences, as in ``fit``.
-
-        Returns
-        -------
-        ndarray of shape (n_sequences, n_classes)
-            Probabilities in the order of ``classes_``.
-        """
-        return self._ask("predict_proba", X)
 
     def score(self, X: Any, y: Any = None) -> float:
         """Score of the smaller network.
@@ -409,23 +373,13 @@ class SpectralRNNPruner(TransformerMixin, BaseEstimator):
             objective that is kept on X, one minus the relative information loss.
         """
         check_is_fitted(self)
-        if _wrapped_has("score")(self):
+        if wrapped_has("score")(self):
             return self._ask("score", X, y)
         sequences = check_sequences(X, self, reset=False)
         module = module_of(self.estimator_)
         collector = StateCollector(module, find_layer(module), self._layout)
         moments, _ = self._collect(collector, sequences)
         return 1.0 - self._relative_loss(moments)
-
-    def _ask(self, method: str, X: Any, *args: Any) -> Any:
-        check_is_fitted(self)
-        return getattr(self.pruned_estimator_, method)(as_input(self.pruned_estimator_, X), *args)
-
-    @property
-    def classes_(self) -> NDArray[Any]:
-        """Class labels, where the wrapped estimator has some."""
-        check_is_fitted(self)
-        return self.pruned_estimator_.classes_
 
     def get_support(self, indices: bool = False) -> NDArray[Any]:
         """Which nodes are kept.
@@ -480,14 +434,3 @@ class SpectralRNNPruner(TransformerMixin, BaseEstimator):
         check_choice("reconstruction", self.reconstruction, RECONSTRUCTIONS)
         check_choice("output", self.output, POOLINGS)
         check_count("batch_size", self.batch_size)
-
-
-def in_order(found: list[tuple[Any, NDArray[Any]]]) -> Any:
-    """Results of batches put back in the order of X; a list when their shapes differ."""
-    if found[0][0] is None:
-        return np.concatenate([result for _, result in found])
-    places = np.argsort(np.concatenate([index for index, _ in found]))
-    if len({result.shape[1:] for _, result in found}) == 1:
-        return np.concatenate([result for _, result in found])[places]
-    rows = [row for _, result in found for row in result]
-    return [rows[place] for place in places]

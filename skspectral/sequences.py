@@ -238,3 +238,14 @@ def _remember(checked: Sequences, estimator: BaseEstimator | None, reset: bool) 
             f"{estimator.n_features_in_} features as input."
         )
     return checked
+
+
+def in_order(found: list[tuple[Any, NDArray[Any]]]) -> Any:
+    """Results of batches put back in the order of X; a list when their shapes differ."""
+    if found[0][0] is None:
+        return np.concatenate([result for _, result in found])
+    places = np.argsort(np.concatenate([index for index, _ in found]))
+    if len({result.shape[1:] for _, result in found}) == 1:
+        return np.concatenate([result for _, result in found])[places]
+    rows = [row for _, result in found for row in result]
+    return [rows[place] for place in places]

@@ -98,7 +98,8 @@ class StateTracker(TorchFunctionMode):
             return
         numbers = torch.arange(self._rnn.hidden_size, device=states.device)
         for tensor in (states, hidden):
-            self._nodes[id(tensor)] = tensor, numbers.expand(tensor.shape)
+            same_strides = torch.empty_like(tensor, dtype=torch.long)
+            self._nodes[id(tensor)] = tensor, same_strides.copy_(numbers)
         if isinstance(final, tuple):
             self._cells[id(final[1])] = final[1]
 

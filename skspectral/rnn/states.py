@@ -70,10 +70,12 @@ class StateCollector:
         if isinstance(batch, tuple):
             return tuple(self._convert(value) for value in batch), {}
         sequences = self._convert(torch.as_tensor(batch))
-        if not (self._embeds and sequences.ndim == 2 and not sequences.is_floating_point()):
+        if self._embeds and sequences.ndim == 2 and not sequences.is_floating_point():
+            sequences = sequences.long()
+        else:
             sequences = sequences.to(self._dtype).reshape(*sequences.shape[:2], -1)
         self.layout = self.layout or self._find_layout(sequences)
-        return (LAYOUTS[self.layout](whole_blocks(sequences)),), {}
+        return (LAYOUTS[self.layout](whole_blocks(sequences)).contiguous(),), {}
 
     def _convert(self, value: Any) -> Any:
         if not isinstance(value, Tensor):
@@ -110,17 +112,18 @@ class StateCollector:
         reasons = []
         for layout in self._candidates(sequences):
             try:
-                states = self._forward(LAYOUTS[layout](copies))
+                states = self._forward(LAYOUTS[layout](copies).contiguous())
             except MISFITS as error:
                 reasons.append(str(error))
             else:
                 if states.ndim == 3 and len(states) == n_copies:
                     return layout
                 reasons.append(f"the layer saw {len(states)} sequences instead of {n_copies}")
+        shape, kind = tuple(sequences.shape[1:]), type(self.module).__name__
         raise ValueError(
-            f"X with sequences of shape {tuple(sequences.shape[1:])} does not go through "
-            f"{type(self.module).__name__}: {reasons[0]}. Give sequences of shape (n_steps, "
-            "n_features) like those the module was trained on."
+            f"X with sequences of shape {shape} does not go through {kind}: "
+            f"{reasons[0].rstrip('.')}. Give sequences of shape (n_steps, n_features) like those "
+            "the module was trained on."
         )
 
     def _candidates(self, sequences: Tensor) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_iter
 
 from .layers import GATES, RecurrentLayer, in_float64, weights_of
@@ -215,11 +216,19 @@ class ExpandedRNN(nn.Module):
     def __init__(self, rnn: nn.RNNBase, cut: Cut, like: nn.RNNBase) -> None:
         super().__init__()
         self.rnn = rnn
+        self.hidden_size = len(cut.A)
         n_nodes, m = cut.A.shape
         empty = nn.Linear(m, n_nodes, device="meta")
         self.expand = filled(empty, {"weight": cut.A, "bias": cut.c}, like)
         self.support: Tensor
         self.register_buffer("support", cut.support.to(self.expand.weight.device))
+
+    def __getattr__(self, name: str) -> Any:
+        """What else a module asks of its layer, such as ``flatten_parameters``."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("rnn"), name)
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:  # noqa: A002  as in torch
         """Run the small layer; states go in and come out in the old size."""
@@ -228,9 +237,13 @@ class ExpandedRNN(nn.Module):
         elif hx is not None:
             hx = hx[..., self.support]
         output, final = self.rnn(input, hx)
+        if isinstance(output, PackedSequence):
+            output = PackedSequence(self.expand(output.data), *output[1:])
+        else:
+            output = self.expand(output)
         if isinstance(final, tuple):
-            return self.expand(output), (self.expand(final[0]), self._scatter(final[1]))
-        return self.expand(output), self.expand(final)
+            return output, (self.expand(final[0]), self._scatter(final[1]))
+        return output, self.expand(final)
 
     def _scatter(self, cell: Tensor) -> Tensor:
         """Cell states at their old places: enough to go on from, nobody else reads them."""

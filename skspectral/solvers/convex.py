@@ -25,7 +25,7 @@ class ConvexSolver(Solver):
         min_z  Tr Q (Σ − Σ (Σ + r diag(1/z))⁻¹ Σ),   0 ≤ z_j ≤ 1,   Σ_j z_j = m
 
     It is solved for several noise levels r, from coarse to fine; of the rounded
-    solutions, the one of the lowest loss is taken.
+    solutions, the one of the lowest loss is taken, and its nodes are ordered greedily.
 
     Parameters
     ----------
@@ -77,7 +77,8 @@ class ConvexSolver(Solver):
         for level in self.noise_levels:
             relaxed = RelaxedProblem(problem, level * scale)
             z, gradient, gap = relaxed.minimise(z, self.tol, self.max_iter)
-            largest = np.lexsort((gradient, -z))[:m]
+            # Nodes at the same bound go by their gradient, whatever the last digits of z.
+            largest = np.lexsort((gradient, -z.round(9)))[:m]
             rounded.append((problem.loss(largest), gap, largest))
         _, gap, largest = min(rounded, key=lambda candidate: candidate[0])
         if gap > self.tol:
@@ -87,7 +88,7 @@ class ConvexSolver(Solver):
                 ConvergenceWarning,
                 stacklevel=2,
             )
-        return replace(extend(problem, largest, m), gap=gap)
+        return replace(extend(problem, (), m, among=largest), gap=gap)
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .base import Solver
 from .problem import Selection, SelectionProblem
@@ -34,7 +35,12 @@ class GreedySolver(Solver):
         return extend(problem, (), m)
 
 
-def extend(problem: SelectionProblem, start: Iterable[int], m: int) -> Selection:
+def extend(
+    problem: SelectionProblem,
+    start: Iterable[int],
+    m: int,
+    among: Sequence[int] | NDArray[np.intp] | None = None,
+) -> Selection:
     """Add given nodes in their order, then greedily up to m.
 
     Parameters
@@ -45,6 +51,8 @@ def extend(problem: SelectionProblem, start: Iterable[int], m: int) -> Selection
         Nodes to begin with; what goes beyond m is left out.
     m : int
         Nodes to keep.
+    among : sequence of int, optional
+        Nodes that may be added after those given; all if left out.
 
     Returns
     -------
@@ -62,6 +70,8 @@ def extend(problem: SelectionProblem, start: Iterable[int], m: int) -> Selection
     residual = Residual(problem, m)
     # Nodes that never fire come last, whatever the others still gain.
     priority = np.where(problem.covariance.diagonal() > 0.0, 0.0, -1.0)
+    if among is not None:
+        priority[np.setdiff1d(np.arange(problem.n_nodes), among)] = -np.inf
     given = iter(start)
     order, gains = np.empty(m, dtype=np.intp), np.empty(m)
     for k in range(m):

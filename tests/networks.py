@@ -1,0 +1,156 @@
+"""Torch modules to prune, and what each head answers, in NumPy."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+N_FEATURES, N_NODES = 3, 7
+
+
+def tanh_rnn(*args, **options):
+    return nn.RNN(*args, nonlinearity="tanh", **options)
+
+
+def relu_rnn(*args, **options):
+    return nn.RNN(*args, nonlinearity="relu", **options)
+
+
+CELLS = {"tanh": tanh_rnn, "relu": relu_rnn, "gru": nn.GRU, "lstm": nn.LSTM}
+
+
+def make_rnn(cell="gru", n_features=N_FEATURES, n_nodes=N_NODES, **options):
+    """A float64 layer, batch first."""
+    options = {"batch_first": True, "dtype": torch.float64} | options
+    return CELLS[cell](n_features, n_nodes, **options)
+
+
+def last(net, states):
+    return states[:, -1] if net.batch_first else states[-1]
+
+
+class Pattern(NamedTuple):
+    """How a module reads its states, and the same on NumPy states (batch, time, node).
+
+    ``reference`` gets the states and the head as a function.
+    """
+
+    read: object
+    reference: object
+
+
+class Net(nn.Module):
+    """A layer and a head, which reads its states by a pattern."""
+
+    def __init__(self, rnn, read, bias=True):
+        super().__init__()
+        n_nodes, dtype = rnn.hidden_size, rnn.weight_hh_l0.dtype
+        self.rnn, self.read, self.batch_first = rnn, read, rnn.batch_first
+        self.head = nn.Linear(n_nodes, 2, bias=bias, dtype=dtype)
+        self.other = nn.Linear(n_nodes, 2, bias=bias, dtype=dtype)
+        self.part = nn.Linear(3, 2, dtype=dtype)
+        self.wide = nn.Linear(n_nodes + N_FEATURES, 2, dtype=dtype)
+        self.bring = nn.Linear(N_FEATURES, n_nodes, dtype=dtype)
+        self.norm = nn.LayerNorm(n_nodes, dtype=dtype)
+        self.conv = nn.Conv1d(n_nodes, 2, 1, dtype=dtype)
+        self.attention = nn.MultiheadAttention(n_nodes, 1, batch_first=True, dtype=dtype)
+        self.dropout = nn.Dropout(0.5)
+        self.own = nn.Parameter(torch.ones(2, n_nodes, dtype=dtype))
+
+    def forward(self, x):
+        self.x = x.detach()
+        states, final = self.rnn(x)
+        self.cell = final[1] if isinstance(final, tuple) else None
+        answer = self.read(self, states, final[0] if isinstance(final, tuple) else final)
+        del self.x, self.cell
+        return answer
+
+
+FOLLOWED = {
+    "last step": Pattern(
+        lambda net, states, h: net.head(last(net, states)), lambda s, head: head(s[:, -1])
+    ),
+    "h_n[-1]": Pattern(lambda net, states, h: net.head(h[-1]), lambda s, head: head(s[:, -1])),
+    "h_n squeezed": Pattern(
+        lambda net, states, h: net.head(h.squeeze(0)), lambda s, head: head(s[:, -1])
+    ),
+    "every step": Pattern(
+        lambda net, states, h: net.head(states if net.batch_first else states.transpose(0, 1)),
+        lambda s, head: head(s),
+    ),
+    "dropout between": Pattern(
+        lambda net, states, h: net.head(net.dropout(h[-1])), lambda s, head: head(s[:, -1])
+    ),
+    "transposed": Pattern(
+        lambda net, states, h: net.head(states.transpose(0, 1) if net.batch_first else states),
+        lambda s, head: head(s.swapaxes(0, 1)),
+    ),
+    "flattened": Pattern(
+        lambda net, states, h: net.head(
+            (states if net.batch_first else states.transpose(0, 1)).reshape(-1, states.shape[-1])
+        ),
+        lambda s, head: head(s.reshape(-1, s.shape[-1])),
+    ),
+    "stacked": Pattern(
+        lambda net, states, h: net.head(torch.stack([h[-1], last(net, states)])),
+        lambda s, head: head(np.stack([s[:, -1], s[:, -1]])),
+    ),
+    "functional": Pattern(
+        lambda net, states, h: nn.functional.linear(h[-1], net.head.weight, net.head.bias),
+        lambda s, head: head(s[:, -1]),
+    ),
+    "relu behind the head": Pattern(
+        lambda net, states, h: net.head(h[-1]).relu(), lambda s, head: np.maximum(head(s[:, -1]), 0)
+    ),
+}
+
+
+def softmax_pooled(net, states, h):
+    scores = states.sum(-1).softmax(1 if net.batch_first else 0)
+    pooled = (scores[..., None] * states).sum(1 if net.batch_first else 0)
+    return net.head(pooled)
+
+
+def softmax_pooled_reference(s, head):
+    scores = np.exp(s.sum(-1))
+    return head(((scores / scores.sum(1, keepdims=True))[..., None] * s).sum(1))
+
+
+def layer_norm_reference(s, head):
+    h = s[:, -1]
+    variance = ((h - h.mean(-1, keepdims=True)) ** 2).mean(-1, keepdims=True)
+    return head((h - h.mean(-1, keepdims=True)) / np.sqrt(variance + 1e-5))
+
+
+UNFOLLOWED = {
+    "relu": Pattern(
+        lambda net, states, h: net.head(h[-1].relu()), lambda s, head: head(np.maximum(s[:, -1], 0))
+    ),
+    "mean": Pattern(
+        lambda net, states, h: net.head(states.mean(1 if net.batch_first else 0)),
+        lambda s, head: head(s.mean(1)),
+    ),
+    "layer norm": Pattern(lambda net, states, h: net.head(net.norm(h[-1])), layer_norm_reference),
+    "softmax": Pattern(softmax_pooled, softmax_pooled_reference),
+    "reversed": Pattern(
+        lambda net, states, h: net.head(h[-1].flip(-1)), lambda s, head: head(s[:, -1, ::-1])
+    ),
+    "residual": Pattern(
+        lambda net, states, h: net.head(h[-1]) + h[-1][:, :2],
+        lambda s, head: head(s[:, -1]) + s[:, -1, :2],
+    ),
+    "returned": Pattern(
+        lambda net, states, h: (net.head(h[-1]), h),
+        lambda s, head: (head(s[:, -1]), s[None, :, -1]),
+    ),
+}
+
+
+def linear_reference(linear, A=None, c=None):
+    """A torch linear map on NumPy states, which A and c rebuild first."""
+    weight = linear.weight.detach().double().numpy()
+    bias = np.zeros(len(weight)) if linear.bias is None else linear.bias.detach().double().numpy()
+    if A is not None:
+        weight, bias = weight @ A, bias + weight @ c
+    return lambda states: states @ weight.T + bias

@@ -1,0 +1,141 @@
+"""The information loss as a selection problem."""
+
+import itertools
+
+import numpy as np
+import pytest
+from oracles import residual
+
+from skspectral import InformationLoss
+from skspectral.objective import OBJECTIVES
+from skspectral.parameters import as_objective
+
+N_NODES = 6
+NAMES = ("input", "output", "recurrent")
+
+
+@pytest.fixture
+def layer(rng):
+    """Σ, ``weight_hh`` of three gates, and two readers."""
+    states = rng.normal(size=(40, N_NODES)) * rng.uniform(0.5, 2.0, size=N_NODES)
+    readers = [rng.normal(size=(2, N_NODES)), rng.normal(size=(5, N_NODES))]
+    return states.T @ states / 40, rng.normal(size=(3 * N_NODES, N_NODES)), readers
+
+
+def terms(layer, E):
+    """The three losses of a residual, each row of each weight on its own."""
+    _, recurrent, readers = layer
+    rows = [row for reader in readers for row in reader]
+    output, hidden = (sum(w @ E @ w for w in weights) for weights in (rows, recurrent))
+    return {"input": np.trace(E), "output": output, "recurrent": hidden}
+
+
+@pytest.mark.parametrize("weights", [*itertools.product([0.0, 1.0, 2.5], repeat=3)])
+@pytest.mark.parametrize("support", [[], [2], [0, 3, 5]])
+def test_loss_is_the_weighted_sum_of_relative_terms(layer, weights, support):
+    if not any(weights):
+        weights = (1.0, 0.0, 0.0)
+    problem = InformationLoss(*weights).problem(*layer)
+    lost = terms(layer, residual(layer[0], problem.ridge, support))
+    whole = terms(layer, layer[0])
+    parts = zip(weights, NAMES, strict=True)
+    expected = sum(weight * lost[name] / whole[name] for weight, name in parts)
+    np.testing.assert_allclose(problem.loss(support), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_names_stand_for_their_terms(layer, name):
+    chosen = NAMES if name == "combined" else (name,)
+    problem = as_objective(name).problem(*layer)
+    lost = terms(layer, residual(layer[0], problem.ridge, [1, 4]))
+    whole = terms(layer, layer[0])
+    expected = sum(lost[term] / whole[term] for term in chosen)
+    np.testing.assert_allclose(problem.loss([1, 4]), expected, rtol=1e-9)
+    assert problem.total == pytest.approx(len(chosen))
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize(
+    ("states", "recurrent", "readers"), [(1e-3, 1, 1), (1, 1e3, 1), (1, 1, 1e-4), (50, 7, 1e-2)]
+)
+def test_weights_have_no_unit(layer, name, states, recurrent, readers):
+    covariance, weight_hh, outside = layer
+    objective = as_objective(name)
+    problem = objective.problem(covariance, weight_hh, outside)
+    scaled = objective.problem(
+        states**2 * covariance, recurrent * weight_hh, [readers * reader for reader in outside]
+    )
+    for support in ([0], [1, 5], [0, 2, 3, 4]):
+        np.testing.assert_allclose(scaled.loss(support), problem.loss(support), rtol=1e-7)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_weight_is_symmetric_positive_semidefinite(layer, name):
+    weight = as_objective(name).problem(*layer).weight
+    np.testing.assert_allclose(weight, weight.T, rtol=1e-12)
+    assert np.linalg.eigvalsh(weight).min() >= -1e-12 * np.trace(weight)
+
+
+@pytest.mark.parametrize("tau", [0.0, 1e-6, 0.5])
+def test_ridge_is_a_fraction_of_the_mean_variance(layer, tau):
+    problem = InformationLoss(tau=tau).problem(*layer)
+    np.testing.assert_allclose(problem.ridge, tau * np.trace(layer[0]) / N_NODES)
+
+
+def test_without_readers_the_output_is_the_state_itself(layer):
+    covariance, recurrent, _ = layer
+    bare = as_objective("output").problem(covariance, recurrent, [])
+    same = as_objective("input").problem(covariance, recurrent, [])
+    np.testing.assert_allclose(bare.weight, same.weight, rtol=1e-12)
+
+
+def test_readers_may_be_stacked_or_not(layer):
+    covariance, recurrent, readers = layer
+    apart = InformationLoss().problem(covariance, recurrent, readers)
+    stacked = InformationLoss().problem(covariance, recurrent, [np.vstack(readers)])
+    np.testing.assert_allclose(apart.weight, stacked.weight, rtol=1e-12)
+
+
+@pytest.mark.parametrize("zero", ["covariance", "recurrent", "readers"])
+def test_a_term_that_is_zero_drops_out(layer, zero):
+    covariance, recurrent, readers = layer
+    problem = InformationLoss().problem(
+        covariance * (zero != "covariance"),
+        recurrent * (zero != "recurrent"),
+        [reader * (zero != "readers") for reader in readers],
+    )
+    assert np.isfinite(problem.weight).all()
+    assert problem.total == pytest.approx(0.0 if zero == "covariance" else 2.0)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "tau"])
+@pytest.mark.parametrize("value", [-1.0, np.nan, np.inf])
+def test_a_weight_that_cannot_be_is_refused(layer, name, value):
+    match = f"{name} of InformationLoss must be a finite number of at least 0; got"
+    with pytest.raises(ValueError, match=match):
+        InformationLoss(**{name: value}).problem(*layer)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "tau"])
+@pytest.mark.parametrize("value", ["1", None, [1.0], 1j])
+def test_a_weight_of_another_type_is_refused(layer, name, value):
+    with pytest.raises(TypeError, match=f"{name} of InformationLoss must be"):
+        InformationLoss(**{name: value}).problem(*layer)
+
+
+def test_no_weight_at_all_is_refused(layer):
+    with pytest.raises(ValueError, match="are all 0; give at least one"):
+        InformationLoss(0.0, 0.0, 0.0).problem(*layer)
+
+
+@pytest.mark.parametrize(
+    ("objective", "error", "match"),
+    [
+        ("inptu", ValueError, "objective must be one of combined, input, output, recurrent"),
+        (3, TypeError, "objective must be one of .* or an instance of InformationLoss"),
+        (InformationLoss, TypeError, "objective must be one of .* or an instance of"),
+    ],
+)
+def test_an_unknown_objective_is_refused(objective, error, match):
+    with pytest.raises(error, match=match):
+        as_objective(objective)

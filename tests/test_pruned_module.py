@@ -1,0 +1,254 @@
+"""The pruned module as its user meets it."""
+
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from networks import CELLS, FOLLOWED, N_FEATURES, N_NODES, UNFOLLOWED, Net, make_rnn
+from torch import nn
+
+from skspectral import prune
+
+every_cell = pytest.mark.parametrize("cell", CELLS)
+every_dtype = pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+STAYS = "stays a linear layer of its own behind it"
+
+
+@pytest.fixture
+def x(rng):
+    return torch.as_tensor(rng.normal(size=(12, 6, N_FEATURES)))
+
+
+def read_last(net, states, h):
+    return net.head(h[-1])
+
+
+def read_relu(net, states, h):
+    return net.head(h[-1].relu())
+
+
+def quiet(module, x, m=3, **params):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=f".*{STAYS}")
+        return prune(module, x, m, **params)
+
+
+@every_cell
+@pytest.mark.parametrize("read", [read_last, read_relu])
+@pytest.mark.parametrize("training", [True, False])
+def test_the_given_module_stays_as_it_was(cell, read, training, x):
+    net = Net(make_rnn(cell), read).train(training)
+    net.head.requires_grad_(False)
+    net.rnn.register_forward_hook(lambda *_: None)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    parts = dict(net.named_modules())
+    quiet(net, x)
+    assert dict(net.named_modules()) == parts
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+    assert all(part.training == training for part in net.modules())
+    assert len(net.rnn._forward_hooks) == 1
+    assert not net._forward_hooks
+    flags = {name: p.requires_grad for name, p in net.named_parameters()}
+    assert [name for name, flag in flags.items() if not flag] == ["head.weight", "head.bias"]
+    assert all(p.grad is None for p in net.parameters())
+
+
+@every_cell
+@every_dtype
+@pytest.mark.parametrize("read", [read_last, read_relu])
+def test_dtype_is_kept(cell, dtype, read, x):
+    net = Net(make_rnn(cell, dtype=dtype), read)
+    small = quiet(net, x)
+    assert {p.dtype for p in small.parameters()} == {dtype}
+    assert small(x.to(dtype)).dtype == dtype
+
+
+@every_cell
+@every_dtype
+def test_a_bare_layer_keeps_its_class_and_options(cell, dtype, x):
+    rnn = make_rnn(cell, dtype=dtype, batch_first=False)
+    small = prune(rnn, x, 3)
+    assert type(small) is type(rnn)
+    assert (small.mode, small.batch_first, small.bias) == (rnn.mode, False, True)
+    assert (small.input_size, small.hidden_size, small.num_layers) == (N_FEATURES, 3, 1)
+    assert small.weight_hh_l0.dtype == dtype
+    assert not small.training
+
+
+@every_cell
+@pytest.mark.parametrize("frozen", ["rnn", "head", "rnn.weight_ih_l0", "head.bias"])
+def test_gradient_flags_are_kept(cell, frozen, x):
+    net = Net(make_rnn(cell), read_last)
+    for name, parameter in net.named_parameters():
+        parameter.requires_grad_(not name.startswith(frozen))
+    small = prune(net, x, 3)
+    flags = {name: p.requires_grad for name, p in net.named_parameters()}
+    assert {name: p.requires_grad for name, p in small.named_parameters()} == flags
+
+
+@every_cell
+def test_a_pruned_module_can_be_trained(cell, x):
+    small = prune(Net(make_rnn(cell), read_last), x, 3).train()
+    small(x).square().mean().backward()
+    read = [*small.rnn.parameters(), *small.head.parameters()]
+    assert all(p.is_leaf and torch.isfinite(p.grad).all() for p in read)
+
+
+@pytest.mark.parametrize("solver", ["greedy", "random", "convex"])
+@pytest.mark.parametrize("read", [read_last, read_relu])
+def test_the_random_states_stay_as_they_were(solver, read, x):
+    net, legacy = Net(make_rnn(), read), np.random.get_state()  # noqa: NPY002
+    before = torch.random.get_rng_state()
+    quiet(net, x, solver=solver, random_state=0)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    np.testing.assert_array_equal(np.random.get_state()[1], legacy[1])  # noqa: NPY002
+
+
+def renamed(net, p):
+    """The same network with its nodes in another order."""
+    rnn, other = net.rnn, Net(make_rnn(cell_of(net.rnn)), net.read).eval()
+    rows = [gate * N_NODES + i for gate in range(len(rnn.weight_hh_l0) // N_NODES) for i in p]
+    with torch.no_grad():
+        other.rnn.weight_ih_l0.copy_(rnn.weight_ih_l0[rows])
+        other.rnn.weight_hh_l0.copy_(rnn.weight_hh_l0[rows][:, p])
+        other.rnn.bias_ih_l0.copy_(rnn.bias_ih_l0[rows])
+        other.rnn.bias_hh_l0.copy_(rnn.bias_hh_l0[rows])
+        other.head.weight.copy_(net.head.weight[:, p])
+        other.head.bias.copy_(net.head.bias)
+    return other
+
+
+def cell_of(rnn):
+    return rnn.mode.removeprefix("RNN_").lower()
+
+
+@every_cell
+@pytest.mark.parametrize("read", [read_last, read_relu])
+@pytest.mark.parametrize("reconstruction", ["linear", "affine", "none"])
+def test_names_of_the_nodes_do_not_matter(cell, read, reconstruction, rng, x):
+    net = Net(make_rnn(cell), read).eval()
+    other = renamed(net, rng.permutation(N_NODES).tolist())
+    small = [quiet(each, x, reconstruction=reconstruction) for each in (net, other)]
+    with torch.no_grad():
+        np.testing.assert_allclose(other(x), net(x), atol=1e-12)
+        np.testing.assert_allclose(small[1](x), small[0](x), atol=1e-9)
+
+
+@every_cell
+@pytest.mark.parametrize("name", [*FOLLOWED, *UNFOLLOWED])
+@pytest.mark.parametrize("reconstruction", ["linear", "affine"])
+def test_states_of_low_rank_lose_nothing(cell, name, reconstruction, x):
+    """Copies of a node are rebuilt exactly, so the pruned network answers as the dense one."""
+    net = Net(make_rnn(cell), (FOLLOWED | UNFOLLOWED)[name].read).eval()
+    copies = [0, 1, 2, 0, 1, 2, 0]
+    rows = [
+        gate * N_NODES + i for gate in range(len(net.rnn.weight_hh_l0) // N_NODES) for i in copies
+    ]
+    with torch.no_grad():
+        for parameter in net.rnn.parameters():
+            parameter.copy_(parameter[rows])
+        expected = net(x)
+        answer = quiet(net, x, 3, reconstruction=reconstruction, objective=exact())(x)
+    for one, other in zip(*((a if isinstance(a, tuple) else (a,)) for a in (answer, expected))):
+        np.testing.assert_allclose(one, other, atol=1e-7)
+
+
+def exact():
+    from skspectral import InformationLoss
+
+    return InformationLoss(tau=0.0)
+
+
+class Asking(Net):
+    """Makes the first state itself, by what its layer says of itself."""
+
+    def __init__(self, rnn, read):
+        super().__init__(rnn, read)
+        self.is_lstm = isinstance(rnn, nn.LSTM)
+
+    def forward(self, x):
+        rnn = self.rnn
+        rnn.flatten_parameters()
+        n_sequences = x.shape[0 if rnn.batch_first else 1]
+        h = torch.zeros(rnn.num_layers, n_sequences, rnn.hidden_size, dtype=x.dtype)
+        states, final = rnn(x, (h, h) if self.is_lstm else h)
+        return self.read(self, states, final[0] if isinstance(final, tuple) else final)
+
+
+@every_cell
+@pytest.mark.parametrize("read", [read_last, read_relu])
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_a_module_may_ask_its_layer_for_sizes(cell, read, batch_first, x):
+    plain = Net(make_rnn(cell, batch_first=batch_first), read)
+    asking = Asking(plain.rnn, read)
+    asking.load_state_dict(plain.state_dict())
+    batch = x if batch_first else x.transpose(0, 1)
+    expected, answer = (quiet(net, x)(batch).detach() for net in (plain, asking))
+    np.testing.assert_allclose(answer, expected, rtol=0, atol=1e-12)
+
+
+def test_a_module_that_asks_for_sizes_is_folded(x):
+    assert type(prune(Asking(make_rnn("lstm"), read_last), x, 3).rnn) is nn.LSTM
+
+
+@every_cell
+@pytest.mark.parametrize("through", ["final state", "states"])
+def test_a_module_may_pack_its_sequences(cell, through, rng):
+    class Packing(Net):
+        def forward(self, x, lengths):
+            packed = nn.utils.rnn.pack_padded_sequence(
+                x, lengths, batch_first=True, enforce_sorted=False
+            )
+            packed, final = self.rnn(packed)
+            states, _ = nn.utils.rnn.pad_packed_sequence(packed, batch_first=True)
+            h = final[0] if isinstance(final, tuple) else final
+            return self.head(h[-1] if through == "final state" else states)
+
+    net, lengths = Packing(make_rnn(cell), None).eval(), torch.tensor([4, 6, 1])
+    batch = torch.as_tensor(rng.normal(size=(3, 6, N_FEATURES))), lengths
+    with pytest.warns(UserWarning, match=f"{STAYS}, since its hidden state goes on as a packed"):
+        small = prune(net, iter([batch]), N_NODES)
+    np.testing.assert_allclose(small(*batch).detach(), net(*batch).detach(), rtol=0, atol=1e-12)
+
+
+USER_MODULE = """
+from torch import nn
+
+class UserNet(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.rnn = kind({n_features}, {n_nodes}, batch_first=True)
+        self.head = nn.Linear({n_nodes}, 2)
+
+    def forward(self, x):
+        return self.head(self.rnn(x)[0][:, -1])
+"""
+LOADING = """
+import sys
+sys.modules["skspectral"] = None  # importing it now fails
+sys.path.insert(0, sys.argv[1])
+import torch
+saved = torch.load(sys.argv[1] + "/saved.pt", weights_only=False)
+assert len(saved) == 3
+for small, x, expected in saved:
+    torch.testing.assert_close(small(x), expected)
+assert not any(name.startswith("skspectral.") for name in sys.modules)
+"""
+
+
+def test_a_saved_module_runs_without_this_package(x, tmp_path, monkeypatch):
+    text = USER_MODULE.format(n_features=N_FEATURES, n_nodes=N_NODES)
+    (tmp_path / "usernet.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "usernet", raising=False)
+    from usernet import UserNet
+
+    x = x.float()
+    smaller = [prune(UserNet(kind), x, 3) for kind in (nn.RNN, nn.GRU, nn.LSTM)]
+    torch.save([(small, x, small(x).detach()) for small in smaller], tmp_path / "saved.pt")
+    command = [sys.executable, "-c", LOADING, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

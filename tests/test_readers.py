@@ -1,0 +1,191 @@
+"""Who reads the hidden state: followed through the module."""
+
+import pytest
+import torch
+from networks import CELLS, FOLLOWED, N_FEATURES, UNFOLLOWED, Net, make_rnn
+from torch import nn
+
+from skspectral.rnn.layers import find_layer
+from skspectral.rnn.readers import Readers, find_readers
+from skspectral.rnn.states import StateCollector
+
+
+def readers_of(module, x=None):
+    x = torch.randn(4, 6, N_FEATURES, dtype=torch.float64) if x is None else x
+    return find_readers(StateCollector(module.eval(), find_layer(module)), x)
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("name", FOLLOWED)
+def test_a_head_is_found_through_whatever_only_moves_states(name, cell, batch_first):
+    net = Net(make_rnn(cell, batch_first=batch_first), FOLLOWED[name].read)
+    assert readers_of(net) == Readers(("head",), None)
+
+
+def attended(net, states, h):
+    return net.head(net.attention(states, states, states, need_weights=False)[0][:, -1])
+
+
+READS = {
+    "two heads": (
+        lambda net, states, h: (net.head(h[-1]), net.other(states)),
+        Readers(("head", "other")),
+    ),
+    "one head twice": (
+        lambda net, states, h: net.head(h[-1]) + net.head(states[:, 0]),
+        Readers(("head",)),
+    ),
+    "nobody": (lambda net, states, h: net.x.sum(), Readers()),
+    "shape alone": (lambda net, states, h: net.x.new_zeros(states.shape), Readers()),
+    "new rows among the states": (
+        lambda net, states, h: net.head(torch.cat([h[-1], torch.zeros_like(h[-1])])),
+        Readers((), "is used by zeros_like"),
+    ),
+    "sliced nodes": (
+        lambda net, states, h: net.part(states[..., :3]),
+        Readers((), "reaches 'part' in another order or in part"),
+    ),
+    "reversed nodes": (
+        lambda net, states, h: net.head(states.flip(-1)),
+        Readers((), "reaches 'head' in another order or in part"),
+    ),
+    "nodes in steps' place": (
+        lambda net, states, h: net.head(states[:, :1].expand(-1, 7, -1).transpose(1, 2)),
+        Readers((), "reaches 'head' in another order or in part"),
+    ),
+    "joined with features": (
+        lambda net, states, h: net.wide(torch.cat([states, net.x], -1)),
+        Readers((), "reaches 'wide' in another order or in part"),
+    ),
+    "shared head": (
+        lambda net, states, h: net.head(h[-1]) + net.head(net.bring(net.x[:, 0])),
+        Readers(("head",), "shares 'head' with another use"),
+    ),
+    "shared weight": (
+        lambda net, states, h: net.head(h[-1]) + net.head.weight.sum(),
+        Readers(("head",), "shares 'head' with another use"),
+    ),
+    "returned": (
+        lambda net, states, h: (net.head(h[-1]), states),
+        Readers(("head",), "is returned by forward"),
+    ),
+    "returned in a dict": (
+        lambda net, states, h: {"out": net.head(h[-1]), "state": [h[0]]},
+        Readers(("head",), "is returned by forward"),
+    ),
+    "own parameter": (
+        lambda net, states, h: nn.functional.linear(h[-1], net.own),
+        Readers((), "is read by a linear map that is no nn.Linear"),
+    ),
+    "matrix product": (lambda net, states, h: h[-1] @ net.own.T, Readers((), "is used by matmul")),
+    "relu": (lambda net, states, h: net.head(states.relu()), Readers((), "is used by relu")),
+    "sum": (lambda net, states, h: net.head(states.sum(1)), Readers((), "is used by sum")),
+    "in place": (
+        lambda net, states, h: net.head(states[:, -1].mul_(2.0)),
+        Readers(("head",), "is used by mul_"),
+    ),
+    "assignment": (
+        lambda net, states, h: net.wide(assigned(net.x.new_zeros(len(net.x), 10), h[-1])),
+        Readers((), "is used by __setitem__"),
+    ),
+    "layer norm": (
+        lambda net, states, h: net.head(net.norm(states)),
+        Readers((), "is used by layer_norm"),
+    ),
+    "convolution": (
+        lambda net, states, h: net.conv(states.transpose(1, 2)),
+        Readers((), "is used by conv1d"),
+    ),
+    "softmax": (
+        lambda net, states, h: net.head(states.softmax(1)),
+        Readers((), "is used by softmax"),
+    ),
+    "head and a residual": (
+        lambda net, states, h: net.head(h[-1]) + h[-1][:, :2],
+        Readers(("head",), "is used by add"),
+    ),
+}
+
+
+def assigned(target, states):
+    target[:, :7] = states
+    return target
+
+
+@pytest.mark.parametrize("name", READS)
+def test_readers_and_what_stands_in_their_way(name):
+    read, expected = READS[name]
+    assert readers_of(Net(make_rnn(), read)) == expected
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_a_head_is_found_through_a_view_of_all_steps(batch_first):
+    def read(net, states, h):
+        steps = states.transpose(0, 1) if batch_first else states
+        return net.head(steps.view(len(steps), -1).view(steps.shape))
+
+    assert readers_of(Net(make_rnn(batch_first=batch_first), read)) == Readers(("head",), None)
+
+
+@pytest.mark.parametrize("name", UNFOLLOWED)
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_whatever_changes_states_is_an_obstacle(name, batch_first):
+    net = Net(make_rnn(batch_first=batch_first), UNFOLLOWED[name].read)
+    assert readers_of(net).obstacle is not None
+
+
+def test_attention_is_named_as_the_obstacle():
+    readers = readers_of(Net(make_rnn(), attended))
+    assert readers.paths == ()
+    assert "attention" in readers.obstacle
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_bare_layer_has_no_readers(cell):
+    assert readers_of(make_rnn(cell)) == Readers((), None)
+
+
+@pytest.mark.parametrize(
+    ("read", "use"),
+    [
+        (lambda net, states, h: net.head(net.cell[-1]), "__getitem__"),
+        (lambda net, states, h: net.head(h[-1]) + net.other(net.cell).sum(), "linear"),
+        (lambda net, states, h: net.head(torch.cat([h, net.cell])), "cat"),
+    ],
+)
+def test_reading_the_cell_state_is_refused(read, use):
+    with pytest.raises(
+        ValueError, match=rf"cell state of layer 'rnn.l0' is read by {use},.*give a"
+    ):
+        readers_of(Net(make_rnn("lstm"), read))
+
+
+def test_a_packed_sequence_is_an_obstacle():
+    class Packing(Net):
+        def forward(self, x, lengths):
+            packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True)
+            return self.head(self.rnn(packed)[1][-1])
+
+    x = torch.randn(2, 5, N_FEATURES, dtype=torch.float64)
+    readers = readers_of(Packing(make_rnn(), None), (x, torch.tensor([5, 3])))
+    assert readers.obstacle == "goes on as a packed sequence"
+
+
+def test_weights_are_those_of_the_readers():
+    net = Net(make_rnn(dtype=torch.float32), READS["two heads"][0])
+    weights = list(readers_of(net).weights(net))
+    assert [weight.dtype for weight in weights] == [torch.float64] * 2
+    assert torch.equal(weights[0], net.head.weight.double())
+    assert torch.equal(weights[1], net.other.weight.double())
+
+
+@pytest.mark.parametrize("name", ["last step", "every step"])
+def test_following_leaves_the_module_as_it_was(name):
+    net = Net(make_rnn(), FOLLOWED[name].read).train()
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    collector = StateCollector(net, find_layer(net))
+    find_readers(collector, torch.randn(4, 6, N_FEATURES))
+    assert net.training
+    assert not net.rnn._forward_hooks
+    assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
