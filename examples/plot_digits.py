@@ -42,9 +42,7 @@ memory = joblib.Memory(Path.home() / ".cache" / "skspectral", verbose=0)
 @memory.cache
 def train(cell, max_epochs, lr):
     """Train once; later runs read the network from the cache."""
-    network = RNNClassifier(
-        128, cell, max_epochs=max_epochs, lr=lr, batch_size=64, random_state=0, verbose=1
-    )
+    network = RNNClassifier(128, cell, max_epochs=max_epochs, lr=lr, random_state=0, verbose=1)
     return network.fit(X_train, y_train)
 
 

@@ -50,7 +50,7 @@ class HiddenStateMoments:
         self.products_ = np.zeros((self.n_nodes, self.n_nodes))
 
     def update(self, states: ArrayLike) -> HiddenStateMoments:
-        """Add a block of states.
+        """Add a block of states; of states that are not finite, neither are the moments.
 
         Parameters
         ----------
@@ -73,9 +73,10 @@ class HiddenStateMoments:
                 f"states must be of shape (n_steps, {self.n_nodes}), a column for each of the "
                 f"nodes; got {block.shape}."
             )
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.sum_ += block.sum(axis=0)
+            self.products_ += block.T @ block
         self.n_steps += len(block)
-        self.sum_ += block.sum(axis=0)
-        self.products_ += block.T @ block
         return self
 
     def merge(self, other: HiddenStateMoments) -> HiddenStateMoments:

@@ -265,11 +265,11 @@ class SpectralRNNPruner(PredictorMixin, TransformerMixin, BaseEstimator):
         for _, batch, states in self._states(collector, sequences, "hidden states"):
             first = batch if first is None else first
             moments.update(states.reshape(-1, n_nodes).to("cpu", torch.float64).numpy())
-        if not np.isfinite(moments.products_).all():
-            raise ValueError(
-                f"the hidden states of layer {collector.layer.name!r} are not finite on X; "
-                "check the scale of X and that the training of the network did not diverge."
-            )
+            if not np.isfinite(moments.products_.diagonal()).all():
+                raise ValueError(
+                    f"the hidden states of layer {collector.layer.name!r} are not finite on X; "
+                    "check the scale of X and that the training of the network did not diverge."
+                )
         return moments, first
 
     def _states(

@@ -118,7 +118,8 @@ def read_batch(batch: Any, number: int) -> tuple[Any, ...] | dict[str, Any]:
         return (batch,)
     named = isinstance(batch, Mapping)
     values = batch.values() if named else batch if isinstance(batch, tuple) else ()
-    if any(isinstance(value, torch.Tensor) for value in values):
+    words = not named or all(isinstance(name, str) for name in batch)
+    if words and any(isinstance(value, torch.Tensor) for value in values):
         return dict(batch) if named else batch
     raise TypeError(
         f"X yields {type(batch).__name__} as batch {number}; each batch must be a tensor, a tuple "
@@ -157,7 +158,7 @@ def check_sequences(
         X = DataLoader(X, batch_size=256)
     if is_iterable_of_batches(X):
         return Batches(X)
-    X = _as_arrays(X.detach().cpu().numpy() if isinstance(X, torch.Tensor) else X)
+    X = _as_arrays(_from_torch(X))
     if isinstance(X, list):
         return _remember(_check_ragged(X), estimator, reset)
     if getattr(X, "ndim", 2) > 2:
@@ -176,18 +177,26 @@ def is_iterable_of_batches(X: Any) -> bool:
 
 def _as_arrays(X: Any) -> Any:
     """A list for sequences of unequal length, an array for equal ones; other X as it is."""
-    if not (isinstance(X, (list, tuple)) or (isinstance(X, np.ndarray) and X.dtype == object)):
+    if not isinstance(X, (list, tuple)) and getattr(X, "dtype", None) != np.dtype(object):
+        if not hasattr(X, "__array__") and not hasattr(X, "shape"):
+            raise TypeError(f"X is of type {type(X).__name__}; {FORMS}.")
         return X
     if len(X) == 0:
         raise ValueError(f"X is empty; {FORMS}.")
     if isinstance(X, np.ndarray) and X.ndim > 1:
         return X
-    arrays = [_as_array(sequence, i) for i, sequence in enumerate(X)]
+    arrays = [_as_array(_from_torch(sequence), i) for i, sequence in enumerate(X)]
     n_axes = {array.ndim for array in arrays}
-    if len(n_axes) > 1 or max(n_axes) > 2:
-        raise ValueError(f"X mixes entries of {sorted(n_axes)} axes; {FORMS}.")
+    if len(n_axes) > 1 or not n_axes <= {1, 2}:
+        raise ValueError(f"X has entries of {sorted(n_axes)} axes; {FORMS}.")
+    # Rows of numbers of one length are a table; arrays of one axis are sequences of any length.
+    table = n_axes != {1} or not any(hasattr(sequence, "ndim") for sequence in X)
     equal = len({array.shape for array in arrays}) == 1
-    return np.stack(arrays) if equal else arrays
+    return np.stack(arrays) if equal and table else arrays
+
+
+def _from_torch(X: Any) -> Any:
+    return X.numpy(force=True) if isinstance(X, torch.Tensor) else X
 
 
 def _as_array(sequence: Any, i: int) -> NDArray[Any]:
@@ -226,13 +235,13 @@ def _check_3d(X: Any) -> Sequences:
 
 
 def _remember(checked: Sequences, estimator: BaseEstimator | None, reset: bool) -> Sequences:
-    """Set ``n_features_in_``, or compare with it."""
+    """Set ``n_features_in_``, or compare with it; token ids have no features to compare."""
     if estimator is None:
         return checked
     if reset:
         vars(estimator).pop("feature_names_in_", None)
         estimator.n_features_in_ = checked.n_features
-    elif checked.n_features != estimator.n_features_in_:
+    elif checked.arrays[0].ndim == 2 and checked.n_features != estimator.n_features_in_:
         raise ValueError(
             f"X has {checked.n_features} features, but {type(estimator).__name__} is expecting "
             f"{estimator.n_features_in_} features as input."

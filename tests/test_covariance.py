@@ -95,6 +95,6 @@ def test_moments_of_other_nodes_are_refused_and_change_nothing(n_nodes):
 @pytest.mark.parametrize("shape", [(3, 4), (3, 6), (3, 1)])
 def test_states_of_other_nodes_are_refused_and_change_nothing(shape):
     moments, same = streamed(sequences(0)), streamed(sequences(0))
-    with pytest.raises(ValueError, match="nodes|broadcast"):
+    with pytest.raises(ValueError, match=r"nodes|broadcast"):
         moments.update(np.ones(shape))
     assert_same(moments, same)

@@ -1,7 +1,5 @@
 """The pruned module as its user meets it."""
 
-import subprocess
-import sys
 import warnings
 
 import numpy as np
@@ -10,10 +8,11 @@ import torch
 from networks import CELLS, FOLLOWED, N_FEATURES, N_NODES, UNFOLLOWED, Net, make_rnn
 from torch import nn
 
-from skspectral import prune
+from skspectral import InformationLoss, prune
 
 every_cell = pytest.mark.parametrize("cell", CELLS)
 every_dtype = pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+EXACT = InformationLoss(tau=0.0)
 STAYS = "stays a linear layer of its own behind it"
 
 
@@ -151,15 +150,8 @@ def test_states_of_low_rank_lose_nothing(cell, name, reconstruction, x):
         for parameter in net.rnn.parameters():
             parameter.copy_(parameter[rows])
         expected = net(x)
-        answer = quiet(net, x, 3, reconstruction=reconstruction, objective=exact())(x)
-    for one, other in zip(*((a if isinstance(a, tuple) else (a,)) for a in (answer, expected))):
-        np.testing.assert_allclose(one, other, atol=1e-7)
-
-
-def exact():
-    from skspectral import InformationLoss
-
-    return InformationLoss(tau=0.0)
+        answer = quiet(net, x, 3, reconstruction=reconstruction, objective=EXACT)(x)
+    torch.testing.assert_close(answer, expected, rtol=0, atol=1e-7)
 
 
 class Asking(Net):
@@ -214,41 +206,10 @@ def test_a_module_may_pack_its_sequences(cell, through, rng):
     np.testing.assert_allclose(small(*batch).detach(), net(*batch).detach(), rtol=0, atol=1e-12)
 
 
-USER_MODULE = """
-from torch import nn
-
-class UserNet(nn.Module):
-    def __init__(self, kind):
-        super().__init__()
-        self.rnn = kind({n_features}, {n_nodes}, batch_first=True)
-        self.head = nn.Linear({n_nodes}, 2)
-
-    def forward(self, x):
-        return self.head(self.rnn(x)[0][:, -1])
-"""
-LOADING = """
-import sys
-sys.modules["skspectral"] = None  # importing it now fails
-sys.path.insert(0, sys.argv[1])
-import torch
-saved = torch.load(sys.argv[1] + "/saved.pt", weights_only=False)
-assert len(saved) == 3
-for small, x, expected in saved:
-    torch.testing.assert_close(small(x), expected)
-assert not any(name.startswith("skspectral.") for name in sys.modules)
-"""
-
-
-def test_a_saved_module_runs_without_this_package(x, tmp_path, monkeypatch):
-    text = USER_MODULE.format(n_features=N_FEATURES, n_nodes=N_NODES)
-    (tmp_path / "usernet.py").write_text(text)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "usernet", raising=False)
-    from usernet import UserNet
-
-    x = x.float()
-    smaller = [prune(UserNet(kind), x, 3) for kind in (nn.RNN, nn.GRU, nn.LSTM)]
-    torch.save([(small, x, small(x).detach()) for small in smaller], tmp_path / "saved.pt")
-    command = [sys.executable, "-c", LOADING, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+@every_cell
+@pytest.mark.parametrize("weight", ["weight_hh_l0", "weight_ih_l0"])
+def test_a_layer_may_be_parametrised(cell, weight, x):
+    net = Net(make_rnn(cell), read_last)
+    expected = quiet(net, x)(x).detach()
+    nn.utils.parametrizations.weight_norm(net.rnn, weight)
+    np.testing.assert_allclose(quiet(net, x)(x).detach(), expected, rtol=0, atol=1e-12)

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks import N_FEATURES, make_rnn
 from oracles import run_layer, second_moment
-from sklearn.base import BaseEstimator
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from skspectral import SpectralRNNPruner
@@ -69,7 +68,7 @@ class Steps(Dataset):
 TENSOR, LABELS = torch.as_tensor(SAME), torch.arange(7)
 # Form of X, and the arguments of forward that each batch of four becomes.
 STREAMED = {
-    "dataset": (lambda: Steps(), 7, lambda x, y: (x,)),
+    "dataset": (Steps, 7, lambda x, y: (x,)),
     "dataset of labelled pairs": (lambda: TensorDataset(TENSOR, LABELS), 7, lambda x, y: (x,)),
     "loader": (lambda: DataLoader(Steps(), batch_size=4), 4, lambda x, y: (x,)),
     "loader of labelled pairs": (
@@ -165,58 +164,6 @@ def test_results_come_back_in_the_order_of_x(lengths, batch_size):
     ]
     for found, expected in zip(in_order(batches), X, strict=True):
         np.testing.assert_array_equal(found, expected)
-
-
-@pytest.mark.parametrize("name", HELD)
-def test_the_number_of_features_is_remembered(name):
-    X, _, n_features = HELD[name]
-    estimator = BaseEstimator()
-    check_sequences(X, estimator)
-    assert estimator.n_features_in_ == n_features
-    check_sequences(X, estimator, reset=False)
-
-
-@pytest.mark.parametrize(
-    ("fitted", "given"),
-    [
-        (SAME, SAME[:, :, :2]),
-        (RAGGED, [x[:, :2] for x in RAGGED]),
-        (SAME, [x[:, :2] for x in RAGGED]),
-        (PLAIN, PLAIN[:, :3]),
-    ],
-)
-def test_another_number_of_features_is_refused(fitted, given):
-    estimator = BaseEstimator()
-    check_sequences(fitted, estimator)
-    match = rf"X has {np.shape(given[0])[-1]} features, but BaseEstimator is expecting"
-    with pytest.raises(ValueError, match=match):
-        check_sequences(given, estimator, reset=False)
-
-
-@pytest.mark.parametrize(
-    ("fitted", "given"),
-    [
-        (SAME, RAGGED),
-        (RAGGED, SAME),
-        (RAGGED, RAGGED[:1]),
-        ([x[:, 0] for x in RAGGED], [RAGGED[0][:, 0]]),
-        ([RAGGED[0][:, 0]], [x[:, 0] for x in RAGGED]),
-        (TOKENS, TOKENS[:1]),
-        (TOKENS[:1], TOKENS),
-        (np.ones((3, 4), dtype=int), np.ones((2, 6), dtype=int)),
-        (np.ones((3, 4), dtype=int), TOKENS),
-    ],
-    ids=[
-        *("equal, then ragged", "ragged, then equal", "ragged, then one sequence"),
-        *("ragged univariate, then one", "one univariate, then ragged"),
-        *("ragged tokens, then one", "one line of tokens, then ragged"),
-        *("tokens, then more steps", "tokens, then ragged tokens"),
-    ],
-)
-def test_the_length_of_sequences_in_a_list_is_no_feature(fitted, given):
-    estimator = BaseEstimator()
-    check_sequences(fitted, estimator)
-    assert len(check_sequences(given, estimator, reset=False)) == len(given)
 
 
 @pytest.mark.parametrize("m", [2, 7])

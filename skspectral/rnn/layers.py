@@ -85,9 +85,8 @@ def check_weights(module: nn.Module) -> None:
 
 def weights_of(rnn: nn.RNNBase) -> dict[str, Tensor]:
     """``weight_ih``, ``weight_hh`` and the biases, if any, without the name of the level."""
-    return {
-        name.removesuffix("_l0"): parameter.detach() for name, parameter in rnn.named_parameters()
-    }
+    names = ["weight_ih", "weight_hh"] + ["bias_ih", "bias_hh"] * rnn.bias
+    return {name: getattr(rnn, f"{name}_l0").detach() for name in names}
 
 
 def in_float64(weight: Tensor) -> Tensor:

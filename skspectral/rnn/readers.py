@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +48,7 @@ class Readers:
     def weights(self, module: nn.Module) -> Iterator[Tensor]:
         """Weights of the readers, float64 on the CPU, each (n_outputs, n_nodes)."""
         for path in self.paths:
-            yield in_float64(module.get_parameter(f"{path}.weight"))
+            yield in_float64(cast(nn.Linear, module.get_submodule(path)).weight)
 
 
 def find_readers(collector: StateCollector, batch: Any) -> Readers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -99,7 +99,7 @@ def with_folded_readers(
     """A copy with the smaller layer, whose readers take in the reconstruction."""
     small = copy.deepcopy(module)
     for path in readers.paths:
-        linear = small.get_submodule(path)
+        linear = cast(nn.Linear, small.get_submodule(path))
         replace(small, linear, shrink_linear(linear, cut))
     rnn = layer.of(small)
     replace(small, rnn, shrink_rnn(rnn, cut))
@@ -166,10 +166,9 @@ def empty_like(rnn: nn.RNNBase, hidden_size: int, bias: bool) -> nn.RNNBase:
     return nn.RNN(rnn.input_size, hidden_size, nonlinearity=nonlinearity, **options)
 
 
-def shrink_linear(linear: nn.Module, cut: Cut) -> nn.Linear:
+def shrink_linear(linear: nn.Linear, cut: Cut) -> nn.Linear:
     """A linear map that reads the kept nodes as the given one reads all of them."""
-    wide = dict(linear.named_parameters())
-    weight, bias = cut.fold(wide["weight"], wide.get("bias"))
+    weight, bias = cut.fold(linear.weight, linear.bias)
     small = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
     weights = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
     return filled(small, weights, linear)
