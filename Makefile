@@ -10,7 +10,7 @@ OLDEST_PINS := pyproject.toml constraints-oldest.txt
 install = $(1)/bin/python -m pip install --quiet --disable-pip-version-check -c $(2) --build-constraint $(2)
 
 # Two test workers, one thread each.
-pytest = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -n 2
+pytest = OMP_NUM_THREADS=1 SCIPY_ARRAY_API=1 $(1)/bin/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
