@@ -6,7 +6,8 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
+
+from .solvers.problem import generalised_inverse
 
 Array = NDArray[np.float64]
 Kind = Literal["linear", "affine", "none"]
@@ -60,7 +61,7 @@ def reconstruct(
     if kind != "none":
         covariance = centred(covariance, mean, kind)
         kept = covariance[np.ix_(support, support)] + np.diag(ridge[support])
-        A[lost] = covariance[np.ix_(lost, support)] @ linalg.pinvh(kept)
+        A[lost] = covariance[np.ix_(lost, support)] @ generalised_inverse(kept)
     A[support] = np.eye(m)
     if kind == "affine":
         c[lost] = mean[lost] - A[lost] @ mean[support]

@@ -78,7 +78,7 @@ class StateTracker(TorchFunctionMode):
         self._linears = {
             id(part.weight): path
             for path, part in module.named_modules()
-            if isinstance(part, nn.Linear)
+            if isinstance(part, nn.Linear) and isinstance(part.weight, nn.Parameter)
         }
         self._layer = layer
         self._rnn = layer.of(module)
@@ -154,7 +154,7 @@ class StateTracker(TorchFunctionMode):
 
     def inspect_output(self, output: Any) -> None:
         """Look for states among what the module returns."""
-        if any(id(tensor) in self._nodes for tensor in _tensors(output)):
+        if any(id(tensor) in self._nodes | self._cells for tensor in _tensors(output)):
             self._block("is returned by forward")
 
     def _block(self, obstacle: str) -> None:

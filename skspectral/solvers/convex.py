@@ -79,7 +79,7 @@ class ConvexSolver(Solver):
             z, gradient, gap = relaxed.minimise(z, self.tol, self.max_iter)
             # Nodes at the same bound go by their gradient, whatever the last digits of z.
             largest = np.lexsort((gradient, -z.round(9)))[:m]
-            rounded.append((problem.loss(largest), gap, largest))
+            rounded.append((problem.loss(np.sort(largest)), gap, largest))
         _, gap, largest = min(rounded, key=lambda candidate: candidate[0])
         if gap > self.tol:
             warnings.warn(

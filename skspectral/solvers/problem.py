@@ -72,7 +72,7 @@ class SelectionProblem:
         support = np.asarray(support, dtype=np.intp)
         columns = self.covariance[:, support]
         kept = columns[support] + np.diag(self.ridge[support])
-        explained = columns @ linalg.pinvh(kept) @ columns.T
+        explained = columns @ generalised_inverse(kept) @ columns.T
         return max(self.total - float(np.vdot(self.weight, explained)), 0.0)
 
     def lower_bound(self) -> Array:
@@ -103,8 +103,7 @@ class Selection:
     loss_path : ndarray of shape (m + 1,)
         Loss of the first 0, 1, …, m nodes of ``order``.
     gap : float or None
-        For a relaxation, the duality gap it was solved to, as a fraction of the loss
-        of the empty support.
+        For a relaxation, the gap it was solved to, as a fraction of the relaxed loss.
 
     Examples
     --------
@@ -137,6 +136,18 @@ class Selection:
             The first m nodes of the order, with their losses.
         """
         return Selection(self.order[:m], self.loss_path[: m + 1], self.gap)
+
+
+def generalised_inverse(matrix: Array) -> Array:
+    """A generalised inverse of a positive semidefinite matrix.
+
+    The rows are brought to one scale first, so that a node that hardly moves is not taken for a
+    combination of the others.
+    """
+    scale = np.sqrt(matrix.diagonal())
+    scale = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0.0)
+    inverse: Array = linalg.pinvh(scale[:, None] * matrix * scale)
+    return scale[:, None] * inverse * scale
 
 
 def symmetric_root(matrix: Array) -> Array:
