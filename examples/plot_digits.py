@@ -40,13 +40,16 @@ memory = joblib.Memory(Path.home() / ".cache" / "skspectral", verbose=0)
 
 
 @memory.cache
-def train(cell, max_epochs, lr):
+def train(cell, **options):
     """Train once; later runs read the network from the cache."""
-    network = RNNClassifier(128, cell, max_epochs=max_epochs, lr=lr, random_state=0, verbose=1)
+    network = RNNClassifier(128, cell, random_state=0, verbose=1, **options)
     return network.fit(X_train, y_train)
 
 
-networks = {"GRU": train("gru", 40, 5e-3), "IRNN": train("irnn", 300, 1e-3)}
+networks = {
+    "GRU": train("gru", max_epochs=40),
+    "IRNN": train("irnn", max_epochs=300, lr=1e-3, batch_size=64),
+}
 
 # %%
 # Grid search over ratios
