@@ -5,6 +5,7 @@ from .estimators import RNNClassifier, RNNRegressor
 from .functional import prune
 from .objective import InformationLoss
 from .pruner import SpectralRNNPruner
+from .pruner_cv import SpectralRNNPrunerCV
 from .solvers import SOLVERS
 
 __version__ = "0.1.0"
@@ -16,6 +17,7 @@ __all__ = [
     "RNNClassifier",
     "RNNRegressor",
     "SpectralRNNPruner",
+    "SpectralRNNPrunerCV",
     "__version__",
     "prune",
 ]

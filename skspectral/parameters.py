@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .objective import OBJECTIVES, InformationLoss
+from .objective import OBJECTIVES, InformationLoss, Objective
 from .solvers import SOLVERS, Solver
 
 
@@ -37,10 +37,10 @@ def check_tol(tol: Any) -> None:
         raise ValueError(f"tol must be None or a relative information loss in [0, 1); got {tol!r}.")
 
 
-def count_nodes(m: Any, n_nodes: int | None = None) -> int:
+def count_nodes(m: Any, n_nodes: int | None = None, name: str = "m") -> int:
     """Nodes to keep of n_nodes; without n_nodes, m is only checked."""
     most = "the hidden size" if n_nodes is None else f"{n_nodes}, the hidden size"
-    rule = f"m must be an int from 1 to {most}, or a float in (0, 1]; got {m!r}."
+    rule = f"{name} must be an int from 1 to {most}, or a float in (0, 1]; got {m!r}."
     if not is_number(m):
         raise TypeError(rule)
     if is_number(m, Integral):
@@ -63,12 +63,12 @@ def as_solver(solver: str | Solver, random_state: Any) -> Solver:
     return made
 
 
-def as_objective(objective: str | InformationLoss | None) -> InformationLoss:
+def as_objective(objective: str | Objective | None) -> Objective:
     """An objective from its name; None is the default."""
     if objective is None:
         return InformationLoss()
     if not isinstance(objective, str):
-        return _instance("objective", objective, InformationLoss, OBJECTIVES)
+        return _instance("objective", objective, Objective, OBJECTIVES)
     check_choice("objective", objective, OBJECTIVES)
     return OBJECTIVES[objective]
 

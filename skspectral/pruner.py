@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import chain
 from typing import Any, Self
 
 import numpy as np
@@ -13,9 +14,10 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
-from tqdm.auto import tqdm
+from torch import Tensor, nn
 
+from .caching import as_memory, recalled
+from .calibration import Calibration, collect, run
 from .covariance import HiddenStateMoments
 from .objective import InformationLoss
 from .parameters import (
@@ -27,7 +29,7 @@ from .parameters import (
     count_nodes,
 )
 from .reconstruction import RECONSTRUCTIONS, Kind, centred, reconstruct, reconstruction_loss
-from .rnn.layers import find_layer, in_float64, weights_of
+from .rnn.layers import find_layer, in_float64, incoming_norms, weights_of
 from .rnn.readers import find_readers
 from .rnn.states import StateCollector
 from .rnn.surgery import Cut, build
@@ -75,6 +77,11 @@ class SpectralRNNPruner(PredictorMixin, TransformerMixin, BaseEstimator):
         Most sequences in one forward pass.
     device : str, torch.device or None, default=None
         Where the network runs; None leaves it where it is.
+    memory : str, path, joblib.Memory or None, default=None
+        Where trained networks and moments are kept, so that a grid search over ``m`` trains
+        and runs the network once per fold. Both are known by the content of all they depend
+        on. Training is kept where the estimator has a ``random_state`` that is set, since
+        without one no two trainings are the same. Nothing is kept of iterables of batches.
     random_state : int, RandomState or None, default=None
         Seed of the training of ``estimator=None`` and of solvers that draw.
     verbose : int, default=0
@@ -147,6 +154,7 @@ class SpectralRNNPruner(PredictorMixin, TransformerMixin, BaseEstimator):
         output: str = "last",
         batch_size: int = 256,
         device: str | torch.device | None = None,
+        memory: Any = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
     ) -> None:
@@ -159,6 +167,7 @@ class SpectralRNNPruner(PredictorMixin, TransformerMixin, BaseEstimator):
         self.output = output
         self.batch_size = batch_size
         self.device = device
+        self.memory = memory
         self.random_state = random_state
         self.verbose = verbose
 
@@ -187,7 +196,7 @@ class SpectralRNNPruner(PredictorMixin, TransformerMixin, BaseEstimator):
         TypeError
             If a parameter or X is of a wrong type.
         """
-        return self._update(lambda fresh: fresh._fit(X, y))
+        return self._become(unfitted(self), lambda fresh: fresh._fit(X, y))
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Add calibration sequences to those seen so far, and choose again.
@@ -206,79 +215,93 @@ class SpectralRNNPruner(PredictorMixin, TransformerMixin, BaseEstimator):
         """
         if not hasattr(self, "moments_"):
             return self.fit(X, y)
-        return self._update(lambda fresh: fresh._calibrate(check_sequences(X, fresh, reset=False)))
+        return self._become(
+            copy.copy(self), lambda fresh: fresh._prune(check_sequences(X, fresh, reset=False))
+        )
 
-    def _update(self, step: Callable[[Self], None]) -> Self:
-        """Run a step on a copy and take over its outcome, so that a failure changes nothing."""
+    def _become(self, fresh: Self, step: Callable[[Self], None]) -> Self:
+        """Take over the outcome of a step on a copy, so that a failure changes nothing."""
         self._check_params()
-        fresh = copy.copy(self)
         with torch.random.fork_rng(devices=[]):
             step(fresh)
         self.__dict__ = fresh.__dict__
         return self
 
     def _fit(self, X: Any, y: Any) -> None:
-        for name in [name for name in vars(self) if name.endswith("_")]:
-            delattr(self, name)
+        self._prune(self._train(X, y))
+
+    def _train(self, X: Any, y: Any) -> Sequences | Batches:
+        """The dense network, trained if it has to be, and the sequences to calibrate it on."""
         sequences = check_sequences(X, self, reset=True)
-        self.estimator_ = trained(self.estimator, X, y, self.random_state, self.verbose)
+        memory = self._memory_for(sequences)
+        self.estimator_ = trained(self.estimator, X, y, self.random_state, self.verbose, memory)
         if self.device is not None:
             module_of(self.estimator_).to(self.device)
         self._layout: str | None = None
-        self._calibrate(sequences)
+        return sequences
 
-    def _calibrate(self, sequences: Sequences | Batches) -> None:
+    def _prune(self, sequences: Sequences | Batches) -> None:
         """From sequences to the smaller module."""
-        module = module_of(self.estimator_)
-        layer = find_layer(module)
-        most = count_nodes(self.m, layer.of(module).hidden_size)
-        collector = StateCollector(module, layer, self._layout)
-        moments, batch = self._collect(collector, sequences)
+        collector = self._collector(module_of(self.estimator_))
+        most = self._most(collector.layer.of(collector.module).hidden_size)
+        calibration = self._calibrate(collector, sequences)
+        self._shrink(calibration, self._select(calibration.problem, most))
+
+    def _calibrate(self, collector: StateCollector, sequences: Sequences | Batches) -> Calibration:
+        """From sequences to the choice that they pose, whatever the number of nodes."""
+        found, batch = self._collect(collector, sequences)
         if isinstance(sequences, Batches):
             self.n_features_in_ = sequences.n_features(batch)
+        # Added to none, since what memory gives may be a map of a file, which cannot be changed.
+        moments = HiddenStateMoments(found.n_nodes).merge(found)
         if hasattr(self, "moments_"):
             moments.merge(self.moments_)
         self.moments_: HiddenStateMoments = moments
         self._layout = collector.layout
         self.covariance_, self.mean_ = moments.covariance, moments.mean
+        find = recalled(find_readers, self._memory_for(sequences), (collector, batch))
+        readers = find(collector, batch)
+        problem = self._problem(collector, readers.weights(collector.module))
+        return Calibration(collector, readers, batch, problem)
 
-        readers = find_readers(collector, batch)
-        problem = self._problem(collector, readers.weights(module))
-        selection = self._select(problem, most)
-        self._describe(problem, selection)
+    def _shrink(self, calibration: Calibration, selection: Selection) -> None:
+        """From a selection to the smaller module; as often as there are selections to try."""
+        problem = calibration.problem
+        self._describe(problem, self._enough(problem, selection))
         self.reconstruction_, self.intercept_ = reconstruct(
             self.covariance_, self.mean_, self.support_, problem.ridge, self.reconstruction
         )
         self.information_loss_ = self._relative_loss(self.moments_)
 
         cut = Cut.from_arrays(self.support_, self.reconstruction_, self.intercept_)
-        self.pruned_module_ = build(collector, cut, readers, batch)
+        self.pruned_module_ = build(
+            calibration.collector, cut, calibration.readers, calibration.batch
+        )
         self.pruned_estimator_ = with_module(self.estimator_, self.pruned_module_)
         self.n_parameters_ = sum(p.numel() for p in self.pruned_module_.parameters())
+
+    def _most(self, n_nodes: int | None = None) -> int:
+        """The number of nodes to keep, or with ``tol`` the most."""
+        return count_nodes(self.m, n_nodes)
+
+    def _collector(self, module: nn.Module) -> StateCollector:
+        return StateCollector(module, find_layer(module), self._layout)
 
     def _collect(
         self, collector: StateCollector, sequences: Sequences | Batches
     ) -> tuple[HiddenStateMoments, Any]:
         """Moments of the hidden states, and the first batch."""
-        n_nodes = collector.layer.of(collector.module).hidden_size
-        moments, first = HiddenStateMoments(n_nodes), None
-        for _, batch, states in self._states(collector, sequences, "hidden states"):
-            first = batch if first is None else first
-            moments.update(states.reshape(-1, n_nodes).to("cpu", torch.float64).numpy())
-            if not np.isfinite(moments.products_.diagonal()).all():
-                raise ValueError(
-                    f"the hidden states of layer {collector.layer.name!r} are not finite on X; "
-                    "check the scale of X and that the training of the network did not diverge."
-                )
-        return moments, first
-
-    def _states(
-        self, collector: StateCollector, sequences: Sequences | Batches, what: str
-    ) -> Iterator[tuple[Any, Any, Tensor]]:
-        """Places in X, batches, and hidden states (n_sequences, n_steps, n_nodes)."""
         batches = sequences.batches(self.batch_size)
-        for index, batch in tqdm(batches, desc=what, unit="batch", disable=not self.verbose):
-            yield index, batch, collector.run(batch)
+        first = next(batches)
+        key = (collector, sequences, self.batch_size)
+        run_through = recalled(collect, self._memory_for(sequences), key)
+        moments, layout = run_through(collector, chain([first], batches), self.verbose)
+        collector.layout = layout
+        return moments, first[1]
+
+    def _memory_for(self, sequences: Sequences | Batches) -> Any:
+        """Where to keep results; iterables of batches cannot be compared without using them up."""
+        return None if isinstance(sequences, Batches) else self.memory
 
     def _problem(self, collector: StateCollector, readers: Iterator[Tensor]) -> SelectionProblem:
         rnn = collector.layer.of(collector.module)
@@ -288,15 +311,18 @@ class SpectralRNNPruner(PredictorMixin, TransformerMixin, BaseEstimator):
             [weight.numpy() for weight in readers],
         )
         centre = centred(self.covariance_, self.mean_, self.reconstruction)
-        return replace(problem, covariance=centre)
+        return replace(problem, covariance=centre, magnitude=incoming_norms(rnn).numpy())
 
     def _select(self, problem: SelectionProblem, most: int) -> Selection:
-        selection = as_solver(self.solver, self.random_state).select(problem, most)
+        return as_solver(self.solver, self.random_state).select(problem, most)
+
+    def _enough(self, problem: SelectionProblem, selection: Selection) -> Selection:
+        """The fewest nodes of a selection whose loss is within ``tol``; all if none are."""
         if self.tol is None:
             return selection
         enough = selection.loss_path <= self.tol * self._total(problem)
         enough[0] = False
-        return selection.first(int(enough.argmax()) if enough.any() else most)
+        return selection.first(int(enough.argmax())) if enough.any() else selection
 
     def _describe(self, problem: SelectionProblem, selection: Selection) -> None:
         """Set the attributes that tell of the selection."""
@@ -342,11 +368,10 @@ class SpectralRNNPruner(PredictorMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         check_choice("output", self.output, POOLINGS)
         sequences = check_sequences(X, self, reset=False)
-        collector = StateCollector(
-            self.pruned_module_, find_layer(self.pruned_module_), self._layout
-        )
+        collector = self._collector(self.pruned_module_)
+        batches = sequences.batches(self.batch_size)
         found: list[tuple[Any, NDArray[Any]]] = []
-        for index, _, states in self._states(collector, sequences, "transform"):
+        for index, _, states in run(collector, batches, "transform", self.verbose):
             if states.ndim != 3:
                 raise ValueError(
                     "transform cannot tell the sequences of a packed batch apart; give sequences "
@@ -375,11 +400,12 @@ class SpectralRNNPruner(PredictorMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         if wrapped_has("score")(self):
             return self._ask("score", X, y)
+        return 1.0 - self._relative_loss(self._dense_moments(X))
+
+    def _dense_moments(self, X: Any) -> HiddenStateMoments:
+        """Moments of the hidden states of the dense network on other sequences."""
         sequences = check_sequences(X, self, reset=False)
-        module = module_of(self.estimator_)
-        collector = StateCollector(module, find_layer(module), self._layout)
-        moments, _ = self._collect(collector, sequences)
-        return 1.0 - self._relative_loss(moments)
+        return self._collect(self._collector(module_of(self.estimator_)), sequences)[0]
 
     def get_support(self, indices: bool = False) -> NDArray[Any]:
         """Which nodes are kept.
@@ -415,8 +441,10 @@ class SpectralRNNPruner(PredictorMixin, TransformerMixin, BaseEstimator):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        if isinstance(self.estimator, BaseEstimator):
-            inner = get_tags(self.estimator)
+        # Once fitted, that of estimator=None is known to be a classifier or a regressor.
+        estimator = getattr(self, "estimator_", self.estimator)
+        if isinstance(estimator, BaseEstimator):
+            inner = get_tags(estimator)
             tags.estimator_type = inner.estimator_type
             tags.classifier_tags = inner.classifier_tags
             tags.regressor_tags = inner.regressor_tags
@@ -427,10 +455,22 @@ class SpectralRNNPruner(PredictorMixin, TransformerMixin, BaseEstimator):
         return tags
 
     def _check_params(self) -> None:
-        count_nodes(self.m)
+        self._check_m()
         check_tol(self.tol)
         as_solver(self.solver, self.random_state)
         as_objective(self.objective)
         check_choice("reconstruction", self.reconstruction, RECONSTRUCTIONS)
         check_choice("output", self.output, POOLINGS)
         check_count("batch_size", self.batch_size)
+        as_memory(self.memory)
+
+    def _check_m(self) -> None:
+        count_nodes(self.m)
+
+
+def unfitted(pruner: SpectralRNNPruner) -> SpectralRNNPruner:
+    """A copy of a pruner with its parameters and none of its results."""
+    fresh = copy.copy(pruner)
+    for name in [name for name in vars(fresh) if name.endswith("_")]:
+        delattr(fresh, name)
+    return fresh

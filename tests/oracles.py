@@ -103,6 +103,14 @@ def best_support(problem, m):
     return min(supports, key=lambda support: direct_loss(problem, support))
 
 
+def direct_backward(problem, m):
+    """The node whose loss costs least, until m are left, each candidate evaluated anew."""
+    kept = set(range(problem.n_nodes))
+    while len(kept) > m:
+        kept.remove(min(kept, key=lambda node: direct_loss(problem, sorted(kept - {node}))))
+    return sorted(kept)
+
+
 def direct_greedy(problem, m):
     """The node of least loss, m times, each candidate evaluated anew."""
     order = []

@@ -1,5 +1,7 @@
 """Selection problems of known kind."""
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -13,20 +15,38 @@ def random_problem(seed=0, n=10, rank=None, tau=0.0, weight="general"):
     covariance = states.T @ states / len(states)
     readers = rng.normal(size=(max(2, n // 2), n))
     Q = np.eye(n) if weight == "identity" else readers.T @ readers + 0.1 * np.eye(n)
-    return SelectionProblem(covariance, Q, np.full(n, tau * covariance.diagonal().mean()))
+    ridge = np.full(n, tau * covariance.diagonal().mean())
+    return SelectionProblem(covariance, Q, ridge, magnitude=rng.uniform(size=n))
+
+
+def echo_problem(seed=0, n=25, tau=1e-6):
+    """States of a random network of rectified units: correlated, with a long spectrum."""
+    rng = np.random.default_rng(seed)
+    weight_hh, weight_ih = rng.normal(size=(n, n)) * 0.9 / np.sqrt(n), rng.normal(size=(n, 4))
+    states = np.zeros((21, 200, n))
+    for t in range(20):
+        drive = rng.normal(size=(200, 4)) @ weight_ih.T
+        states[t + 1] = np.maximum(states[t] @ weight_hh.T + drive, 0.0)
+    covariance = np.einsum("tsi,tsj->ij", states, states) / (20 * 200)
+    readers = np.vstack([np.eye(n), weight_hh, rng.normal(size=(10, n))])
+    ridge = np.full(n, tau * covariance.diagonal().mean())
+    magnitude = np.linalg.norm(weight_hh, axis=1)
+    return SelectionProblem(covariance, readers.T @ readers, ridge, magnitude)
 
 
 def permuted(problem, p):
     """The same problem with node ``p[i]`` called i."""
     both = np.ix_(p, p)
-    return SelectionProblem(problem.covariance[both], problem.weight[both], problem.ridge[p])
+    return SelectionProblem(
+        problem.covariance[both], problem.weight[both], problem.ridge[p], problem.magnitude[p]
+    )
 
 
 def with_dead(problem, dead):
     """The same problem, in which some nodes never fire."""
     covariance = problem.covariance.copy()
     covariance[dead], covariance[:, dead] = 0.0, 0.0
-    return SelectionProblem(covariance, problem.weight, problem.ridge)
+    return replace(problem, covariance=covariance)
 
 
 def with_copies(problem, n_copies):
@@ -35,7 +55,8 @@ def with_copies(problem, n_copies):
     both = np.ix_(nodes, nodes)
     weight = np.zeros_like(problem.covariance[both])
     weight[: problem.n_nodes, : problem.n_nodes] = problem.weight
-    return SelectionProblem(problem.covariance[both], weight, problem.ridge[nodes])
+    ridge, magnitude = problem.ridge[nodes], problem.magnitude[nodes]
+    return SelectionProblem(problem.covariance[both], weight, ridge, magnitude)
 
 
 def planted(n_sources=3, n_mixtures=5, seed=0):
@@ -51,7 +72,7 @@ def planted(n_sources=3, n_mixtures=5, seed=0):
     covariance[n_sources:, n_sources:] += 0.5 * np.eye(n_mixtures)
     weight = np.diag([1.0] * n_sources + [0.0] * n_mixtures)
     p = rng.permutation(n)
-    problem = SelectionProblem(covariance, weight, np.zeros(n))
+    problem = SelectionProblem(covariance, weight, np.zeros(n), covariance.diagonal())
     return permuted(problem, p), np.flatnonzero(p < n_sources)
 
 
@@ -68,4 +89,4 @@ def degenerate_problems(draw, max_nodes=7):
     readers = rng.normal(size=(draw(st.integers(1, n)), n))
     tau = draw(st.sampled_from([0.0, 1e-6, 1e-2]))
     ridge = np.full(n, tau * covariance.diagonal().mean())
-    return SelectionProblem(covariance, readers.T @ readers, ridge)
+    return SelectionProblem(covariance, readers.T @ readers, ridge, rng.uniform(size=n))

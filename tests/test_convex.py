@@ -12,14 +12,15 @@ from problems import random_problem
 from scipy import optimize
 from sklearn.exceptions import ConvergenceWarning
 
-from skspectral.solvers import ConvexSolver, SelectionProblem
-from skspectral.solvers.convex import RelaxedProblem, project
+from skspectral.solvers import ConvexSolver, GreedySolver, SelectionProblem
+from skspectral.solvers.convex import RELAXATIONS
+from skspectral.solvers.design import DesignProblem, project
 
 NOISES = pytest.mark.parametrize("noise", [1e-2, 0.3, 3.0])
 
 
 def relaxed(seed, noise, rank=None):
-    return RelaxedProblem(random_problem(seed, n=8, rank=rank), noise)
+    return DesignProblem(random_problem(seed, n=8, rank=rank), noise)
 
 
 def interior_point(rng, m=3.0):
@@ -141,9 +142,15 @@ def test_a_wanted_gap_is_reached_in_silence(seed):
     assert 0.0 <= selection.gap <= 1e-2
 
 
-@pytest.mark.parametrize("noise_levels", [(1.0,), (0.1, 0.01)])
-def test_more_noise_levels_are_never_worse(noise_levels):
-    problem = random_problem(7, tau=1e-6)
-    few = ConvexSolver(noise_levels=noise_levels, tol=1e-3, max_iter=2000).select(problem, 4)
-    more = ConvexSolver(noise_levels=(*noise_levels, 1e-3), max_iter=2000).select(problem, 4)
-    assert more.loss_path[-1] <= few.loss_path[-1] * (1.0 + 1e-12)
+@pytest.mark.parametrize("relaxation", RELAXATIONS)
+@pytest.mark.parametrize("seed", range(5))
+def test_refined_is_at_least_as_good_as_refined_greedy(relaxation, seed):
+    problem = random_problem(seed, n=14, tau=1e-6)
+    convex = ConvexSolver(relaxation=relaxation, refine=True).select(problem, 5)
+    greedy = GreedySolver(refine=True).select(problem, 5)
+    assert convex.loss_path[-1] <= greedy.loss_path[-1] * (1.0 + 1e-12)
+
+
+def test_an_unknown_relaxation_is_refused():
+    with pytest.raises(ValueError, match="relaxation must be one of design, group_lasso; got 'lp'"):
+        ConvexSolver(relaxation="lp").select(random_problem(0), 4)

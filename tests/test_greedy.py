@@ -5,8 +5,7 @@ import pytest
 from oracles import direct_greedy, direct_loss, residual
 from problems import random_problem, with_copies, with_dead
 
-from skspectral.solvers import GreedySolver
-from skspectral.solvers.greedy import extend
+from skspectral.solvers import GreedySolver, extend
 from skspectral.solvers.residual import Residual
 
 WEIGHTS = pytest.mark.parametrize("weight", ["general", "identity"])

@@ -132,7 +132,7 @@ def test_no_weight_at_all_is_refused(layer):
     ("objective", "error", "match"),
     [
         ("inptu", ValueError, "objective must be one of combined, input, output, recurrent"),
-        (3, TypeError, "objective must be one of .* or an instance of InformationLoss"),
+        (3, TypeError, "objective must be one of .* or an instance of Objective"),
         (InformationLoss, TypeError, "objective must be one of .* or an instance of"),
     ],
 )

@@ -4,7 +4,7 @@ import torch
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
-from skspectral import RNNClassifier, RNNRegressor, SpectralRNNPruner
+from skspectral import RNNClassifier, RNNRegressor, SpectralRNNPruner, SpectralRNNPrunerCV
 
 
 def cell(kind, **options):
@@ -23,13 +23,15 @@ MODULE_HASH = {
 }
 
 
-@parametrize_with_checks([SpectralRNNPruner(), RNNClassifier(), RNNRegressor()])
+@parametrize_with_checks(
+    [SpectralRNNPruner(), SpectralRNNPrunerCV(), RNNClassifier(), RNNRegressor()]
+)
 def test_estimator_that_trains(estimator, check):
     check(estimator)
 
 
 @parametrize_with_checks(
-    [SpectralRNNPruner(module) for module in CELLS],
+    [SpectralRNNPruner(module) for module in CELLS] + [SpectralRNNPrunerCV(cell(nn.GRU))],
     expected_failed_checks=lambda _: MODULE_HASH,
 )
 def test_pruner_around_a_module(estimator, check):

@@ -89,6 +89,13 @@ def weights_of(rnn: nn.RNNBase) -> dict[str, Tensor]:
     return {name: getattr(rnn, f"{name}_l0").detach() for name in names}
 
 
+def incoming_norms(rnn: nn.RNNBase) -> Tensor:
+    """Norm of all weights into each node, of inputs and states and all gates, shape (n_nodes,)."""
+    weights = weights_of(rnn)
+    incoming = in_float64(torch.cat([weights["weight_ih"], weights["weight_hh"]], dim=1))
+    return incoming.reshape(GATES[rnn.mode], rnn.hidden_size, -1).norm(dim=(0, 2))
+
+
 def in_float64(weight: Tensor) -> Tensor:
     """A weight as float64 on the CPU, where all of the linear algebra is done."""
     return weight.detach().to("cpu", torch.float64)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from sklearn.base import BaseEstimator
 
 from .problem import Selection, SelectionProblem
+from .swaps import refined
 
 
 class Solver(BaseEstimator, ABC):
@@ -15,6 +17,18 @@ class Solver(BaseEstimator, ABC):
     A solver's parameters are those of its ``__init__``, so they can be grid-searched
     through the pruner as ``solver__<parameter>``. A new solver implements
     ``_select`` and is named in ``SOLVERS``.
+
+    Attributes
+    ----------
+    optimises : bool, default=True
+        Whether the solver goes by the loss. Set to False in the class of a comparison method,
+        which chooses by something else or by chance, and need not find a small loss.
+    nested : bool, default=False
+        Whether the choice of fewer nodes is the beginning of the choice of more, so that one
+        run serves every number.
+    refine : bool, default=False
+        Whether to swap nodes of the outcome until no swap lowers the loss; a parameter of most
+        solvers.
 
     Examples
     --------
@@ -27,6 +41,10 @@ class Solver(BaseEstimator, ABC):
     >>> LoudestSolver().select(problem, 2).order
     array([1, 2])
     """
+
+    optimises: ClassVar[bool] = True
+    nested: ClassVar[bool] = False
+    refine: bool = False
 
     def select(self, problem: SelectionProblem, m: int) -> Selection:
         """Choose m nodes.
@@ -50,7 +68,8 @@ class Solver(BaseEstimator, ABC):
         """
         if not 1 <= m <= problem.n_nodes:
             raise ValueError(f"m must be an int from 1 to {problem.n_nodes}; got {m!r}.")
-        return self._select(problem, m)
+        selection = self._select(problem, m)
+        return refined(problem, selection) if self.refine else selection
 
     @abstractmethod
     def _select(self, problem: SelectionProblem, m: int) -> Selection:

@@ -1,53 +1,66 @@
-"""Convex relaxation: an A-optimal design over the nodes."""
+"""Convex relaxations, rounded."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import linalg, optimize
 from sklearn.exceptions import ConvergenceWarning
 
 from .base import Solver
-from .greedy import extend
-from .problem import Array, Selection, SelectionProblem
+from .design import design_supports
+from .exchange import ExchangeSolver
+from .group_lasso import group_lasso_supports
+from .problem import Selection, SelectionProblem
+from .residual import extend
+from .swaps import exchange
+
+RELAXATIONS = {"design": design_supports, "group_lasso": group_lasso_supports}
+PATIENCE = 2  # rounded solutions in a row that are no better
 
 
 class ConvexSolver(Solver):
     """Solve a convex relaxation, then keep its m largest nodes.
 
-    Instead of being kept or not, node j is seen through noise of variance ``r / z_j``, and
-    the loss of what cannot be rebuilt from all these views is convex in z::
+    In the A-optimal design (``"design"``) node j is not kept or lost, but seen through noise
+    of variance ``r / z_j``, and the loss of what cannot be rebuilt from all these views is
+    convex in z::
 
         min_z  Tr Q (Σ − Σ (Σ + r diag(1/z))⁻¹ Σ),   0 ≤ z_j ≤ 1,   Σ_j z_j = m
 
-    It is solved for several noise levels r, from coarse to fine; of the rounded
-    solutions, the one of the lowest loss is taken, and its nodes are ordered greedily.
+    It is solved for several noise levels r, from coarse to fine, until the rounded solution
+    stops getting better. In the group lasso (``"group_lasso"``) the reconstruction may
+    use every node but pays for each::
+
+        min_C  ½ Tr (S − C) Σ (S − C)ᵀ + ½ Tr C I_τ Cᵀ + λ Σ_j ‖C[:, j]‖,   SᵀS = Q
+
+    with λ found by bisection so that m columns are left.
 
     Parameters
     ----------
-    noise_levels : sequence of float
-        Values of r, as fractions of the mean variance of a node.
-    tol : float, default=1e-3
-        Gap to the lower bound of the relaxed problem at which a solve stops, as a
+    relaxation : {"design", "group_lasso"}, default="design"
+        Which problem is solved.
+    tol : float, default=1e-2
+        Gap between the relaxed loss and its lower bound at which a solve stops, as a
         fraction of the relaxed loss.
-    max_iter : int, default=200
-        Projected gradient steps, for one noise level.
+    max_iter : int, default=1000
+        Most steps of a solve: projected gradients, or sweeps over the columns.
+    refine : bool, default=False
+        Whether to swap nodes until no swap lowers the loss, from every rounded solution and from
+        the starts of :class:`ExchangeSolver`.
 
     Warns
     -----
     ConvergenceWarning
-        When the taken solution has a larger gap than ``tol``; the gap is in the message
+        When the solution taken has a larger gap than ``tol``; the gap is in the message
         and in ``Selection.gap``.
 
     Notes
     -----
-    Small noise makes the relaxation useless (a node seen faintly is as good as one
-    kept), large noise makes it another problem; which level rounds best depends on
-    the spectrum of Σ. A step costs O(n_nodes³).
+    The gap of the design is that of its linearisation, the gap of the group lasso that of
+    a scaled residual, which is feasible in the dual. A step costs O(n_nodes³) or
+    O(n_nodes² m).
 
     Examples
     --------
@@ -60,89 +73,44 @@ class ConvexSolver(Solver):
 
     def __init__(
         self,
-        noise_levels: Sequence[float] = (1.0, 0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4),
-        tol: float = 1e-3,
-        max_iter: int = 200,
+        relaxation: str = "design",
+        tol: float = 1e-2,
+        max_iter: int = 1000,
+        refine: bool = False,
     ) -> None:
-        self.noise_levels = noise_levels
+        self.relaxation = relaxation
         self.tol = tol
         self.max_iter = max_iter
+        self.refine = refine
 
     def _select(self, problem: SelectionProblem, m: int) -> Selection:
+        if self.relaxation not in RELAXATIONS:
+            raise ValueError(
+                f"relaxation must be one of {', '.join(RELAXATIONS)}; got {self.relaxation!r}."
+            )
         if m == problem.n_nodes or problem.total == 0.0:
             return replace(extend(problem, (), m), gap=0.0)
-        scale = problem.covariance.diagonal().mean()
-        z = np.full(problem.n_nodes, m / problem.n_nodes)
-        rounded = []
-        for level in self.noise_levels:
-            relaxed = RelaxedProblem(problem, level * scale)
-            z, gradient, gap = relaxed.minimise(z, self.tol, self.max_iter)
-            # Nodes at the same bound go by their gradient, whatever the last digits of z.
-            largest = np.lexsort((gradient, -z.round(9)))[:m]
-            rounded.append((problem.loss(np.sort(largest)), gap, largest))
-        _, gap, largest = min(rounded, key=lambda candidate: candidate[0])
+        best, gap, support, n_worse = np.inf, 0.0, np.arange(m), 0
+        if self.refine:  # to begin from what swaps find without the relaxation
+            support = ExchangeSolver().select(problem, m).support
+            best = problem.loss(support)
+        for rounded, its_gap in RELAXATIONS[self.relaxation](problem, m, self.tol, self.max_iter):
+            found = exchange(problem, rounded) if self.refine else rounded
+            loss = problem.loss(np.sort(found))
+            if loss < best:
+                best, gap, support, n_worse = loss, its_gap, found, 0
+            else:
+                n_worse += 1
+            if n_worse == PATIENCE and not self.refine:
+                break
+        self._warn_of(gap)
+        return replace(extend(problem, (), m, among=support), gap=gap)
+
+    def _warn_of(self, gap: float) -> None:
         if gap > self.tol:
             warnings.warn(
                 f"ConvexSolver stopped with a gap of {gap:.1e}, above tol={self.tol:g}; "
                 f"raise max_iter (now {self.max_iter}) or tol.",
                 ConvergenceWarning,
-                stacklevel=2,
+                stacklevel=4,
             )
-        return replace(extend(problem, (), m, among=largest), gap=gap)
-
-
-@dataclass(frozen=True)
-class RelaxedProblem:
-    """The relaxation at one noise level."""
-
-    problem: SelectionProblem
-    noise: float
-
-    def minimise(self, z: Array, tol: float, max_iter: int) -> tuple[Array, Array, float]:
-        """Projected gradient descent; returns z, the gradient there and the relative gap."""
-        m = round(z.sum())
-        loss, gradient = self.evaluate(z)
-        step = 1.0 / np.abs(gradient).max()
-        for _ in range(max_iter):
-            if self._gap(z, loss, gradient, m) <= tol:
-                break
-            while True:
-                trial = project(z - step * gradient, m)
-                trial_loss, trial_gradient = self.evaluate(trial)
-                move = trial - z
-                if trial_loss <= loss + gradient @ move + move @ move / (2.0 * step):
-                    break
-                step *= 0.5
-            z, loss, gradient, step = trial, trial_loss, trial_gradient, 1.5 * step
-        return z, gradient, self._gap(z, loss, gradient, m)
-
-    def evaluate(self, z: Array) -> tuple[float, Array]:
-        """Relaxed loss and its gradient, ``−diag(E Q E) / r``."""
-        covariance, weight = self.problem.covariance, self.problem.weight
-        seen = np.flatnonzero(z)
-        root = np.sqrt(z[seen] / self.noise)
-        views = covariance[:, seen] * root
-        inner = root[:, None] * views[seen]
-        inner[np.diag_indices_from(inner)] += 1.0
-        half = linalg.solve_triangular(
-            linalg.cholesky(inner, lower=True), views.T, lower=True, check_finite=False
-        )
-        residual = covariance - half.T @ half
-        weighted = residual @ weight
-        gradient = -np.einsum("ij,ij->i", weighted, residual) / self.noise
-        return float(weighted.trace()), np.minimum(gradient, 0.0)
-
-    @staticmethod
-    def _gap(z: Array, loss: float, gradient: Array, m: int) -> float:
-        """How far below the loss the tangent goes over all z, relative to the loss."""
-        lowest = np.partition(gradient, m - 1)[:m].sum()
-        return float((gradient @ z - lowest) / loss) if loss > 0.0 else 0.0
-
-
-def project(z: Array, m: int) -> NDArray[np.float64]:
-    """The nearest point with entries in [0, 1] that add up to m."""
-
-    def excess(shift: float) -> float:
-        return float(np.clip(z - shift, 0.0, 1.0).sum() - m)
-
-    return np.clip(z - optimize.brentq(excess, z.min() - 1.0, z.max(), xtol=1e-15), 0.0, 1.0)

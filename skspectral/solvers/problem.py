@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ class SelectionProblem:
     """Choose nodes of a layer so that a weighted residual is small.
 
     The loss of a support J is ``Tr(Q E_J)`` with
-    ``E_J = Σ − Σ[:, J] (Σ[J, J] + I_τ)⁻¹ Σ[J, :]``.
+    ``E_J = Σ − Σ[:, J] (Σ[J, J] + I_τ)⁻¹ Σ[J, :]``. All arrays are promoted to float64.
 
     Parameters
     ----------
@@ -28,6 +29,8 @@ class SelectionProblem:
     ridge : ndarray of shape (n_nodes,)
         The entries of τ, added to the diagonal of ``Σ[J, J]``; zero stands for the
         pseudo-inverse.
+    magnitude : ndarray of shape (n_nodes,), optional
+        Norm of all weights into each node, for a solver that goes by them.
 
     Examples
     --------
@@ -45,6 +48,12 @@ class SelectionProblem:
     covariance: Array
     weight: Array
     ridge: Array
+    magnitude: Array | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("covariance", "weight", "ridge"):
+            promoted = np.asarray(getattr(self, name), dtype=np.float64)
+            object.__setattr__(self, name, promoted)
 
     @property
     def n_nodes(self) -> int:
@@ -55,6 +64,28 @@ class SelectionProblem:
     def total(self) -> float:
         """Loss of the empty support, ``Tr(Q Σ)``."""
         return float(np.vdot(self.weight, self.covariance))
+
+    @cached_property
+    def identity_scale(self) -> float | None:
+        """The number q where Q is q times the identity, else None."""
+        scale = float(self.weight[0, 0])
+        is_identity = np.array_equal(self.weight, scale * np.eye(self.n_nodes))
+        return scale if is_identity else None
+
+    def weigh(self, x: Array) -> Array:
+        """Multiply by Q, for less where that is a multiple of the identity.
+
+        Parameters
+        ----------
+        x : ndarray of shape (n_nodes,) or (n_nodes, n_columns)
+            What to multiply.
+
+        Returns
+        -------
+        ndarray
+            ``Q x``, shaped like x.
+        """
+        return self.weight @ x if self.identity_scale is None else self.identity_scale * x
 
     def loss(self, support: NDArray[np.intp] | list[int]) -> float:
         """Loss ``Tr(Q E_J)`` of a support, by one direct solve.
@@ -70,6 +101,8 @@ class SelectionProblem:
             The information loss, in the units of ``total``.
         """
         support = np.asarray(support, dtype=np.intp)
+        if support.size == 0:
+            return self.total
         columns = self.covariance[:, support]
         kept = columns[support] + np.diag(self.ridge[support])
         explained = columns @ generalised_inverse(kept) @ columns.T
@@ -86,10 +119,15 @@ class SelectionProblem:
         ndarray of shape (n_nodes + 1,)
             Entry m bounds the loss of every support of m nodes.
         """
+        return np.append(np.cumsum(self._spectrum)[::-1], 0.0)
+
+    @cached_property
+    def _spectrum(self) -> Array:
+        """Eigenvalues of ``Q^½ Σ Q^½``, ascending; those that are rounding are zero."""
         root = symmetric_root(self.covariance)
-        spectrum = linalg.eigvalsh(root @ self.weight @ root)
+        spectrum: Array = linalg.eigvalsh(root @ self.weight @ root)
         spectrum[spectrum < self.n_nodes * np.finfo(float).eps * spectrum[-1]] = 0.0
-        return np.append(np.cumsum(spectrum)[::-1], 0.0)
+        return spectrum
 
 
 @dataclass(frozen=True)

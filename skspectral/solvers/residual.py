@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterable, Sequence
 
-from .problem import Array, SelectionProblem
+import numpy as np
+from numpy.typing import NDArray
+
+from .problem import Array, Selection, SelectionProblem
+
+FRESH_DIGITS = 1e-8  # of E Q E: half of those of float64
 
 
 class Residual:
-    """``E_J`` for a support that grows node by node, without ever forming it.
+    """``E_J`` for a support that grows node by node, hardly ever formed.
 
     Kept are only the diagonals of ``E`` and ``E Q E`` and one tall column of each per
-    chosen node, so a step costs O(n_nodes · |J|).
+    chosen node, so a step costs O(n_nodes · |J|). Once little is left of ``E Q E`` against
+    the digits it started with, both matrices are formed anew.
 
     Parameters
     ----------
@@ -28,17 +34,22 @@ class Residual:
     """
 
     def __init__(self, problem: SelectionProblem, capacity: int) -> None:
-        covariance = problem.covariance
-        self._covariance = covariance
+        self._problem = problem
         self._ridge = problem.ridge
-        self._curvature = covariance @ problem.weight @ covariance  # K
-        self._diagonal = covariance.diagonal().copy()  # of E
-        self._numerators = self._curvature.diagonal().copy()  # of E Q E
+        self._diagonal = problem.covariance.diagonal().copy()  # of E
         # Below this an entry of the diagonal is rounding: the node adds nothing.
         self._floor = problem.n_nodes * np.finfo(float).eps * self._diagonal
         self._F = np.empty((problem.n_nodes, capacity), order="F")
         self._V = np.empty((problem.n_nodes, capacity), order="F")
         self._q = np.empty(capacity)
+        self._start_from(problem.covariance)
+
+    def _start_from(self, residual: Array) -> None:
+        """Take E as it is now for the Σ of the recursion."""
+        self._covariance = residual
+        self._curvature = curvature(self._problem, residual)
+        self._numerators = self._curvature.diagonal().copy()  # of E Q E
+        self._smallest = FRESH_DIGITS * self._numerators.max()
         self._size = 0
 
     def gains(self) -> Array:
@@ -65,3 +76,61 @@ class Residual:
         self._numerators -= f * (2.0 * v - self._q[k] * f)
         self._diagonal -= f * f
         self._size += 1
+        if 0.0 < self._numerators.max() < self._smallest:
+            F = self._F[:, : self._size]
+            self._start_from(self._covariance - F @ F.T)
+
+
+def curvature(problem: SelectionProblem, residual: Array) -> Array:
+    """``E Q E``; a product of a matrix with itself takes half the time."""
+    if problem.identity_scale is None:
+        return residual @ (problem.weight @ residual)
+    return problem.identity_scale * (residual.T @ residual)
+
+
+def extend(
+    problem: SelectionProblem,
+    start: Iterable[int],
+    m: int,
+    among: Sequence[int] | NDArray[np.intp] | None = None,
+) -> Selection:
+    """Add given nodes in their order, then greedily up to m.
+
+    Parameters
+    ----------
+    problem : SelectionProblem
+        Covariance, weight and ridge.
+    start : iterable of int
+        Nodes to begin with; what goes beyond m is left out.
+    m : int
+        Nodes to keep.
+    among : sequence of int, optional
+        Nodes that may be added after those given; all if left out.
+
+    Returns
+    -------
+    Selection
+        The nodes in the order they were added, with their losses.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skspectral.solvers import SelectionProblem, extend
+    >>> problem = SelectionProblem(np.diag([1.0, 3.0, 2.0]), np.eye(3), np.zeros(3))
+    >>> extend(problem, [0], 2).order
+    array([0, 1])
+    """
+    residual = Residual(problem, m)
+    # Nodes that never fire come last, whatever the others still gain.
+    priority = np.where(problem.covariance.diagonal() > 0.0, 0.0, -1.0)
+    if among is not None:
+        priority[np.setdiff1d(np.arange(problem.n_nodes), among)] = -np.inf
+    given = iter(start)
+    order, gains = np.empty(m, dtype=np.intp), np.empty(m)
+    for k in range(m):
+        gain = residual.gains()
+        node = order[k] = next(given, int(np.argmax(gain + priority)))
+        gains[k] = gain[node]
+        residual.add(node)
+        priority[node] = -np.inf
+    return Selection(order, np.maximum(problem.total - np.cumsum([0.0, *gains]), 0.0))

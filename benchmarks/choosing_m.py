@@ -1,0 +1,97 @@
+"""What do ten ratios cost beside one? Seconds, and forward passes of the dense network."""
+
+import os
+import platform
+import tempfile
+import time
+
+import numpy as np
+import sklearn
+import torch
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GridSearchCV
+from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
+from tqdm.auto import tqdm
+
+from skspectral import RNNClassifier, SpectralRNNPruner, SpectralRNNPrunerCV
+
+N_NODES = 48
+RATIOS = [0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.75, 0.9]
+FOLDS = 3
+
+
+def digits():
+    """The 8 × 8 digits as 8 steps of 8 pixels."""
+    X, y = load_digits(return_X_y=True)
+    return (X.reshape(-1, 8, 8) / 16).astype(np.float32), y
+
+
+def cross_validate(estimator, ratios, X, y):
+    """Choose among ratios with the estimator that does it by itself."""
+    return SpectralRNNPrunerCV(estimator, ratios, cv=FOLDS).fit(X, y)
+
+
+def grid_search(estimator, ratios, X, y):
+    """Choose among ratios by a grid search with an empty memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        pruner = SpectralRNNPruner(estimator, memory=folder)
+        return GridSearchCV(pruner, {"m": ratios}, cv=FOLDS).fit(X, y)
+
+
+def plain_grid_search(estimator, ratios, X, y):
+    """Choose among ratios by a grid search without memory."""
+    return GridSearchCV(SpectralRNNPruner(estimator), {"m": ratios}, cv=FOLDS).fit(X, y)
+
+
+def measure(choose, *args):
+    """Seconds, and passes of the dense network."""
+    passes = 0
+
+    def count(module, _inputs, _output):
+        nonlocal passes
+        passes += isinstance(module, nn.RNNBase) and module.hidden_size == N_NODES
+
+    with register_module_forward_hook(count):
+        start = time.perf_counter()
+        choose(*args)
+        return time.perf_counter() - start, passes
+
+
+def main():
+    """Print a row for each way to choose."""
+    X, y = digits()
+    network = RNNClassifier(N_NODES, max_epochs=10, random_state=0)
+    trained = FrozenEstimator(clone(network).fit(X, y))
+    kinds = {"trained in each fold": network, "trained before": trained}
+    ways = {
+        "SpectralRNNPrunerCV": cross_validate,
+        "GridSearchCV, memory": grid_search,
+        "GridSearchCV": plain_grid_search,
+    }
+    rows = []
+    with tqdm(total=len(kinds) * len(ways)) as bar:
+        for kind, estimator in kinds.items():
+            for way, choose in ways.items():
+                costs = [measure(choose, estimator, ms, X, y) for ms in (RATIOS[4:5], RATIOS)]
+                rows.append((kind, way, *zip(*costs, strict=True)))
+                bar.update()
+    print(f"GRU({N_NODES}) on {len(X)} digits, {FOLDS} folds, one ratio and {len(RATIOS)}")
+    print(f"{'network':21} {'choice':21} {'seconds':>15} {'times':>6} {'passes':>13} {'times':>6}")
+    for kind, way, seconds, passes in rows:
+        (one, ten), (few, many) = seconds, passes
+        print(
+            f"{kind:21} {way:21} {one:7.2f} {ten:7.2f} {ten / one:6.2f} "
+            f"{few:6d} {many:6d} {many / few:6.2f}"
+        )
+    print(
+        f"torch threads {torch.get_num_threads()}, of {os.cpu_count()} processors; "
+        f"torch {torch.__version__}, scikit-learn {sklearn.__version__}, "
+        f"Python {platform.python_version()}"
+    )
+
+
+if __name__ == "__main__":
+    main()

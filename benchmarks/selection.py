@@ -1,0 +1,224 @@
+"""How good and how fast are the solvers? Loss with certificate, and seconds on one thread."""
+
+import argparse
+import importlib.util
+import os
+import platform
+import statistics
+import sys
+import time
+import tracemalloc
+import warnings
+from pathlib import Path
+
+import numpy as np
+import scipy
+import sklearn
+import torch
+from scipy.linalg.lapack import dpstrf
+from sklearn.datasets import load_digits
+from threadpoolctl import threadpool_limits
+from tqdm.auto import tqdm
+
+from skspectral import InformationLoss, RNNClassifier, SpectralRNNPruner
+from skspectral.solvers import (
+    ConvexSolver,
+    ExchangeSolver,
+    GreedySolver,
+    PivotedCholeskySolver,
+    RandomSolver,
+    SelectionProblem,
+)
+
+DATA = os.environ.get("SKSPECTRAL_DATA")
+INPUT_LOSS = InformationLoss(output=0.0, recurrent=0.0)
+
+SOLVERS = {
+    "random": RandomSolver(random_state=0),
+    "pivoted": PivotedCholeskySolver(),
+    "pivoted+": PivotedCholeskySolver(refine=True),
+    "greedy": GreedySolver(),
+    "greedy+": GreedySolver(refine=True),
+    "exchange": ExchangeSolver(),
+    "design": ConvexSolver(),
+    "design+": ConvexSolver(refine=True),
+    "lasso": ConvexSolver(relaxation="group_lasso"),
+    "lasso+": ConvexSolver(relaxation="group_lasso", refine=True),
+}
+
+
+# Quality
+
+
+def digits_networks():
+    """The 8 × 8 digits as 8 steps of 8 pixels; three cells, three seeds."""
+    X, y = load_digits(return_X_y=True)
+    X = (X.reshape(-1, 8, 8) / 16).astype(np.float32)
+    for cell in ("irnn", "lstm", "gru"):
+        for seed in range(3):
+            lr = 1e-3 if cell == "irnn" else 5e-3
+            network = RNNClassifier(cell=cell, lr=lr, max_epochs=30, random_state=seed)
+            yield f"digits {cell} {seed}", network.fit(X, y).module_, X
+
+
+def vowels_networks():
+    """JapaneseVowels, 12 channels, 7 to 29 steps; three seeds."""
+    stored = np.load(Path(DATA) / "small_sequences" / "JapaneseVowels.npz")
+    X = np.split(stored["x_train"], np.cumsum(stored["len_train"])[:-1])
+    for seed in range(3):
+        network = RNNClassifier(lr=2e-3, max_epochs=30, random_state=seed)
+        yield f"vowels gru {seed}", network.fit(X, stored["y_train"]).module_, X
+
+
+def shipped_network(name):
+    """A network of others, with its calibration batches."""
+    spec = importlib.util.spec_from_file_location(name, Path(DATA) / name / "loader.py")
+    loader = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loader)
+    yield name, loader.load_model(), [tuple(batch) for batch in loader.calibration_inputs()]
+
+
+def networks():
+    """All trained networks that can be had."""
+    yield from digits_networks()
+    if DATA is None:
+        print("SKSPECTRAL_DATA is not set: JapaneseVowels, silero_vad and ptb_lstm left out")
+        return
+    yield from vowels_networks()
+    for name in ("silero_vad", "ptb_lstm"):
+        yield from shipped_network(name)
+
+
+def problems():
+    """Selection problems of all networks, for the input loss and the combined one."""
+    for name, module, X in networks():
+        for kind, loss in (("input", INPUT_LOSS), ("combined", InformationLoss())):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # what could not be folded
+                pruner = SpectralRNNPruner(module, 1, objective=loss)
+                pruner.fit(iter(X) if isinstance(X, list) and isinstance(X[0], tuple) else X)
+            ridge = loss.tau * pruner.covariance_.diagonal().mean()
+            yield (
+                name,
+                kind,
+                SelectionProblem(
+                    pruner.covariance_, pruner._weight, np.full(len(pruner.covariance_), ridge)
+                ),
+            )
+
+
+def quality():
+    """Relative loss of each solver at a quarter of the nodes, and the best certificate."""
+    names = [f"{name:>9}" for name in (*SOLVERS, "bound")]
+    print(f"{'network':16} {'loss':8}", *names, " loss/bound")
+    worse = 0
+    for name, kind, problem in tqdm(problems(), desc="networks", leave=False):
+        m = problem.n_nodes // 4
+        losses = {
+            key: problem.loss(solver.select(problem, m).support) / problem.total
+            for key, solver in SOLVERS.items()
+        }
+        bound = problem.lower_bound()[m] / problem.total
+        best = min(losses.values())
+        worse += losses["design+"] > losses["greedy+"] * (1 + 1e-9)
+        worse += losses["exchange"] > losses["pivoted+"] * (1 + 1e-9)
+        cells = " ".join(f"{loss:9.3e}" for loss in losses.values())
+        print(f"{name:16} {kind:8} {cells} {bound:9.3e} {best / bound:8.2f}", flush=True)
+    print(f"'+': refined by swaps. design+ over greedy+, or exchange over pivoted+: {worse} times")
+
+
+# Speed
+
+
+def relu_covariance(n_nodes, seed=0):
+    """Σ of the states of a random relu network."""
+    rng = np.random.default_rng(seed)
+    W = 1.2 * rng.normal(size=(n_nodes, n_nodes)) / np.sqrt(n_nodes)
+    U, b = rng.normal(size=(n_nodes, 20)), 0.1 * rng.normal(size=n_nodes)
+    h, products = np.zeros((200, n_nodes)), np.zeros((n_nodes, n_nodes))
+    for _ in range(40):
+        h = np.maximum(h @ W.T + rng.normal(size=(200, 20)) @ U.T + b, 0.0)
+        products += h.T @ h
+    return products / 8000
+
+
+def seconds(function, repeats=3):
+    """Median wall-clock time."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def cur_selection(covariance, m):
+    """CUR of scikit-matter on a square root of Σ, or None where it is not installed."""
+    if importlib.util.find_spec("skmatter") is None:
+        return None
+    from skmatter.feature_selection import CUR  # noqa: PLC0415  optional
+
+    root = np.linalg.cholesky(covariance + 1e-12 * np.eye(len(covariance))).T
+    return lambda: CUR(n_to_select=m).fit(root)
+
+
+def row(goal, name, size, ours, theirs, limit):
+    """One line of the table."""
+    met = "met" if ours <= limit * theirs else "MISSED"
+    print(f"{name:34} {size:10} {ours:9.4f} s {ours / theirs:8.2f} of {limit:6g}  {met}  ({goal})")
+
+
+def speed():
+    """The goals, each measured beside what it is measured by."""
+    for n, m in ((1024, 256), (2048, 512)):
+        covariance = relu_covariance(n)
+        readers = np.random.default_rng(1).normal(size=(n // 2, n))
+        fortran = np.asfortranarray(covariance)
+        pivoted = seconds(lambda S=fortran: dpstrf(S))
+        for name, Q, limit in (("Q = I", np.eye(n), 3.0), ("dense Q", readers.T @ readers, 4.5)):
+            problem = SelectionProblem(covariance, Q, np.zeros(n))
+            greedy = seconds(lambda p=problem, m=m: GreedySolver().select(p, m))
+            row("of dpstrf", f"greedy, {name}", f"{n}/{m}", greedy, pivoted, limit)
+            if n == 1024:
+                exchange = seconds(lambda p=problem, m=m: ExchangeSolver().select(p, m))
+                row("of greedy", f"exchange, {name}", f"{n}/{m}", exchange, greedy, 20.0)
+            if n == 1024 and name == "Q = I" and (cur := cur_selection(covariance, m)):
+                row("of CUR", "greedy, Q = I", f"{n}/{m}", greedy, seconds(cur, 1), 0.01)
+    covariance = relu_covariance(512)
+    readers = np.random.default_rng(1).normal(size=(256, 512))
+    for name, Q in (("Q = I", np.eye(512)), ("dense Q", readers.T @ readers)):
+        problem = SelectionProblem(covariance, Q, np.zeros(512))
+        greedy = seconds(lambda p=problem: GreedySolver().select(p, 128))
+        convex = seconds(lambda p=problem: ConvexSolver().select(p, 128))
+        row("of greedy", f"convex, {name}", "512/128", convex, greedy, 50.0)
+    report_memory(8192, 1024)
+
+
+def report_memory(n, m):
+    """Time and peak memory of greedy on a large dense problem."""
+    rng = np.random.default_rng(0)
+    factor = rng.normal(size=(n // 8, n)).astype(np.float32)
+    tracemalloc.start()
+    covariance = np.asarray(factor.T @ factor, dtype=np.float64)
+    covariance[np.diag_indices(n)] += 1.0
+    problem = SelectionProblem(covariance, covariance.copy(), np.zeros(n))
+    tracemalloc.reset_peak()
+    elapsed = seconds(lambda: GreedySolver().select(problem, m), 1)
+    arrays = tracemalloc.get_traced_memory()[1] / (8 * n * n)
+    met = "met" if arrays <= 4.0 else "MISSED"
+    print(f"greedy, dense Q, {n}/{m}: {elapsed:.0f} s, peak {arrays:.2f} n² arrays of 4  {met}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["quality", "speed"])
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    print(
+        f"{arguments.threads} thread(s), {platform.machine()}, Python {sys.version.split()[0]}, "
+        f"numpy {np.__version__}, scipy {scipy.__version__}, scikit-learn {sklearn.__version__}, "
+        f"torch {torch.__version__}"
+    )
+    with threadpool_limits(arguments.threads):
+        {"quality": quality, "speed": speed}[arguments.what]()

@@ -1,0 +1,197 @@
+"""The pruner that chooses its number of nodes by cross-validation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import clone, is_classifier
+from sklearn.metrics import get_scorer_names
+from sklearn.model_selection import check_cv
+from sklearn.utils import indexable
+from sklearn.utils.parallel import Parallel, delayed
+
+from .objective import Objective
+from .parameters import check_choice, is_number
+from .pruner import SpectralRNNPruner
+from .reconstruction import Kind
+from .sequences import Batches, check_sequences
+from .solvers import Solver
+from .validation import best_index, count_each, fold_scores, tabulate
+from .wrapped import default_estimator
+
+
+class SpectralRNNPrunerCV(SpectralRNNPruner):
+    """Spectral pruning to a number of nodes chosen by cross-validation.
+
+    In every fold the network is trained once (unless it is trained already), run once over the
+    training sequences, and pruned to each of ``ms`` nodes. The best number is then used on
+    all sequences, and the result is a :class:`SpectralRNNPruner` in everything else.
+
+    Parameters
+    ----------
+    estimator : nn.Module, estimator or None, default=None
+        What to prune, as in :class:`SpectralRNNPruner`. What is trained already is not
+        trained again: if it was trained on X, its scores are those on sequences it knows.
+    ms : sequence of int or float, default=(0.125, 0.25, 0.5, 1.0)
+        Numbers of nodes to try, each a number or a fraction of the layer in (0, 1].
+    cv : int, splitter, iterable or None, default=None
+        How X is split: the number of folds (None is 5), stratified for a classifier; a
+        splitter of scikit-learn; or pairs of training and test indices.
+    scoring : str, callable or None, default=None
+        The score to maximise: a name that scikit-learn knows, or a function of estimator, X
+        and y. None is that of ``score``; around a torch module, the part of the objective
+        that is kept on the test sequences. That part grows with m, so ask for one standard
+        error there.
+    one_standard_error : bool, default=False
+        Choose the fewest nodes whose mean score is within one standard error of the best.
+    tol : float or None, default=None
+        Keep the fewest nodes whose relative loss is at most this; m is then the most.
+    solver : str or Solver, default="greedy"
+        How nodes are chosen: a key of ``SOLVERS`` or an instance.
+    objective : str, Objective or None, default=None
+        The loss to keep small: ``"input"``, ``"output"``, ``"recurrent"``, ``"combined"`` (all
+        three, the default) or an instance.
+    reconstruction : {"linear", "affine", "none"}, default="linear"
+        How the lost nodes are rebuilt from the kept ones; ``"none"`` deletes them.
+    output : {"last", "mean", "sequence"}, default="last"
+        What ``transform`` gives.
+    batch_size : int, default=256
+        Most sequences in one forward pass.
+    device : str, torch.device or None, default=None
+        Where the network runs; None leaves it where it is.
+    memory : str, path, joblib.Memory or None, default=None
+        Where trained networks and moments are kept from one fit to the next.
+    n_jobs : int or None, default=None
+        Folds that run at the same time.
+    random_state : int, RandomState or None, default=None
+        Seed of the training of ``estimator=None`` and of solvers that draw.
+    verbose : int, default=0
+        Whether to show progress.
+
+    Attributes
+    ----------
+    cv_results_ : dict of ndarray
+        Named as in ``GridSearchCV``, an entry for each of ``ms``: ``param_m``,
+        ``split0_test_score`` and so on for every fold, ``mean_test_score``,
+        ``std_test_score`` and ``rank_test_score``.
+    best_index_ : int
+        Which of ``ms`` was chosen. Of equally good ones it is that of the fewest nodes.
+    m_ : int
+        Nodes kept, and so on: all that a fitted :class:`SpectralRNNPruner` has.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skspectral import SpectralRNNPrunerCV
+    >>> _ = torch.manual_seed(0)
+    >>> gru = torch.nn.GRU(input_size=3, hidden_size=32, batch_first=True)
+    >>> pruner = SpectralRNNPrunerCV(gru, ms=[4, 8, 16]).fit(torch.randn(50, 20, 3))
+    >>> pruner.m_
+    16
+    >>> pruner.cv_results_["mean_test_score"].round(2)
+    array([0.97, 0.99, 1.  ])
+    """
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        ms: Sequence[int | float] | NDArray[Any] = (0.125, 0.25, 0.5, 1.0),
+        *,
+        cv: Any = None,
+        scoring: str | Callable[..., float] | None = None,
+        one_standard_error: bool = False,
+        tol: float | None = None,
+        solver: str | Solver = "greedy",
+        objective: str | Objective | None = None,
+        reconstruction: Kind = "linear",
+        output: str = "last",
+        batch_size: int = 256,
+        device: str | torch.device | None = None,
+        memory: Any = None,
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.estimator = estimator
+        self.ms = ms
+        self.cv = cv
+        self.scoring = scoring
+        self.one_standard_error = one_standard_error
+        self.tol = tol
+        self.solver = solver
+        self.objective = objective
+        self.reconstruction = reconstruction
+        self.output = output
+        self.batch_size = batch_size
+        self.device = device
+        self.memory = memory
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _fit(self, X: Any, y: Any) -> None:
+        if isinstance(check_sequences(X, self, reset=True), Batches):
+            raise TypeError(
+                f"X is of type {type(X).__name__}, which cannot be split into folds; give an array "
+                "or a list of sequences."
+            )
+        self.cv_results_ = self._validate(X, y)
+        super()._fit(X, y)
+
+    def _validate(self, X: Any, y: Any) -> dict[str, NDArray[Any]]:
+        """Scores of every m on every fold."""
+        data = indexable(X, y)
+        jobs = (
+            delayed(fold_scores)(self._candidate(), self.ms, self.scoring, data, fold)
+            for fold in self._folds(*data)
+        )
+        return tabulate(self.ms, np.array(Parallel(n_jobs=self.n_jobs)(jobs)))
+
+    def _folds(self, X: Any, y: Any) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+        kind = default_estimator(y) if self.estimator is None else self
+        try:
+            yield from check_cv(self.cv, y, classifier=is_classifier(kind)).split(X, y)
+        except ValueError as error:
+            raise ValueError(f"cv={self.cv!r} does not split X into folds: {error}") from error
+
+    def _candidate(self) -> SpectralRNNPruner:
+        """A pruner with these parameters; every fold starts from the same random state."""
+        params = self.get_params(deep=False)
+        names = params.keys() & SpectralRNNPruner().get_params(deep=False).keys() - {"estimator"}
+        shared = {name: clone(params[name], safe=False) for name in names}
+        return SpectralRNNPruner(self.estimator, **shared)
+
+    def _most(self, n_nodes: int | None = None) -> int:
+        counts = count_each(self.ms, n_nodes)
+        self.best_index_ = best_index(self.cv_results_, counts, self.one_standard_error)
+        return counts[self.best_index_]
+
+    def _check_m(self) -> None:
+        is_list = isinstance(self.ms, (list, tuple)) or np.ndim(self.ms) == 1
+        if not is_list or len(self.ms) == 0:
+            error = ValueError if is_list else TypeError
+            raise error(f"ms must be a list of at least one int or float; got {self.ms!r}.")
+        count_each(self.ms)
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if isinstance(self.cv, Integral) and not (is_number(self.cv) and int(self.cv) > 1):
+            raise ValueError(
+                "cv must be an int of at least 2, a splitter, pairs of training and test indices, "
+                f"or None; got {self.cv!r}."
+            )
+        if isinstance(self.scoring, str):
+            check_choice("scoring", self.scoring, get_scorer_names())
+        elif self.scoring is not None and not callable(self.scoring):
+            raise TypeError(
+                f"scoring must be the name of a score, a callable or None; got {self.scoring!r}."
+            )
+        if not isinstance(self.one_standard_error, (bool, np.bool_)):
+            raise TypeError(
+                f"one_standard_error must be True or False; got {self.one_standard_error!r}."
+            )

@@ -1,0 +1,94 @@
+"""Sampling by leverage scores."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import linalg, optimize
+
+from .base import Solver
+from .problem import Array, Selection, SelectionProblem
+from .random import draw_in_turn
+from .residual import extend
+
+
+class LeverageSolver(Solver):
+    """Draw nodes by their ridge leverage scores.
+
+    Nodes are drawn independently with the probabilities ``[Σ(Σ + λI)⁻¹]_jj / N(λ)``, where
+    ``N(λ) = Tr Σ(Σ + λI)⁻¹`` counts the degrees of freedom, until m of them are distinct. It
+    is the sampling for which the theory of spectral pruning [1]_ gives a bound.
+
+    Parameters
+    ----------
+    random_state : int, RandomState or None, default=None
+        Seed of the draws.
+    lam : float, optional
+        The λ of the scores, in the units of Σ. If left out, the one with ``N(λ) = m``, or zero
+        where Σ has no more than m degrees of freedom.
+    refine : bool, default=False
+        Whether to swap nodes until no swap lowers the loss.
+
+    Raises
+    ------
+    ValueError
+        If lam is negative.
+
+    Notes
+    -----
+    The scores take the eigenvalues and eigenvectors of Σ, O(n_nodes³).
+
+    References
+    ----------
+    .. [1] T. Furuya, K. Suetake, K. Taniguchi, H. Kusumoto, R. Saiin and T. Daimon, *Spectral
+       Pruning for Recurrent Neural Networks*, AISTATS 2022.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skspectral.solvers import LeverageSolver, SelectionProblem
+    >>> problem = SelectionProblem(np.diag([1.0, 0.0, 2.0]), np.eye(3), np.zeros(3))
+    >>> LeverageSolver(random_state=0).select(problem, 2).support
+    array([0, 2])
+    """
+
+    optimises = False
+
+    def __init__(
+        self,
+        random_state: int | np.random.RandomState | None = None,
+        lam: float | None = None,
+        refine: bool = False,
+    ) -> None:
+        self.random_state = random_state
+        self.lam = lam
+        self.refine = refine
+
+    def _select(self, problem: SelectionProblem, m: int) -> Selection:
+        if self.lam is not None and not self.lam >= 0.0:
+            raise ValueError(f"lam must be None or a number of at least 0; got {self.lam!r}.")
+        scores = leverage_scores(problem.covariance, m, self.lam)
+        return extend(problem, draw_in_turn(problem, scores, self.random_state), m)
+
+
+def leverage_scores(covariance: Array, m: int, lam: float | None = None) -> Array:
+    """The diagonal of ``Σ(Σ + λI)⁻¹``; without λ, the one with the trace m."""
+    spectrum, vectors = linalg.eigh(covariance)
+    positive = spectrum > len(spectrum) * np.finfo(float).eps * spectrum[-1]
+    spectrum, vectors = spectrum[positive], vectors[:, positive]
+    if lam is None:
+        lam = lam_of(spectrum, m)
+    return vectors**2 @ (spectrum / (spectrum + lam))
+
+
+def lam_of(spectrum: Array, freedom: float) -> float:
+    """The λ at which positive eigenvalues have so many degrees of freedom, or zero."""
+    if len(spectrum) <= freedom:
+        return 0.0
+
+    def excess(log_lam: float) -> float:
+        return float((spectrum / (spectrum + np.exp(log_lam))).sum() - freedom)
+
+    # At the lower end N(λ) falls short of the rank by half at most; at the upper, of freedom.
+    low = np.log(spectrum[0]) - np.log(2.0 * len(spectrum))
+    high = np.log(spectrum[-1]) + np.log(len(spectrum) / freedom)
+    return float(np.exp(optimize.brentq(excess, low, high)))

@@ -1,0 +1,105 @@
+"""Cross-validation of a pruner: scores of several m, and the best of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+from sklearn.metrics import check_scoring
+from sklearn.utils import _safe_indexing
+
+from .parameters import as_solver, count_nodes
+from .pruner import SpectralRNNPruner
+from .solvers import Selection, SelectionProblem
+from .wrapped import module_of, wrapped_has
+
+
+def count_each(ms: Iterable[Any], n_nodes: int | None = None) -> list[int]:
+    """Nodes to keep for each of several m."""
+    return [count_nodes(m, n_nodes, f"ms[{i}]") for i, m in enumerate(ms)]
+
+
+def fold_scores(
+    pruner: SpectralRNNPruner,
+    ms: Iterable[Any],
+    scoring: Any,
+    data: tuple[Any, Any],
+    fold: tuple[NDArray[np.intp], NDArray[np.intp]],
+) -> list[float]:
+    """Score of every m on one fold, for which the network is trained once and run once."""
+    train, test = (
+        [None if part is None else _safe_indexing(part, index) for part in data] for index in fold
+    )
+    with torch.random.fork_rng(devices=[]):
+        sequences = pruner._train(*train)
+        collector = pruner._collector(module_of(pruner.estimator_))
+        counts = count_each(ms, collector.layer.of(collector.module).hidden_size)
+        calibration = pruner._calibrate(collector, sequences)
+        score, scores = scorer(pruner, scoring, *test), []
+        for m, selection in zip(ms, select_each(pruner, calibration.problem, counts), strict=True):
+            pruner.m = m
+            pruner._shrink(calibration, selection)
+            scores.append(score())
+    return scores
+
+
+def select_each(
+    pruner: SpectralRNNPruner, problem: SelectionProblem, counts: list[int]
+) -> Iterator[Selection]:
+    """A selection of each number of nodes; of a nested solver they are parts of the largest."""
+    solver = as_solver(pruner.solver, pruner.random_state)
+    if solver.nested and not solver.refine:  # swaps are for their own number of nodes
+        path = pruner._select(problem, max(counts))
+        return (path.first(count) for count in counts)
+    return (pruner._select(problem, count) for count in counts)
+
+
+def scorer(pruner: SpectralRNNPruner, scoring: Any, X: Any, y: Any) -> Callable[[], float]:
+    """The score of a pruner as it then is; what does not depend on m is done here, once."""
+    if scoring is None and not wrapped_has("score")(pruner):
+        moments = pruner._dense_moments(X)
+        return lambda: 1.0 - pruner._relative_loss(moments)
+    given = check_scoring(pruner, scoring)
+    targets = () if y is None else (y,)
+
+    def score() -> float:
+        value = float(given(pruner, X, *targets))
+        if np.isnan(value):
+            raise ValueError(
+                f"scoring={scoring!r} gives NaN for m={pruner.m!r}; give a score that is defined "
+                "on every fold, or larger folds."
+            )
+        return value
+
+    return score
+
+
+def tabulate(ms: Iterable[Any], scores: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+    """Results by the names of ``GridSearchCV``, from scores of shape (n_folds, n_ms)."""
+    mean = scores.mean(axis=0)
+    return {
+        # As objects, which keeps 1 (a node) apart from 1.0 (all nodes).
+        "param_m": np.array(list(ms), dtype=object),
+        **{f"split{i}_test_score": row for i, row in enumerate(scores)},
+        "mean_test_score": mean,
+        "std_test_score": scores.std(axis=0),
+        "rank_test_score": rankdata(-mean, method="min").astype(np.int32),
+    }
+
+
+def best_index(
+    results: dict[str, NDArray[Any]], counts: list[int], one_standard_error: bool
+) -> int:
+    """Where in the results the fewest nodes are among the best."""
+    mean, std = results["mean_test_score"], results["std_test_score"]
+    best = int(mean.argmax())
+    enough = mean[best]
+    if one_standard_error:
+        n_folds = sum(name.startswith("split") for name in results)
+        # Over n folds, std is that of n - 1 degrees of freedom times the root of (n - 1) / n.
+        enough -= std[best] / np.sqrt(max(n_folds - 1, 1))
+    return min(np.flatnonzero(mean >= enough).tolist(), key=lambda i: counts[i])
