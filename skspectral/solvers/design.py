@@ -56,7 +56,7 @@ class DesignProblem:
 
     def evaluate(self, z: Array) -> tuple[float, Array]:
         """Relaxed loss and its gradient, ``−diag(E Q E) / r``."""
-        covariance, weight = self.problem.covariance, self.problem.weight
+        covariance = self.problem.covariance
         seen = np.flatnonzero(z)
         root = np.sqrt(z[seen] / self.noise)
         views = covariance[:, seen] * root
@@ -66,8 +66,8 @@ class DesignProblem:
             linalg.cholesky(inner, lower=True), views.T, lower=True, check_finite=False
         )
         residual = covariance - half.T @ half
-        weighted = residual @ weight
-        gradient = -np.einsum("ij,ij->i", weighted, residual) / self.noise
+        weighted = self.problem.weigh(residual)
+        gradient = -np.einsum("ij,ij->j", weighted, residual) / self.noise
         return float(weighted.trace()), np.minimum(gradient, 0.0)
 
     @staticmethod

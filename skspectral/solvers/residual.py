@@ -39,10 +39,10 @@ class Residual:
         self._diagonal = problem.covariance.diagonal().copy()  # of E
         # Below this an entry of the diagonal is rounding: the node adds nothing.
         self._floor = problem.n_nodes * np.finfo(float).eps * self._diagonal
+        self._start_from(problem.covariance)
         self._F = np.empty((problem.n_nodes, capacity), order="F")
         self._V = np.empty((problem.n_nodes, capacity), order="F")
         self._q = np.empty(capacity)
-        self._start_from(problem.covariance)
 
     def _start_from(self, residual: Array) -> None:
         """Take E as it is now for the Σ of the recursion."""
