@@ -10,14 +10,13 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from .caching import as_memory, recalled
-from .calibration import Calibration, collect, run
+from .calibration import Calibration, collect
 from .covariance import HiddenStateMoments
 from .objective import InformationLoss
 from .parameters import (
@@ -33,18 +32,13 @@ from .rnn.layers import find_layer, in_float64, incoming_norms, weights_of
 from .rnn.readers import find_readers
 from .rnn.states import StateCollector
 from .rnn.surgery import Cut, build
-from .sequences import Batches, Sequences, check_sequences, in_order
+from .sequences import Batches, Sequences, check_sequences
 from .solvers import Selection, SelectionProblem, Solver
+from .transformer import POOLINGS, StateTransformer
 from .wrapped import PredictorMixin, module_of, trained, with_module, wrapped_has
 
-POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
-    "last": lambda states: states[:, -1],
-    "mean": lambda states: states.mean(dim=1),
-    "sequence": lambda states: states,
-}
 
-
-class SpectralRNNPruner(PredictorMixin, TransformerMixin, BaseEstimator):
+class SpectralRNNPruner(PredictorMixin, StateTransformer, BaseEstimator):
     """Make a trained recurrent network smaller by spectral pruning.
 
     Sequences run through the network, the covariance of its hidden states tells which
@@ -351,36 +345,6 @@ class SpectralRNNPruner(PredictorMixin, TransformerMixin, BaseEstimator):
         )
         return loss / (float(np.vdot(self._weight, moments.covariance)) or 1.0)
 
-    def transform(self, X: Any) -> Any:
-        """Hidden states of the smaller network.
-
-        Parameters
-        ----------
-        X : array-like, list, torch.Tensor, Dataset, DataLoader or iterable
-            Sequences, as in ``fit``.
-
-        Returns
-        -------
-        ndarray of shape (n_sequences, m)
-            State of the last step, or mean over the steps. With ``output="sequence"``
-            (n_sequences, n_steps, m), or a list of (n_steps, m) when of unequal length.
-        """
-        check_is_fitted(self)
-        check_choice("output", self.output, POOLINGS)
-        sequences = check_sequences(X, self, reset=False)
-        collector = self._collector(self.pruned_module_)
-        batches = sequences.batches(self.batch_size)
-        found: list[tuple[Any, NDArray[Any]]] = []
-        for index, _, states in run(collector, batches, "transform", self.verbose):
-            if states.ndim != 3:
-                raise ValueError(
-                    "transform cannot tell the sequences of a packed batch apart; give sequences "
-                    "that the module reads without packing."
-                )
-            pooled = POOLINGS[self.output](states)
-            found.append((index, pooled.float().numpy(force=True).astype(sequences.dtype)))
-        return in_order(found)
-
     def score(self, X: Any, y: Any = None) -> float:
         """Score of the smaller network.
 
@@ -406,38 +370,6 @@ class SpectralRNNPruner(PredictorMixin, TransformerMixin, BaseEstimator):
         """Moments of the hidden states of the dense network on other sequences."""
         sequences = check_sequences(X, self, reset=False)
         return self._collect(self._collector(module_of(self.estimator_)), sequences)[0]
-
-    def get_support(self, indices: bool = False) -> NDArray[Any]:
-        """Which nodes are kept.
-
-        Parameters
-        ----------
-        indices : bool, default=False
-            Whether to give their indices instead of a mask.
-
-        Returns
-        -------
-        ndarray
-            Mask of shape (n_nodes,), or indices of shape (m,).
-        """
-        check_is_fitted(self)
-        return self.support_ if indices else self.ranking_ <= self.m_
-
-    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
-        """Name the kept nodes.
-
-        Parameters
-        ----------
-        input_features : object
-            Ignored; here for the sake of the interface.
-
-        Returns
-        -------
-        ndarray of str, shape (m,)
-            ``"h3"`` for node 3 of the dense layer.
-        """
-        check_is_fitted(self)
-        return np.array([f"h{node}" for node in self.support_], dtype=object)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
