@@ -10,7 +10,7 @@ OLDEST_PINS := pyproject.toml constraints-oldest.txt
 install = $(1)/bin/python -m pip install --quiet --disable-pip-version-check -c $(2) --build-constraint $(2)
 
 # Two test workers, one thread each.
-pytest = OMP_NUM_THREADS=1 SCIPY_ARRAY_API=1 $(1)/bin/python -m pytest -n 2
+pytest = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -25,7 +25,7 @@ demo: $(VENV)/.demo  ## Run the example examples/plot_digits.py
 
 test: $(VENV)/.test  ## Run the tests
 	@echo "==> Running the tests"
-	@$(call pytest,$(VENV))
+	@SCIPY_ARRAY_API=1 $(call pytest,$(VENV))
 
 test-oldest: $(OLDEST)/.test  ## Run the tests on the oldest supported dependencies
 	@echo "==> Running the tests on the oldest supported dependencies"

@@ -87,7 +87,9 @@ def test_it_finds_what_a_grid_search_finds(make, data, y, params):
     params = copy.deepcopy(params)
     scoring = params.pop("scoring", None)
     pruner = SpectralRNNPruner(make(), **params)
-    theirs = GridSearchCV(pruner, {"m": list(MS)}, scoring=scoring, cv=FOLDS).fit(data, y)
+    # The oldest scikit-learn cannot split a tensor.
+    split = data.numpy() if isinstance(data, torch.Tensor) else data
+    theirs = GridSearchCV(pruner, {"m": list(MS)}, scoring=scoring, cv=FOLDS).fit(split, y)
     for name, result in ours.cv_results_.items():
         if name == "param_m":
             assert list(result) == list(theirs.cv_results_[name])
@@ -305,7 +307,11 @@ def test_failed_fit_leaves_the_estimator_as_it_was(fitted):
         ({"ms": np.array([0.5, 1.5])}, ValueError, r"ms\[1\] must be .*; got .*1\.5.*give an int"),
         ({"cv": 1}, ValueError, "cv must be an int of at least 2, a splitter, pairs of .*; got 1"),
         ({"cv": True}, ValueError, "cv must be an int of at least 2, a splitter, .*; got True"),
-        ({"cv": "five"}, ValueError, "cv='five' does not split X into folds: Expected `cv` as an"),
+        (
+            {"cv": "five"},
+            ValueError,
+            "cv='five' does not split X into folds: Expected .?cv.? as an",
+        ),
         ({"cv": 41}, ValueError, "cv=41 does not split X into folds: .* samples: n_samples=40"),
         ({"scoring": "best"}, ValueError, "scoring must be one of accuracy, .*; got 'best'"),
         ({"scoring": ["r2"]}, TypeError, r"scoring must be the name of a score, .*; got \['r2'\]"),

@@ -184,8 +184,10 @@ def generalised_inverse(matrix: Array) -> Array:
     """
     scale = np.sqrt(matrix.diagonal())
     scale = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0.0)
-    inverse: Array = linalg.pinvh(scale[:, None] * matrix * scale)
-    return scale[:, None] * inverse * scale
+    values, vectors = linalg.eigh(scale[:, None] * matrix * scale)
+    kept = values > 10.0 * len(values) * np.finfo(float).eps * values[-1]
+    vectors = scale[:, None] * vectors[:, kept]
+    return (vectors / values[kept]) @ vectors.T
 
 
 def symmetric_root(matrix: Array) -> Array:
