@@ -99,11 +99,11 @@ def test_a_pruned_module_can_be_trained(cell, x):
 @pytest.mark.parametrize("solver", ["greedy", "random", "convex"])
 @pytest.mark.parametrize("read", [read_last, read_relu])
 def test_the_random_states_stay_as_they_were(solver, read, x):
-    net, legacy = Net(make_rnn(), read), np.random.get_state()  # noqa: NPY002
+    net, legacy = Net(make_rnn(), read), np.random.get_state()  # noqa: NPY002  the global one
     before = torch.random.get_rng_state()
     quiet(net, x, solver=solver, random_state=0)
     assert torch.equal(torch.random.get_rng_state(), before)
-    np.testing.assert_array_equal(np.random.get_state()[1], legacy[1])  # noqa: NPY002
+    np.testing.assert_array_equal(np.random.get_state()[1], legacy[1])  # noqa: NPY002  the global one
 
 
 def renamed(net, p):

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from .problem import Array, Selection, SelectionProblem
 
+BLOCK = 1024  # columns of a matrix product at a time
 FRESH_DIGITS = 1e-8  # of E Q E: half of those of float64
 
 
@@ -83,9 +84,13 @@ class Residual:
 
 def curvature(problem: SelectionProblem, residual: Array) -> Array:
     """``E Q E``; a product of a matrix with itself takes half the time."""
-    if problem.identity_scale is None:
-        return residual @ (problem.weight @ residual)
-    return problem.identity_scale * (residual.T @ residual)
+    if problem.identity_scale is not None:
+        return problem.identity_scale * (residual.T @ residual)
+    product = np.empty_like(residual)
+    for start in range(0, problem.n_nodes, BLOCK):  # in blocks, so that no Q E is held whole
+        block = slice(start, start + BLOCK)
+        product[:, block] = residual @ (problem.weight @ residual[:, block])
+    return product
 
 
 def extend(
