@@ -1,6 +1,7 @@
 """Smaller recurrent networks that answer the same: spectral pruning for scikit-learn."""
 
 from .covariance import HiddenStateMoments
+from .distillation import Distillation
 from .estimators import RNNClassifier, RNNRegressor
 from .functional import prune
 from .objective import InformationLoss
@@ -12,6 +13,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "SOLVERS",
+    "Distillation",
     "HiddenStateMoments",
     "InformationLoss",
     "RNNClassifier",

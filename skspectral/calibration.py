@@ -1,20 +1,32 @@
-"""What calibration sequences tell of a network, whatever the number of nodes to keep."""
+"""From calibration sequences to the choice that they pose, whatever the number of nodes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from .caching import recalled
 from .covariance import HiddenStateMoments
-from .rnn.readers import Readers
+from .objective import Objective
+from .reconstruction import Kind
+from .rnn.layers import in_float64, incoming_norms, weights_of
+from .rnn.likelihood import Likelihood
+from .rnn.readers import Readers, find_readers
 from .rnn.states import StateCollector
-from .solvers import SelectionProblem
+from .sampling import Reservoir, draw, first, split
+from .sensitivity import answers_likelihood, reading_sensitivity
+from .sequences import Batches, Sequences
+from .solvers import SelectionProblem, Solver
+from .statistics import LayerStatistics
+from .trials import trials_of
 
 
 @dataclass(frozen=True)
@@ -29,14 +41,168 @@ class Calibration:
         Who reads the layer.
     batch : object
         A calibration batch.
+    moments : HiddenStateMoments
+        Moments of the hidden states.
+    sensitivity : ndarray of shape (n_nodes, n_nodes) or None
+        G, where it is needed.
     problem : SelectionProblem
-        The choice that the moments pose.
+        The choice that all this poses.
+    sample : list
+        Batches to run again, where they are needed.
+    likelihood : Likelihood or None
+        What the answers say of the labels, where it matters.
     """
 
     collector: StateCollector
     readers: Readers
     batch: Any
+    moments: HiddenStateMoments
+    sensitivity: NDArray[np.float64] | None
     problem: SelectionProblem
+    sample: list[Any]
+    likelihood: Likelihood | None
+
+
+@dataclass(frozen=True)
+class Calibrator:
+    """Runs sequences through a network, and makes of them what its user asks for.
+
+    Parameters
+    ----------
+    objective : Objective
+        The loss to keep small.
+    solver : Solver
+        Who will choose the nodes.
+    kinds : tuple of str
+        Reconstructions to choose from.
+    family : str
+        What the answers stand for.
+    classifies : bool or None
+        Whether they are known to be classes.
+    n_sequences : int
+        How many sequences will be run again, beyond what objective and solver need.
+    batch_size : int
+        Most sequences in one forward pass.
+    memory : object
+        Where results are kept.
+    seed : int
+        Seed of what is drawn.
+    verbose : int
+        Whether to show progress.
+    """
+
+    objective: Objective
+    solver: Solver
+    kinds: tuple[Kind, ...]
+    family: str
+    classifies: bool | None
+    n_sequences: int
+    batch_size: int
+    memory: Any
+    seed: int
+    verbose: int
+
+    def calibrate(
+        self,
+        collector: StateCollector,
+        sequences: Sequences | Batches,
+        before: tuple[HiddenStateMoments, NDArray[np.float64] | None] | None = None,
+    ) -> Calibration:
+        """Run the sequences, and add moments and sensitivity of those seen before."""
+        moments, batch, sample = self._collect(collector, sequences)
+        readers = self._recall(find_readers, collector, batch)
+        likelihood = None
+        if sample:
+            likelihood = self._recall(
+                answers_likelihood, collector, batch, self.family, self.classifies
+            )
+        sensitivity = self._sensitivity(collector, sample, likelihood)
+        if before is not None:
+            share = moments.n_steps / (moments.n_steps + before[0].n_steps)
+            if sensitivity is not None and before[1] is not None:
+                sensitivity = share * sensitivity + (1.0 - share) * before[1]
+            moments.merge(before[0])
+        problem = self._problem(collector, readers, moments, sensitivity, sample, likelihood)
+        return Calibration(
+            collector, readers, batch, moments, sensitivity, problem, sample, likelihood
+        )
+
+    def _recall(self, function: Any, *args: Any) -> Any:
+        """Call a function, or take its result from memory."""
+        return recalled(function, self.memory, args)(*args)
+
+    def _collect(
+        self, collector: StateCollector, sequences: Sequences | Batches
+    ) -> tuple[HiddenStateMoments, Any, list[Any]]:
+        """Moments of the hidden states, the first batch, and batches to run again."""
+        rng, n_sequences = np.random.RandomState(self.seed), self._n_sample()
+        if isinstance(sequences, Sequences):
+            found, batch = self.collect(collector, sequences)
+            sample = draw(sequences, n_sequences, self.batch_size, rng) if n_sequences else []
+        else:
+            reservoir = Reservoir(n_sequences, rng)
+            found, batch = self.collect(collector, sequences, reservoir)
+            sample = reservoir.batches
+        # Added to none, since what memory gives may be a map of a file, which cannot be changed.
+        return HiddenStateMoments(found.n_nodes).merge(found), batch, sample
+
+    def _n_sample(self) -> int:
+        needed = self.objective.n_sensitivity if self._needs_sensitivity() else 0
+        return max(needed, getattr(self.solver, "n_sequences", 0), self.n_sequences)
+
+    def _needs_sensitivity(self) -> bool:
+        return self.solver.runs_network or self.objective.uses_sensitivity
+
+    def collect(
+        self,
+        collector: StateCollector,
+        sequences: Sequences | Batches,
+        reservoir: Reservoir | None = None,
+    ) -> tuple[HiddenStateMoments, Any]:
+        """Moments of the hidden states, and the first batch."""
+        batches = sequences.batches(self.batch_size)
+        head = next(batches)
+        every = chain([head], batches)
+        run_through = recalled(collect, self.memory, (collector, sequences, self.batch_size))
+        watched = every if reservoir is None else reservoir.watch(every)
+        moments, collector.layout = run_through(collector, watched, self.verbose)
+        return moments, head[1]
+
+    def _sensitivity(
+        self, collector: StateCollector, sample: list[Any], likelihood: Likelihood | None
+    ) -> NDArray[np.float64] | None:
+        if not self._needs_sensitivity() or likelihood is None:
+            return None
+        some = first(sample, self.objective.n_sensitivity)
+        return self._recall(reading_sensitivity, collector, some, likelihood, self.seed)
+
+    def _problem(
+        self,
+        collector: StateCollector,
+        readers: Readers,
+        moments: HiddenStateMoments,
+        sensitivity: NDArray[np.float64] | None,
+        sample: list[Any],
+        likelihood: Likelihood | None,
+    ) -> SelectionProblem:
+        """The choice that the objective poses, with networks on trial where the solver runs them."""
+        rnn = collector.layer.of(collector.module)
+        statistics = LayerStatistics(
+            moments.covariance,
+            moments.mean,
+            in_float64(weights_of(rnn)["weight_hh"]).numpy(),
+            [weight.numpy() for weight in readers.weights(collector.module)],
+            incoming_norms(rnn).numpy(),
+            sensitivity,
+        )
+        problem = statistics.problem(self.objective, self.kinds[0])
+        if not self.solver.runs_network:
+            return problem
+        parts = split(first(sample, self.solver.n_sequences), self.solver.held_out)
+        trials = trials_of(
+            collector, readers, statistics, parts, likelihood, self.kinds, self.verbose
+        )
+        return replace(problem, trials=trials)
 
 
 def run(

@@ -25,22 +25,36 @@ class Objective(BaseEstimator, ABC):
     ----------
     tau : float
         Ridge on the kept nodes, as a fraction of the mean variance of a node.
+    n_sensitivity : int
+        The most sequences that the sensitivity is worked out on, where it is used.
 
     Examples
     --------
     >>> import numpy as np
     >>> from skspectral.objective import Objective
     >>> class FirstNodeLoss(Objective):
-    ...     def weight(self, covariance, recurrent, readers):
+    ...     def weight(self, covariance, recurrent, readers, sensitivity=None):
     ...         return np.diag([1.0] + [0.0] * (len(covariance) - 1))
     >>> FirstNodeLoss().problem(np.diag([3.0, 2.0]), np.eye(2), []).total
     3.0
     """
 
     tau: float = 1e-6
+    n_sensitivity: int = 512
+
+    @property
+    def uses_sensitivity(self) -> bool:
+        """Whether the pruner has to work out the sensitivity."""
+        return False
 
     @abstractmethod
-    def weight(self, covariance: Array, recurrent: Array, readers: list[Array]) -> Array:
+    def weight(
+        self,
+        covariance: Array,
+        recurrent: Array,
+        readers: list[Array],
+        sensitivity: Array | None = None,
+    ) -> Array:
         """How much each direction of the residual matters.
 
         Parameters
@@ -51,6 +65,9 @@ class Objective(BaseEstimator, ABC):
             ``weight_hh`` of the layer.
         readers : list of ndarray of shape (n_outputs, n_nodes)
             Weights that read the hidden state outside the layer; may be empty.
+        sensitivity : ndarray of shape (n_nodes, n_nodes), optional
+            G, how much what the network says depends on errors in reading the state. Given where
+            ``uses_sensitivity`` asks for it.
 
         Returns
         -------
@@ -59,7 +76,11 @@ class Objective(BaseEstimator, ABC):
         """
 
     def problem(
-        self, covariance: Array, recurrent: Array, readers: list[Array]
+        self,
+        covariance: Array,
+        recurrent: Array,
+        readers: list[Array],
+        sensitivity: Array | None = None,
     ) -> SelectionProblem:
         """Write the loss of a layer as a selection problem.
 
@@ -71,6 +92,9 @@ class Objective(BaseEstimator, ABC):
             ``weight_hh`` of the layer.
         readers : list of ndarray of shape (n_outputs, n_nodes)
             Weights that read the hidden state outside the layer; may be empty.
+        sensitivity : ndarray of shape (n_nodes, n_nodes), optional
+            G, how much what the network says depends on errors in reading the state. Given where
+            ``uses_sensitivity`` asks for it.
 
         Returns
         -------
@@ -86,7 +110,8 @@ class Objective(BaseEstimator, ABC):
         """
         self._check_strength("tau")
         ridge = np.full(len(covariance), self.tau * covariance.diagonal().mean())
-        return SelectionProblem(covariance, self.weight(covariance, recurrent, readers), ridge)
+        weight = self.weight(covariance, recurrent, readers, sensitivity)
+        return SelectionProblem(covariance, weight, ridge)
 
     def _check_strength(self, name: str) -> None:
         value = getattr(self, name)
@@ -99,13 +124,14 @@ class Objective(BaseEstimator, ABC):
 
 
 class InformationLoss(Objective):
-    """Weighted sum of the input, output and recurrent information losses.
+    """Weighted sum of the input, output and recurrent information losses, and the sensitivity.
 
     With ``E_J`` what the kept nodes J cannot rebuild of the hidden state, the terms are
     ``Tr E_J`` (input), ``Tr W_o E_J W_oᵀ`` (output, ``W_o`` the readers outside the
-    layer) and ``Tr W_h E_J W_hᵀ`` (recurrent, ``W_h`` the recurrent weights of all
-    gates). Each is divided by its value at the empty support, so the weights have no
-    unit.
+    layer), ``Tr W_h E_J W_hᵀ`` (recurrent, ``W_h`` the recurrent weights of all gates) and
+    ``Tr G E_J`` (sensitivity). The first three look one step ahead [1]_; G goes by what an error in
+    reading the state does to the answer in the end, through all later steps. Each term is
+    divided by its value at the empty support, so the weights have no unit.
 
     Parameters
     ----------
@@ -116,12 +142,24 @@ class InformationLoss(Objective):
         output: this term is then the input information loss.
     recurrent : float, default=1.0
         Weight of the recurrent information loss.
+    sensitivity : float, default=10.0
+        Weight of the sensitivity. It takes a backward pass over ``n_sensitivity`` sequences. A
+        network whose answer does not depend on the states by derivatives has none.
+    n_sensitivity : int, default=512
+        The most sequences that the sensitivity is worked out on.
     tau : float, default=1e-6
         Ridge on the kept nodes, as a fraction of the mean variance of a node.
 
+    Notes
+    -----
+    ``G = mean_t g_t g_tᵀ``, where ``g_t`` is the derivative of the log-likelihood of labels, drawn
+    from the network's own answers, by a vector added to the state as ``weight_hh`` reads it at step
+    t. It needs no labels: it is the Gauss–Newton matrix of the divergence from the dense network.
+
     References
     ----------
-    Furuya et al., Spectral Pruning for Recurrent Neural Networks, AISTATS 2022.
+    .. [1] T. Furuya, K. Suetake, K. Taniguchi, H. Kusumoto, R. Saiin and T. Daimon, *Spectral
+       Pruning for Recurrent Neural Networks*, AISTATS 2022.
 
     Examples
     --------
@@ -141,14 +179,29 @@ class InformationLoss(Objective):
         input: float = 1.0,  # noqa: A002  the loss is called so in the paper
         output: float = 1.0,
         recurrent: float = 1.0,
+        sensitivity: float = 10.0,
+        n_sensitivity: int = 512,
         tau: float = 1e-6,
     ) -> None:
         self.input = input
         self.output = output
         self.recurrent = recurrent
+        self.sensitivity = sensitivity
+        self.n_sensitivity = n_sensitivity
         self.tau = tau
 
-    def weight(self, covariance: Array, recurrent: Array, readers: list[Array]) -> Array:
+    @property
+    def uses_sensitivity(self) -> bool:
+        """Whether the sensitivity has a weight."""
+        return self.sensitivity > 0.0
+
+    def weight(
+        self,
+        covariance: Array,
+        recurrent: Array,
+        readers: list[Array],
+        sensitivity: Array | None = None,
+    ) -> Array:
         """How much each direction of the residual matters.
 
         Parameters
@@ -159,6 +212,9 @@ class InformationLoss(Objective):
             ``weight_hh`` of the layer.
         readers : list of ndarray of shape (n_outputs, n_nodes)
             Weights that read the hidden state outside the layer; may be empty.
+        sensitivity : ndarray of shape (n_nodes, n_nodes), optional
+            G, how much what the network says depends on errors in reading the state. Given where
+            ``uses_sensitivity`` asks for it.
 
         Returns
         -------
@@ -175,11 +231,13 @@ class InformationLoss(Objective):
         self._check_strengths()
         identity = np.eye(len(covariance))
         outside = np.vstack(readers) if readers else identity
-        terms = (
+        terms = [
             (self.input, identity),
             (self.output, outside.T @ outside),
             (self.recurrent, recurrent.T @ recurrent),
-        )
+        ]
+        if sensitivity is not None:
+            terms.append((self.sensitivity, sensitivity))
         weight = np.zeros_like(covariance)
         for strength, term in terms:
             unit = np.vdot(term, covariance)
@@ -188,18 +246,18 @@ class InformationLoss(Objective):
         return weight
 
     def _check_strengths(self) -> None:
-        for name in ("input", "output", "recurrent"):
+        for name in TERMS:
             self._check_strength(name)
-        if self.input == self.output == self.recurrent == 0.0:
+        if not any(getattr(self, name) for name in TERMS):
             raise ValueError(
-                "input, output and recurrent of InformationLoss are all 0; "
+                f"{', '.join(TERMS)} of InformationLoss are all 0; "
                 "give at least one of them a positive weight."
             )
 
 
+TERMS = ("input", "output", "recurrent", "sensitivity")
 OBJECTIVES: dict[str, Objective] = {
     "combined": InformationLoss(),
-    "input": InformationLoss(output=0.0, recurrent=0.0),
-    "output": InformationLoss(input=0.0, recurrent=0.0),
-    "recurrent": InformationLoss(input=0.0, output=0.0),
+    "one-step": InformationLoss(sensitivity=0.0),
+    **{name: InformationLoss(**{other: float(other == name) for other in TERMS}) for name in TERMS},
 }

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .objective import OBJECTIVES, InformationLoss, Objective
+from .objective import OBJECTIVES, Objective
 from .solvers import SOLVERS, Solver
 
 
@@ -66,7 +66,7 @@ def as_solver(solver: str | Solver, random_state: Any) -> Solver:
 def as_objective(objective: str | Objective | None) -> Objective:
     """An objective from its name; None is the default."""
     if objective is None:
-        return InformationLoss()
+        return OBJECTIVES["combined"]
     if not isinstance(objective, str):
         return _instance("objective", objective, Objective, OBJECTIVES)
     check_choice("objective", objective, OBJECTIVES)

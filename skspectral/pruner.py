@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from itertools import chain
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils import get_tags
+from sklearn.utils import check_random_state, get_tags
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor, nn
+from torch import nn
 
-from .caching import as_memory, recalled
-from .calibration import Calibration, collect
+from .caching import as_memory
+from .calibration import Calibration, Calibrator
 from .covariance import HiddenStateMoments
-from .objective import InformationLoss
+from .distillation import Distillation, as_distillation, distilled
+from .objective import Objective
 from .parameters import (
     as_objective,
     as_solver,
@@ -27,15 +26,15 @@ from .parameters import (
     check_tol,
     count_nodes,
 )
-from .reconstruction import RECONSTRUCTIONS, Kind, centred, reconstruct, reconstruction_loss
-from .rnn.layers import find_layer, in_float64, incoming_norms, weights_of
-from .rnn.readers import find_readers
+from .reconstruction import RECONSTRUCTIONS, reconstruct, reconstruction_loss
+from .rnn.layers import find_layer
+from .rnn.likelihood import FAMILIES
 from .rnn.states import StateCollector
 from .rnn.surgery import Cut, build
 from .sequences import Batches, Sequences, check_sequences
 from .solvers import Selection, SelectionProblem, Solver
 from .transformer import POOLINGS, StateTransformer
-from .wrapped import PredictorMixin, module_of, trained, with_module, wrapped_has
+from .wrapped import PredictorMixin, classifies, module_of, trained, with_module, wrapped_has
 
 
 class SpectralRNNPruner(PredictorMixin, StateTransformer, BaseEstimator):
@@ -59,11 +58,20 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, BaseEstimator):
         Keep the fewest nodes whose relative loss is at most this; m is then the most.
     solver : str or Solver, default="greedy"
         How nodes are chosen: a key of ``SOLVERS`` or an instance.
-    objective : str, InformationLoss or None, default=None
-        The loss to keep small: ``"input"``, ``"output"``, ``"recurrent"``, ``"combined"`` (all
-        three, the default) or an instance.
-    reconstruction : {"linear", "affine", "none"}, default="linear"
-        How the lost nodes are rebuilt from the kept ones; ``"none"`` deletes them.
+    objective : str, Objective or None, default=None
+        The loss to keep small: ``"input"``, ``"output"``, ``"recurrent"``, ``"sensitivity"``,
+        ``"one-step"`` (the first three), ``"combined"`` (all four, the default) or an instance.
+    reconstruction : {"auto", "linear", "affine", "none"}, default="auto"
+        How the lost nodes are rebuilt from the kept ones; ``"none"`` deletes them. ``"auto"`` is
+        linear, except that a solver that runs the network tries linear and affine.
+    likelihood : {"auto", "categorical", "bernoulli", "gaussian"}, default="auto"
+        What the answers of the network stand for: classes along the last axis, yes or no, or
+        numbers. It defines the sensitivity and the divergence of one network from another.
+        Probabilities and logits are told apart by their values. By default, answers are
+        labels if the network is a classifier, if y holds labels, or if they are probabilities;
+        else numbers. The answer is the first floating tensor that ``forward`` returns.
+    distill : int or Distillation, default=0
+        Epochs of label-free distillation after pruning.
     output : {"last", "mean", "sequence"}, default="last"
         What ``transform`` gives: the kept states of the last step, their mean over the
         steps, or all of them.
@@ -77,7 +85,8 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, BaseEstimator):
         on. Training is kept where the estimator has a ``random_state`` that is set, since
         without one no two trainings are the same. Nothing is kept of iterables of batches.
     random_state : int, RandomState or None, default=None
-        Seed of the training of ``estimator=None`` and of solvers that draw.
+        Seed of the training of ``estimator=None``, of solvers that draw, and of the sequences
+        and labels that the sensitivity is worked out on; for the last, None is a seed like others.
     verbose : int, default=0
         Whether to show progress.
 
@@ -108,10 +117,21 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, BaseEstimator):
         Time-mean of the hidden state.
     moments_ : HiddenStateMoments
         The sums both are made of.
+    sensitivity_ : ndarray of shape (n_nodes, n_nodes) or None
+        G, how much the answers depend on errors in reading the state; None where it is not needed.
     reconstruction_ : ndarray of shape (n_nodes, m)
         A, which rebuilds all nodes from the kept ones.
     intercept_ : ndarray of shape (n_nodes,)
         c, its constant part; zero unless the reconstruction is affine.
+    selection_report_ : list of dict
+        A row for every network that the solver ran: where its nodes come from (``source``), the
+        nodes (``support``), ``reconstruction``, relative ``loss``, ``divergence`` of its answers
+        from those of the dense one (infinity if it was not run to the end), that on sequences
+        ``held_out``, whether it was the ``best`` so far, and ``seconds`` since the start. Empty
+        for solvers that run none.
+    distillation_history_ : dict of list
+        Divergence on the ``train`` and ``held_out`` sequences before the first and after every
+        epoch of distillation; lists are empty without it.
     n_parameters_ : int
         Parameters of the smaller module.
     n_features_in_ : int
@@ -143,8 +163,10 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, BaseEstimator):
         *,
         tol: float | None = None,
         solver: str | Solver = "greedy",
-        objective: str | InformationLoss | None = None,
-        reconstruction: Kind = "linear",
+        objective: str | Objective | None = None,
+        reconstruction: str = "auto",
+        likelihood: str = "auto",
+        distill: int | Distillation = 0,
         output: str = "last",
         batch_size: int = 256,
         device: str | torch.device | None = None,
@@ -158,6 +180,8 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, BaseEstimator):
         self.solver = solver
         self.objective = objective
         self.reconstruction = reconstruction
+        self.likelihood = likelihood
+        self.distill = distill
         self.output = output
         self.batch_size = batch_size
         self.device = device
@@ -229,6 +253,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, BaseEstimator):
         sequences = check_sequences(X, self, reset=True)
         memory = self._memory_for(sequences)
         self.estimator_ = trained(self.estimator, X, y, self.random_state, self.verbose, memory)
+        self._classifies = classifies(self.estimator_, y)
         if self.device is not None:
             module_of(self.estimator_).to(self.device)
         self._layout: str | None = None
@@ -242,34 +267,48 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, BaseEstimator):
         self._shrink(calibration, self._select(calibration.problem, most))
 
     def _calibrate(self, collector: StateCollector, sequences: Sequences | Batches) -> Calibration:
-        """From sequences to the choice that they pose, whatever the number of nodes."""
-        found, batch = self._collect(collector, sequences)
+        """From sequences to the choice that they pose, added to those seen before."""
+        seen = (self.moments_, self.sensitivity_) if hasattr(self, "moments_") else None
+        calibration = self._calibrator(sequences).calibrate(collector, sequences, seen)
         if isinstance(sequences, Batches):
-            self.n_features_in_ = sequences.n_features(batch)
-        # Added to none, since what memory gives may be a map of a file, which cannot be changed.
-        moments = HiddenStateMoments(found.n_nodes).merge(found)
-        if hasattr(self, "moments_"):
-            moments.merge(self.moments_)
-        self.moments_: HiddenStateMoments = moments
+            self.n_features_in_ = sequences.n_features(calibration.batch)
         self._layout = collector.layout
-        self.covariance_, self.mean_ = moments.covariance, moments.mean
-        find = recalled(find_readers, self._memory_for(sequences), (collector, batch))
-        readers = find(collector, batch)
-        problem = self._problem(collector, readers.weights(collector.module))
-        return Calibration(collector, readers, batch, problem)
+        self.moments_: HiddenStateMoments = calibration.moments
+        self.covariance_, self.mean_ = self.moments_.covariance, self.moments_.mean
+        self.sensitivity_ = calibration.sensitivity
+        return calibration
+
+    def _calibrator(self, sequences: Sequences | Batches) -> Calibrator:
+        distillation = as_distillation(self.distill)
+        return Calibrator(
+            objective=as_objective(self.objective),
+            solver=self._solver(),
+            kinds=RECONSTRUCTIONS[self.reconstruction],
+            family=self.likelihood,
+            classifies=self._classifies,
+            n_sequences=distillation.n_sequences if distillation else 0,
+            batch_size=self.batch_size,
+            memory=self._memory_for(sequences),
+            seed=self._seed(),
+            verbose=self.verbose,
+        )
 
     def _shrink(self, calibration: Calibration, selection: Selection) -> None:
         """From a selection to the smaller module; as often as there are selections to try."""
         problem = calibration.problem
         self._describe(problem, self._enough(problem, selection))
+        kind = selection.reconstruction or RECONSTRUCTIONS[self.reconstruction][0]
         self.reconstruction_, self.intercept_ = reconstruct(
-            self.covariance_, self.mean_, self.support_, problem.ridge, self.reconstruction
+            self.covariance_, self.mean_, self.support_, problem.ridge, kind
         )
         self.information_loss_ = self._relative_loss(self.moments_)
 
         cut = Cut.from_arrays(self.support_, self.reconstruction_, self.intercept_)
         self.pruned_module_ = build(
             calibration.collector, cut, calibration.readers, calibration.batch
+        )
+        self.distillation_history_ = distilled(
+            self.pruned_module_, cut, calibration, self.distill, self._seed(), self.verbose
         )
         self.pruned_estimator_ = with_module(self.estimator_, self.pruned_module_)
         self.n_parameters_ = sum(p.numel() for p in self.pruned_module_.parameters())
@@ -281,34 +320,19 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, BaseEstimator):
     def _collector(self, module: nn.Module) -> StateCollector:
         return StateCollector(module, find_layer(module), self._layout)
 
-    def _collect(
-        self, collector: StateCollector, sequences: Sequences | Batches
-    ) -> tuple[HiddenStateMoments, Any]:
-        """Moments of the hidden states, and the first batch."""
-        batches = sequences.batches(self.batch_size)
-        first = next(batches)
-        key = (collector, sequences, self.batch_size)
-        run_through = recalled(collect, self._memory_for(sequences), key)
-        moments, layout = run_through(collector, chain([first], batches), self.verbose)
-        collector.layout = layout
-        return moments, first[1]
-
     def _memory_for(self, sequences: Sequences | Batches) -> Any:
         """Where to keep results; iterables of batches cannot be compared without using them up."""
         return None if isinstance(sequences, Batches) else self.memory
 
-    def _problem(self, collector: StateCollector, readers: Iterator[Tensor]) -> SelectionProblem:
-        rnn = collector.layer.of(collector.module)
-        problem = as_objective(self.objective).problem(
-            self.covariance_,
-            in_float64(weights_of(rnn)["weight_hh"]).numpy(),
-            [weight.numpy() for weight in readers],
-        )
-        centre = centred(self.covariance_, self.mean_, self.reconstruction)
-        return replace(problem, covariance=centre, magnitude=incoming_norms(rnn).numpy())
+    def _solver(self) -> Solver:
+        return as_solver(self.solver, self.random_state)
+
+    def _seed(self) -> int:
+        """A seed for what is drawn of the data, the same in every fit."""
+        return int(check_random_state(self.random_state or 0).randint(2**31 - 1))
 
     def _select(self, problem: SelectionProblem, most: int) -> Selection:
-        return as_solver(self.solver, self.random_state).select(problem, most)
+        return self._solver().select(problem, most)
 
     def _enough(self, problem: SelectionProblem, selection: Selection) -> Selection:
         """The fewest nodes of a selection whose loss is within ``tol``; all if none are."""
@@ -328,6 +352,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, BaseEstimator):
         total = self._total(problem) or 1.0
         self.loss_path_ = selection.loss_path / total
         self.loss_lower_bound_ = float(problem.lower_bound()[self.m_] / total)
+        self.selection_report_ = list(selection.report)
 
     def _total(self, problem: SelectionProblem) -> float:
         """Loss of keeping nothing, of the states as they are (not centred)."""
@@ -369,7 +394,8 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, BaseEstimator):
     def _dense_moments(self, X: Any) -> HiddenStateMoments:
         """Moments of the hidden states of the dense network on other sequences."""
         sequences = check_sequences(X, self, reset=False)
-        return self._collect(self._collector(module_of(self.estimator_)), sequences)[0]
+        collector = self._collector(module_of(self.estimator_))
+        return self._calibrator(sequences).collect(collector, sequences)[0]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -392,6 +418,8 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, BaseEstimator):
         as_solver(self.solver, self.random_state)
         as_objective(self.objective)
         check_choice("reconstruction", self.reconstruction, RECONSTRUCTIONS)
+        check_choice("likelihood", self.likelihood, FAMILIES)
+        as_distillation(self.distill)
         check_choice("output", self.output, POOLINGS)
         check_count("batch_size", self.batch_size)
         as_memory(self.memory)

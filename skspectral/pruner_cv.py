@@ -15,10 +15,10 @@ from sklearn.model_selection import check_cv
 from sklearn.utils import indexable
 from sklearn.utils.parallel import Parallel, delayed
 
+from .distillation import Distillation
 from .objective import Objective
 from .parameters import check_choice, is_number
 from .pruner import SpectralRNNPruner
-from .reconstruction import Kind
 from .sequences import Batches, check_sequences
 from .solvers import Solver
 from .validation import best_index, count_each, fold_scores, tabulate
@@ -54,10 +54,13 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
     solver : str or Solver, default="greedy"
         How nodes are chosen: a key of ``SOLVERS`` or an instance.
     objective : str, Objective or None, default=None
-        The loss to keep small: ``"input"``, ``"output"``, ``"recurrent"``, ``"combined"`` (all
-        three, the default) or an instance.
-    reconstruction : {"linear", "affine", "none"}, default="linear"
+        The loss to keep small, as in :class:`SpectralRNNPruner`.
+    reconstruction : {"auto", "linear", "affine", "none"}, default="auto"
         How the lost nodes are rebuilt from the kept ones; ``"none"`` deletes them.
+    likelihood : {"auto", "categorical", "bernoulli", "gaussian"}, default="auto"
+        What the answers of the network stand for.
+    distill : int or Distillation, default=0
+        Epochs of label-free distillation after each pruning.
     output : {"last", "mean", "sequence"}, default="last"
         What ``transform`` gives.
     batch_size : int, default=256
@@ -94,7 +97,7 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
     >>> pruner.m_
     16
     >>> pruner.cv_results_["mean_test_score"].round(2)
-    array([0.97, 0.99, 1.  ])
+    array([0.95, 0.99, 1.  ])
     """
 
     def __init__(
@@ -108,7 +111,9 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
         tol: float | None = None,
         solver: str | Solver = "greedy",
         objective: str | Objective | None = None,
-        reconstruction: Kind = "linear",
+        reconstruction: str = "auto",
+        likelihood: str = "auto",
+        distill: int | Distillation = 0,
         output: str = "last",
         batch_size: int = 256,
         device: str | torch.device | None = None,
@@ -126,6 +131,8 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
         self.solver = solver
         self.objective = objective
         self.reconstruction = reconstruction
+        self.likelihood = likelihood
+        self.distill = distill
         self.output = output
         self.batch_size = batch_size
         self.device = device

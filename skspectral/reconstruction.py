@@ -11,7 +11,13 @@ from .solvers.problem import generalised_inverse
 
 Array = NDArray[np.float64]
 Kind = Literal["linear", "affine", "none"]
-RECONSTRUCTIONS: tuple[Kind, ...] = ("affine", "linear", "none")
+# The kinds that a choice stands for; the first is what a solver that runs no network takes.
+RECONSTRUCTIONS: dict[str, tuple[Kind, ...]] = {
+    "auto": ("linear", "affine"),
+    "affine": ("affine",),
+    "linear": ("linear",),
+    "none": ("none",),
+}
 
 
 def centred(covariance: Array, mean: Array, kind: Kind) -> Array:

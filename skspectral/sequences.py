@@ -72,6 +72,12 @@ class Sequences:
                 index = same[start : start + batch_size]
                 yield index, self._take(index)
 
+    def take(self, index: NDArray[np.intp]) -> Sequences:
+        """Some of the sequences."""
+        if isinstance(self.arrays, np.ndarray):
+            return Sequences(self.arrays[index], self.n_features)
+        return Sequences([self.arrays[i] for i in index], self.n_features)
+
     def _take(self, index: NDArray[np.intp]) -> NDArray[Any]:
         if isinstance(self.arrays, np.ndarray):
             return self.arrays[index]

@@ -15,13 +15,17 @@ from tqdm.auto import tqdm
 class EpochBar(Callback):
     """One progress bar for the whole training."""
 
+    def __init__(self, what: str, monitor: str = "train_loss") -> None:
+        self.what = what
+        self.monitor = monitor
+
     def on_train_begin(self, net: NeuralNet, **_: Any) -> None:
         """Open the bar."""
-        self.bar_ = tqdm(total=net.max_epochs, desc=f"training {type(net.module_.rnn).__name__}")
+        self.bar_ = tqdm(total=net.max_epochs, desc=self.what, unit="epoch")
 
     def on_epoch_end(self, net: NeuralNet, **_: Any) -> None:
         """Move it on."""
-        self.bar_.set_postfix(loss=f"{net.history[-1, 'train_loss']:.3g}")
+        self.bar_.set_postfix(loss=f"{net.history[-1, self.monitor]:.3g}")
         self.bar_.update()
 
     def on_train_end(self, net: NeuralNet, **_: Any) -> None:
@@ -58,7 +62,7 @@ def train(
         split = ValidSplit(validation_fraction, random_state=seed)
         callbacks.append(("stop", EarlyStopping(patience=patience, load_best=True, sink=_silent)))
     if verbose:
-        callbacks.append(("bar", EpochBar()))
+        callbacks.append(("bar", EpochBar(f"training {type(module.rnn).__name__}")))
     net = NeuralNet(
         module,
         criterion,

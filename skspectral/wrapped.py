@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target
@@ -75,8 +75,19 @@ def default_estimator(y: Any) -> RNNClassifier | RNNRegressor:
             "estimator=None trains a network and requires y to be passed, but the target y is "
             "None; give y, or an estimator or module that is trained already."
         )
-    discrete = type_of_target(y, input_name="y") in ("binary", "multiclass")
-    return RNNClassifier() if discrete else RNNRegressor()
+    return RNNClassifier() if is_discrete(y) else RNNRegressor()
+
+
+def classifies(estimator: Any, y: Any) -> bool | None:
+    """Whether what a network answers are classes, by its estimator or the targets; None: unknown."""
+    if not isinstance(estimator, nn.Module):
+        return True if is_classifier(estimator) else False if is_regressor(estimator) else None
+    return None if y is None else is_discrete(y)
+
+
+def is_discrete(y: Any) -> bool:
+    """Whether targets are labels rather than numbers."""
+    return type_of_target(y, input_name="y") in ("binary", "multiclass")
 
 
 def module_of(estimator: Any) -> nn.Module:

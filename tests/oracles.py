@@ -9,23 +9,26 @@ def sigmoid(x):
     return 1.0 / (1.0 + np.exp(-x))
 
 
+# ``e`` is an error in what the gates read of the state.
+
+
 def elman_step(act):
-    def step(x, h, c, w_ih, w_hh, b_ih, b_hh):
-        return act(w_ih @ x + b_ih + w_hh @ h + b_hh), c
+    def step(x, h, c, w_ih, w_hh, b_ih, b_hh, e=0.0):
+        return act(w_ih @ x + b_ih + w_hh @ (h + e) + b_hh), c
 
     return step
 
 
-def gru_step(x, h, c, w_ih, w_hh, b_ih, b_hh):
+def gru_step(x, h, c, w_ih, w_hh, b_ih, b_hh, e=0.0):
     reset_x, update_x, new_x = np.split(w_ih @ x + b_ih, 3)
-    reset_h, update_h, new_h = np.split(w_hh @ h + b_hh, 3)
+    reset_h, update_h, new_h = np.split(w_hh @ (h + e) + b_hh, 3)
     reset, update = sigmoid(reset_x + reset_h), sigmoid(update_x + update_h)
     new = np.tanh(new_x + reset * new_h)
     return (1.0 - update) * new + update * h, c
 
 
-def lstm_step(x, h, c, w_ih, w_hh, b_ih, b_hh):
-    gate_in, forget, cell, gate_out = np.split(w_ih @ x + b_ih + w_hh @ h + b_hh, 4)
+def lstm_step(x, h, c, w_ih, w_hh, b_ih, b_hh, e=0.0):
+    gate_in, forget, cell, gate_out = np.split(w_ih @ x + b_ih + w_hh @ (h + e) + b_hh, 4)
     c = sigmoid(forget) * c + sigmoid(gate_in) * np.tanh(cell)
     return sigmoid(gate_out) * np.tanh(c), c
 
@@ -46,14 +49,15 @@ def layer_weights(rnn):
     return w_ih, w_hh, state.get("bias_ih_l0", zero), state.get("bias_hh_l0", zero)
 
 
-def run_cell(mode, weights, x):
+def run_cell(mode, weights, x, errors=None):
     """States (n_sequences, n_steps, n_nodes) of x (n_sequences, n_steps, n_features)."""
     n_nodes = weights[1].shape[1]
     states = np.empty((*x.shape[:2], n_nodes))
+    errors = np.zeros_like(states) if errors is None else errors
     for i, sequence in enumerate(x):
         h, c = np.zeros(n_nodes), np.zeros(n_nodes)
         for t, features in enumerate(sequence):
-            h, c = STEPS[mode](features, h, c, *weights)
+            h, c = STEPS[mode](features, h, c, *weights, errors[i, t])
             states[i, t] = h
     return states
 

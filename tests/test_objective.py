@@ -11,30 +11,34 @@ from skspectral.objective import OBJECTIVES
 from skspectral.parameters import as_objective
 
 N_NODES = 6
-NAMES = ("input", "output", "recurrent")
+NAMES = ("input", "output", "recurrent", "sensitivity")
 
 
 @pytest.fixture
 def layer(rng):
-    """Σ, ``weight_hh`` of three gates, and two readers."""
+    """Σ, ``weight_hh`` of three gates, two readers, and G."""
     states = rng.normal(size=(40, N_NODES)) * rng.uniform(0.5, 2.0, size=N_NODES)
     readers = [rng.normal(size=(2, N_NODES)), rng.normal(size=(5, N_NODES))]
-    return states.T @ states / 40, rng.normal(size=(3 * N_NODES, N_NODES)), readers
+    gradients = rng.normal(size=(30, N_NODES)) * rng.uniform(0.5, 2.0, size=N_NODES)
+    recurrent = rng.normal(size=(3 * N_NODES, N_NODES))
+    return states.T @ states / 40, recurrent, readers, gradients.T @ gradients / 30
 
 
 def terms(layer, E):
-    """The three losses of a residual, each row of each weight on its own."""
-    _, recurrent, readers = layer
+    """The losses of a residual, each row of each weight on its own."""
+    _, recurrent, readers, G = layer
     rows = [row for reader in readers for row in reader]
     output, hidden = (sum(w @ E @ w for w in weights) for weights in (rows, recurrent))
-    return {"input": np.trace(E), "output": output, "recurrent": hidden}
+    sensitivity = sum(G[i, j] * E[j, i] for i in range(N_NODES) for j in range(N_NODES))
+    losses = (np.trace(E), output, hidden, sensitivity)
+    return dict(zip(NAMES, losses, strict=True))
 
 
-@pytest.mark.parametrize("weights", [*itertools.product([0.0, 1.0, 2.5], repeat=3)])
+@pytest.mark.parametrize("weights", [*itertools.product([0.0, 1.0, 2.5], repeat=4)])
 @pytest.mark.parametrize("support", [[], [2], [0, 3, 5]])
 def test_loss_is_the_weighted_sum_of_relative_terms(layer, weights, support):
     if not any(weights):
-        weights = (1.0, 0.0, 0.0)
+        weights = (1.0, 0.0, 0.0, 0.0)
     problem = InformationLoss(*weights).problem(*layer)
     lost = terms(layer, residual(layer[0], problem.ridge, support))
     whole = terms(layer, layer[0])
@@ -45,13 +49,15 @@ def test_loss_is_the_weighted_sum_of_relative_terms(layer, weights, support):
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_names_stand_for_their_terms(layer, name):
-    chosen = NAMES if name == "combined" else (name,)
+    weights = {"combined": (1.0, 1.0, 1.0, 10.0), "one-step": (1.0, 1.0, 1.0, 0.0)}
+    chosen = weights.get(name, [float(term == name) for term in NAMES])
     problem = as_objective(name).problem(*layer)
     lost = terms(layer, residual(layer[0], problem.ridge, [1, 4]))
     whole = terms(layer, layer[0])
-    expected = sum(lost[term] / whole[term] for term in chosen)
+    parts = zip(chosen, NAMES, strict=True)
+    expected = sum(weight * lost[term] / whole[term] for weight, term in parts)
     np.testing.assert_allclose(problem.loss([1, 4]), expected, rtol=1e-9)
-    assert problem.total == pytest.approx(len(chosen))
+    assert problem.total == pytest.approx(sum(chosen))
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -59,11 +65,14 @@ def test_names_stand_for_their_terms(layer, name):
     ("states", "recurrent", "readers"), [(1e-3, 1, 1), (1, 1e3, 1), (1, 1, 1e-4), (50, 7, 1e-2)]
 )
 def test_weights_have_no_unit(layer, name, states, recurrent, readers):
-    covariance, weight_hh, outside = layer
+    covariance, weight_hh, outside, G = layer
     objective = as_objective(name)
-    problem = objective.problem(covariance, weight_hh, outside)
+    problem = objective.problem(covariance, weight_hh, outside, G)
     scaled = objective.problem(
-        states**2 * covariance, recurrent * weight_hh, [readers * reader for reader in outside]
+        states**2 * covariance,
+        recurrent * weight_hh,
+        [readers * reader for reader in outside],
+        G / states**2,
     )
     for support in ([0], [1, 5], [0, 2, 3, 4]):
         np.testing.assert_allclose(scaled.loss(support), problem.loss(support), rtol=1e-7)
@@ -83,14 +92,14 @@ def test_ridge_is_a_fraction_of_the_mean_variance(layer, tau):
 
 
 def test_without_readers_the_output_is_the_state_itself(layer):
-    covariance, recurrent, _ = layer
+    covariance, recurrent, _, _ = layer
     bare = as_objective("output").problem(covariance, recurrent, [])
     same = as_objective("input").problem(covariance, recurrent, [])
     np.testing.assert_allclose(bare.weight, same.weight, rtol=1e-12)
 
 
 def test_readers_may_be_stacked_or_not(layer):
-    covariance, recurrent, readers = layer
+    covariance, recurrent, readers, _ = layer
     apart = InformationLoss().problem(covariance, recurrent, readers)
     stacked = InformationLoss().problem(covariance, recurrent, [np.vstack(readers)])
     np.testing.assert_allclose(apart.weight, stacked.weight, rtol=1e-12)
@@ -98,7 +107,7 @@ def test_readers_may_be_stacked_or_not(layer):
 
 @pytest.mark.parametrize("zero", ["covariance", "recurrent", "readers"])
 def test_a_term_that_is_zero_drops_out(layer, zero):
-    covariance, recurrent, readers = layer
+    covariance, recurrent, readers, _ = layer
     problem = InformationLoss().problem(
         covariance * (zero != "covariance"),
         recurrent * (zero != "recurrent"),
@@ -125,13 +134,13 @@ def test_a_weight_of_another_type_is_refused(layer, name, value):
 
 def test_no_weight_at_all_is_refused(layer):
     with pytest.raises(ValueError, match="are all 0; give at least one"):
-        InformationLoss(0.0, 0.0, 0.0).problem(*layer)
+        InformationLoss(0.0, 0.0, 0.0, 0.0).problem(*layer)
 
 
 @pytest.mark.parametrize(
     ("objective", "error", "match"),
     [
-        ("inptu", ValueError, "objective must be one of combined, input, output, recurrent"),
+        ("inptu", ValueError, "objective must be one of combined, input, one-step, output, rec"),
         (3, TypeError, "objective must be one of .* or an instance of Objective"),
         (InformationLoss, TypeError, "objective must be one of .* or an instance of"),
     ],

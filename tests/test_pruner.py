@@ -23,6 +23,7 @@ from skorch import NeuralNetClassifier, NeuralNetRegressor
 from torch import nn
 
 from skspectral import (
+    Distillation,
     HiddenStateMoments,
     InformationLoss,
     RNNClassifier,
@@ -274,10 +275,18 @@ def test_affine_loss_is_at_most_the_linear_one_and_deletion_loses_more():
 
 def test_partial_fit_adds_up_to_fit():
     dense = network().double()
-    whole = SpectralRNNPruner(dense, m=5).fit(X)
-    parts = SpectralRNNPruner(dense, m=5).partial_fit(X[:13]).partial_fit(X[13:])
+    pruner = SpectralRNNPruner(dense, m=5, objective="one-step")
+    whole, parts = clone(pruner).fit(X), clone(pruner).partial_fit(X[:13]).partial_fit(X[13:])
     np.testing.assert_allclose(parts.covariance_, whole.covariance_, rtol=1e-12)
     np.testing.assert_array_equal(parts.support_, whole.support_)
+
+
+def test_partial_fit_averages_the_sensitivity_over_the_steps():
+    dense = network().double()
+    parts = [SpectralRNNPruner(dense, m=5).fit(part).sensitivity_ for part in (X[:13], X[13:])]
+    both = SpectralRNNPruner(dense, m=5).partial_fit(X[:13]).partial_fit(X[13:])
+    mean = 13 / 40 * parts[0] + 27 / 40 * parts[1]
+    np.testing.assert_allclose(both.sensitivity_, mean, rtol=1e-12)
 
 
 @pytest.mark.parametrize("output", ["last", "mean", "sequence"])
@@ -374,10 +383,13 @@ def test_states_are_forgotten_batch_by_batch(monkeypatch):
         ({"tol": -0.1}, ValueError, r"tol must be None or .* in \[0, 1\); got -0.1"),
         ({"solver": "gredy"}, ValueError, "solver must be one of .*greedy, .*; got 'gredy'"),
         ({"solver": 3}, TypeError, "solver must be one of .* or an instance of Solver"),
-        ({"objective": "total"}, ValueError, "objective must be one of combined, input, output"),
+        ({"objective": "total"}, ValueError, "objective must be one of combined, input, one-step"),
         ({"objective": 1.0}, TypeError, "objective must be .* an instance of Objective"),
         ({"objective": InformationLoss(tau=-1)}, ValueError, "tau of InformationLoss must be"),
-        ({"reconstruction": "cubic"}, ValueError, "reconstruction must be one of affine, linear"),
+        ({"reconstruction": "cubic"}, ValueError, "reconstruction must be one of affine, auto, linear"),
+        ({"likelihood": "poisson"}, ValueError, "likelihood must be one of auto, bernoulli"),
+        ({"distill": -1}, ValueError, "distill must be a number of epochs of at least 0, or a Dist"),
+        ({"distill": Distillation(lr=2)}, ValueError, "lr of Distillation must be .*; got 2"),
         ({"output": "first"}, ValueError, "output must be one of last, mean, sequence"),
         ({"batch_size": 0}, ValueError, "batch_size must be an int of at least 1; got 0"),
     ],

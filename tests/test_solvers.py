@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from oracles import direct_loss
-from problems import permuted, planted, random_problem, with_copies, with_dead
+from problems import permuted, planted, random_problem, with_copies, with_dead, with_trials
 
 from skspectral import SOLVERS
 from skspectral.parameters import as_solver
@@ -34,7 +34,7 @@ every_size = pytest.mark.parametrize("m", SIZES)
 
 
 def choose(solver, problem, m, seed=0):
-    return as_solver(solver, seed).select(problem, m)
+    return as_solver(solver, seed).select(with_trials(problem), m)
 
 
 @every_solver

@@ -63,8 +63,13 @@ class StateCollector:
         states = self._forward(*args, **kwargs)
         return states if isinstance(batch, (tuple, dict)) else states[: len(batch)]
 
-    def arguments(self, batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of ``forward`` for a batch, on the device of the module."""
+    def arguments(
+        self, batch: Any, *, whole: bool = True
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of ``forward`` for a batch, on the device of the module.
+
+        An array is filled up to ``whole_blocks``, unless that is not wanted.
+        """
         if isinstance(batch, dict):
             return (), {name: self._convert(value) for name, value in batch.items()}
         if isinstance(batch, tuple):
@@ -75,7 +80,9 @@ class StateCollector:
         else:
             sequences = sequences.to(self._dtype).reshape(*sequences.shape[:2], -1)
         self.layout = self.layout or self._find_layout(sequences)
-        return (LAYOUTS[self.layout](whole_blocks(sequences)).contiguous(),), {}
+        if whole:
+            sequences = whole_blocks(sequences)
+        return (LAYOUTS[self.layout](sequences).contiguous(),), {}
 
     def _convert(self, value: Any) -> Any:
         if not isinstance(value, Tensor):

@@ -108,9 +108,12 @@ def with_folded_readers(
 
 def with_expanded_layer(module: nn.Module, layer: RecurrentLayer, cut: Cut) -> nn.Module:
     """A copy with the smaller layer, followed by the reconstruction."""
+    dense = layer.of(module)
+    expanded = ExpandedRNN(shrink_rnn(dense, cut), cut, like=dense)
+    if dense is module:
+        return expanded
     small = copy.deepcopy(module)
-    rnn = layer.of(small)
-    replace(small, rnn, ExpandedRNN(shrink_rnn(rnn, cut), cut, like=rnn))
+    replace(small, layer.of(small), expanded)
     return small
 
 
@@ -150,8 +153,11 @@ def shrink_rnn(rnn: nn.RNNBase, cut: Cut) -> nn.RNNBase:
     return filled(empty_like(rnn, len(cut.support), "bias_hh" in weights), kept, rnn)
 
 
-def empty_like(rnn: nn.RNNBase, hidden_size: int, bias: bool) -> nn.RNNBase:
+def empty_like(
+    rnn: nn.RNNBase, hidden_size: int, bias: bool, input_size: int | None = None
+) -> nn.RNNBase:
     """A layer of the same kind and another size, on the meta device."""
+    input_size = input_size or rnn.input_size
     options: dict[str, Any] = {
         "bias": bias,
         "batch_first": rnn.batch_first,
@@ -159,11 +165,11 @@ def empty_like(rnn: nn.RNNBase, hidden_size: int, bias: bool) -> nn.RNNBase:
         "device": "meta",
     }
     if rnn.mode == "GRU":
-        return nn.GRU(rnn.input_size, hidden_size, **options)
+        return nn.GRU(input_size, hidden_size, **options)
     if rnn.mode == "LSTM":
-        return nn.LSTM(rnn.input_size, hidden_size, **options)
+        return nn.LSTM(input_size, hidden_size, **options)
     nonlinearity = rnn.mode.removeprefix("RNN_").lower()
-    return nn.RNN(rnn.input_size, hidden_size, nonlinearity=nonlinearity, **options)
+    return nn.RNN(input_size, hidden_size, nonlinearity=nonlinearity, **options)
 
 
 def shrink_linear(linear: nn.Linear, cut: Cut) -> nn.Linear:

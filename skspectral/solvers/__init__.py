@@ -2,6 +2,7 @@
 
 from .backward import BackwardSolver
 from .base import Solver
+from .closed_loop import ClosedLoopSolver
 from .column_norm import ColumnNormSolver
 from .convex import ConvexSolver
 from .exchange import ExchangeSolver
@@ -13,10 +14,12 @@ from .pivoted_cholesky import PivotedCholeskySolver
 from .problem import Selection, SelectionProblem
 from .random import RandomSolver
 from .residual import extend
+from .trials import Trials
 from .variance import VarianceSolver
 
 SOLVERS: dict[str, type[Solver]] = {
     "backward": BackwardSolver,
+    "closed_loop": ClosedLoopSolver,
     "column_norm": ColumnNormSolver,
     "convex": ConvexSolver,
     "exchange": ExchangeSolver,
@@ -32,6 +35,7 @@ SOLVERS: dict[str, type[Solver]] = {
 __all__ = [
     "SOLVERS",
     "BackwardSolver",
+    "ClosedLoopSolver",
     "ColumnNormSolver",
     "ConvexSolver",
     "ExchangeSolver",
@@ -44,6 +48,7 @@ __all__ = [
     "Selection",
     "SelectionProblem",
     "Solver",
+    "Trials",
     "VarianceSolver",
     "extend",
 ]

@@ -26,6 +26,8 @@ class Solver(BaseEstimator, ABC):
     nested : bool, default=False
         Whether the choice of fewer nodes is the beginning of the choice of more, so that one
         run serves every number.
+    runs_network : bool, default=False
+        Whether the solver needs the ``trials`` of the problem.
     refine : bool, default=False
         Whether to swap nodes of the outcome until no swap lowers the loss; a parameter of most
         solvers.
@@ -44,6 +46,7 @@ class Solver(BaseEstimator, ABC):
 
     optimises: ClassVar[bool] = True
     nested: ClassVar[bool] = False
+    runs_network: ClassVar[bool] = False
     refine: bool = False
 
     def select(self, problem: SelectionProblem, m: int) -> Selection:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
+
+from .trials import Trials
 
 Array = NDArray[np.float64]
 
@@ -31,6 +35,8 @@ class SelectionProblem:
         pseudo-inverse.
     magnitude : ndarray of shape (n_nodes,), optional
         Norm of all weights into each node, for a solver that goes by them.
+    trials : Trials, optional
+        Networks pruned on trial, for a solver that goes by their answers.
 
     Examples
     --------
@@ -49,6 +55,7 @@ class SelectionProblem:
     weight: Array
     ridge: Array
     magnitude: Array | None = None
+    trials: Trials | None = None
 
     def __post_init__(self) -> None:
         for name in ("covariance", "weight", "ridge"):
@@ -142,6 +149,10 @@ class Selection:
         Loss of the first 0, 1, …, m nodes of ``order``.
     gap : float or None
         For a relaxation, the gap it was solved to, as a fraction of the relaxed loss.
+    reconstruction : str or None
+        The kind of reconstruction that goes with the nodes, where the solver chose it.
+    report : tuple of dict
+        What the solver tried, where it tells.
 
     Examples
     --------
@@ -154,6 +165,8 @@ class Selection:
     order: NDArray[np.intp]
     loss_path: Array
     gap: float | None = None
+    reconstruction: str | None = None
+    report: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def support(self) -> NDArray[np.intp]:
@@ -173,7 +186,7 @@ class Selection:
         Selection
             The first m nodes of the order, with their losses.
         """
-        return Selection(self.order[:m], self.loss_path[: m + 1], self.gap)
+        return replace(self, order=self.order[:m], loss_path=self.loss_path[: m + 1])
 
 
 def generalised_inverse(matrix: Array) -> Array:

@@ -1,0 +1,154 @@
+"""Label-free repair of a pruned network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from torch import nn
+
+from .calibration import Calibration
+from .parameters import check_count, is_number
+from .rnn.imitation import Imitation
+from .rnn.surgery import Cut
+from .sampling import first, split
+
+
+class Distillation(BaseEstimator):
+    """How a pruned network learns to answer as the dense one does.
+
+    It starts from the folded weights and sees calibration sequences alone: the loss is the
+    divergence of its answers from those of the dense network. Training is done by skorch, with
+    Adam, a learning rate that decays to zero and clipped gradients. The weights kept are those of
+    the least divergence on sequences held out, and the folded ones are among the candidates, so it
+    is never worse there than where it started.
+
+    Parameters
+    ----------
+    max_epochs : int, default=10
+        Passes over the calibration sequences.
+    lr : float, default=2e-3
+        First learning rate of Adam.
+    batch_size : int, default=32
+        Sequences in a training step. Batches that were given as such are taken as they are.
+    states : float, default=0.0
+        Weight of the relative squared error of the kept nodes' states, beside the divergence.
+    n_sequences : int, default=4096
+        The most calibration sequences to train on, held out ones included.
+    validation_fraction : float, default=0.1
+        Part of the sequences held out. A single batch is both.
+    patience : int, default=5
+        Epochs without improvement before stopping.
+
+    References
+    ----------
+    .. [1] G. Hinton, O. Vinyals and J. Dean, *Distilling the Knowledge in a Neural Network*, 2015,
+       arXiv:1503.02531.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skspectral import Distillation, SpectralRNNPruner
+    >>> _ = torch.manual_seed(0)
+    >>> gru = torch.nn.GRU(input_size=3, hidden_size=32, batch_first=True)
+    >>> pruner = SpectralRNNPruner(gru, m=8, distill=Distillation(max_epochs=3))
+    >>> history = pruner.fit(torch.randn(200, 20, 3)).distillation_history_
+    >>> min(history["held_out"]) < history["held_out"][0]
+    True
+    """
+
+    def __init__(
+        self,
+        max_epochs: int = 10,
+        *,
+        lr: float = 2e-3,
+        batch_size: int = 32,
+        states: float = 0.0,
+        n_sequences: int = 4096,
+        validation_fraction: float = 0.1,
+        patience: int = 5,
+    ) -> None:
+        self.max_epochs = max_epochs
+        self.lr = lr
+        self.batch_size = batch_size
+        self.states = states
+        self.n_sequences = n_sequences
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+
+    def check_params(self) -> None:
+        """Refuse parameters that cannot be used.
+
+        Raises
+        ------
+        ValueError
+            If a value is out of range.
+        TypeError
+            If a count is no int.
+        """
+        for name in ("max_epochs", "batch_size", "n_sequences", "patience"):
+            check_count(name, getattr(self, name))
+        for name in ("lr", "validation_fraction"):
+            value = getattr(self, name)
+            if not (is_number(value) and 0.0 < value < 1.0):
+                raise ValueError(
+                    f"{name} of Distillation must be a number between 0 and 1; got {value!r}."
+                )
+        if not (is_number(self.states) and 0.0 <= self.states < np.inf):
+            raise ValueError(
+                f"states of Distillation must be a number of at least 0; got {self.states!r}."
+            )
+
+    def cut(self, batches: list[Any]) -> list[Any]:
+        """Cut arrays into training steps.
+
+        Parameters
+        ----------
+        batches : list
+            Arrays of sequences, or batches for ``forward``, which are taken as they are.
+
+        Returns
+        -------
+        list
+            Batches of at most ``batch_size`` sequences.
+        """
+        size = self.batch_size
+        return [
+            part
+            for batch in batches
+            for part in (
+                [batch[i : i + size] for i in range(0, len(batch), size)]
+                if isinstance(batch, np.ndarray)
+                else [batch]
+            )
+        ]
+
+
+def as_distillation(distill: Any) -> Distillation | None:
+    """A Distillation from a number of epochs; None from none."""
+    if isinstance(distill, Distillation):
+        distill.check_params()
+        return distill
+    if not is_number(distill, int) or distill < 0:
+        raise ValueError(
+            f"distill must be a number of epochs of at least 0, or a Distillation; got {distill!r}."
+        )
+    return Distillation(int(distill)) if distill else None
+
+
+def distilled(
+    module: nn.Module, cut: Cut, calibration: Calibration, distill: Any, seed: int, verbose: int
+) -> dict[str, list[float]]:
+    """Train a pruned module in place, if that is asked for; returns how its divergence fell."""
+    settings = as_distillation(distill)
+    if settings is None:
+        return {"train": [], "held_out": []}
+    from .imitator import distil  # noqa: PLC0415  skorch is loaded when it trains, not before
+
+    batches = settings.cut(first(calibration.sample, settings.n_sequences))
+    imitation = Imitation(
+        calibration.collector, cut.support, calibration.likelihood, batches, settings.states
+    )
+    parts = split(batches, settings.validation_fraction)
+    return distil(module, imitation, *parts, settings, seed, verbose)

@@ -1,0 +1,123 @@
+"""What a network says of the labels, and how far another network is from saying the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils._pytree import tree_iter
+
+FAMILIES = ("auto", "bernoulli", "categorical", "gaussian")
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """Distribution of labels that the outputs of a network stand for.
+
+    Parameters
+    ----------
+    family : {"categorical", "bernoulli", "gaussian"}
+        Classes along the last axis, a yes or no for each output, or numbers with the outputs
+        as their means and a variance of one.
+    probabilities : bool
+        Whether the outputs are probabilities rather than logits.
+    """
+
+    family: str
+    probabilities: bool = False
+
+    def divergence(self, dense: Tensor, pruned: Tensor) -> Tensor:
+        """KL divergence from the labels of one network to those of another.
+
+        Parameters
+        ----------
+        dense, pruned : Tensor of shape (n_sequences, ...)
+            Outputs of both; for classes (n_sequences, ..., n_classes).
+
+        Returns
+        -------
+        Tensor of shape (n_sequences, ...)
+            In nats, of every label.
+        """
+        p, q = self._natural(dense), self._natural(pruned)
+        if self.family == "categorical":
+            log_p = p.log_softmax(-1)
+            return (log_p.exp() * (log_p - q.log_softmax(-1))).sum(-1)
+        if self.family == "bernoulli":
+            mean = p.sigmoid()
+            yes, no = F.logsigmoid(p) - F.logsigmoid(q), F.logsigmoid(-p) - F.logsigmoid(-q)
+            return mean * yes + (1.0 - mean) * no
+        return 0.5 * (p - q).square()
+
+    def drawn(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Log-likelihood of labels drawn from the outputs themselves, summed; differentiable."""
+        natural = self._natural(outputs)
+        means = natural.detach()
+        if self.family == "categorical":
+            flat = means.softmax(-1).flatten(0, -2).cpu()
+            labels = torch.multinomial(flat, 1, generator=generator).to(natural.device)
+            return natural.log_softmax(-1).flatten(0, -2).gather(1, labels).sum()
+        if self.family == "bernoulli":
+            coins = torch.rand(means.shape, generator=generator).to(natural.device)
+            return F.logsigmoid(torch.where(coins < means.sigmoid(), natural, -natural)).sum()
+        noise = torch.randn(means.shape, generator=generator).to(natural)
+        return (noise * natural).sum()
+
+    def _natural(self, outputs: Tensor) -> Tensor:
+        """Logits of the outputs; of numbers the numbers themselves."""
+        if not self.probabilities:
+            return outputs
+        smallest = torch.finfo(outputs.dtype).tiny
+        if self.family == "categorical":
+            return outputs.clamp_min(smallest).log()
+        return outputs.clamp_min(smallest).log() - (1.0 - outputs).clamp_min(smallest).log()
+
+
+def likelihood_of(
+    outputs: Tensor, family: str = "auto", classifies: bool | None = None
+) -> Likelihood:
+    """What some outputs stand for.
+
+    Probabilities are known by their values. Other outputs are logits if the network is known to
+    classify, else numbers.
+    """
+    several = outputs.ndim > 1 and outputs.shape[-1] > 1
+    in_range = bool(((outputs >= 0.0) & (outputs <= 1.0)).all())
+    distribution = several and in_range and sums_to_one(outputs)
+    if family == "auto":
+        if classifies is None:
+            log_distribution = several and sums_to_one(outputs.exp())
+            family = "categorical" if distribution or log_distribution else "bernoulli"
+            classifies = in_range or log_distribution
+        else:
+            family = "categorical" if several else "bernoulli"
+        family = family if classifies else "gaussian"
+    probable = {"categorical": distribution, "bernoulli": in_range, "gaussian": False}
+    return Likelihood(family, probable[family])
+
+
+def sums_to_one(values: Tensor) -> bool:
+    """Whether the last axis holds a distribution, as far as its dtype can tell."""
+    total = values.sum(-1)
+    return bool(torch.isclose(total, torch.ones_like(total), atol=1e-3, rtol=0.0).all())
+
+
+def answer_of(output: Any) -> Tensor:
+    """The answer among all that ``forward`` returns: the first floating tensor.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    for value in tree_iter(output):
+        if isinstance(value, Tensor) and value.is_floating_point():
+            return value
+    raise ValueError(
+        "forward of estimator returns no tensor of floating numbers, so its answers cannot be "
+        "compared; give a module that returns logits, probabilities or numbers, or "
+        "objective='one-step' and a solver that does not run the network."
+    )

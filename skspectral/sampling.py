@@ -1,0 +1,76 @@
+"""A few of the calibration sequences, to run again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch.utils._pytree import tree_leaves
+
+from .sequences import Sequences
+
+BATCH = 128  # small enough that a network that does badly is known after a part of the sequences
+
+
+def first(batches: Iterable[Any], n_sequences: int) -> list[Any]:
+    """The first batches, up to one that completes so many sequences."""
+    found: list[Any] = []
+    for batch in batches:
+        if n_sequences <= 0:
+            break
+        found.append(batch)
+        n_sequences -= count(batch)
+    return found
+
+
+def split(batches: list[Any], fraction: float) -> tuple[list[Any], list[Any]]:
+    """Hold out a fraction of the batches at the end; of a single batch, nothing."""
+    n_held = round(fraction * len(batches)) or int(fraction > 0.0 and len(batches) > 1)
+    place = len(batches) - n_held
+    return batches[:place], batches[place:]
+
+
+def draw(
+    sequences: Sequences, n_sequences: int, batch_size: int, rng: np.random.RandomState
+) -> list[Any]:
+    """Batches of sequences drawn without replacement."""
+    drawn = sequences.take(rng.permutation(len(sequences))[:n_sequences])
+    batches = [batch for _, batch in drawn.batches(min(batch_size, BATCH))]
+    rng.shuffle(batches)  # those of one length would come together
+    return batches
+
+
+@dataclass
+class Reservoir:
+    """Keeps some of the batches that pass, each with the same probability.
+
+    Parameters
+    ----------
+    n_sequences : int
+        As many batches are kept as the first that hold so many sequences.
+    rng : RandomState
+        Draws those to keep.
+    """
+
+    n_sequences: int
+    rng: np.random.RandomState
+    batches: list[Any] = field(default_factory=list)
+
+    def watch(self, batches: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
+        """The same batches, some of which are kept."""
+        room, kept, seen = self.n_sequences, self.batches, 0
+        for index, batch in batches:
+            seen += 1
+            if room > 0:
+                kept.append(batch)
+                room -= count(batch)
+            elif (place := self.rng.randint(seen)) < len(kept):
+                kept[place] = batch
+            yield index, batch
+
+
+def count(batch: Any) -> int:
+    """Sequences of a batch, whose first array holds them along its first axis."""
+    return next((len(leaf) for leaf in tree_leaves(batch) if getattr(leaf, "ndim", 0)), 1)

@@ -1,0 +1,48 @@
+"""What the answers of a network stand for, and how much they depend on its states."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .rnn.likelihood import Likelihood, answer_of, likelihood_of
+from .rnn.sensitivity import sensitivity
+from .rnn.states import StateCollector
+
+
+@torch.no_grad()
+def answers_likelihood(
+    collector: StateCollector, batch: Any, family: str, classifies: bool | None
+) -> Likelihood:
+    """What the answers to a batch stand for; those of a bare layer are numbers, its states."""
+    if collector.layer.of(collector.module) is collector.module:
+        return Likelihood("gaussian")
+    args, kwargs = collector.arguments(batch)
+    return likelihood_of(answer_of(collector.module(*args, **kwargs)), family, classifies)
+
+
+def reading_sensitivity(
+    collector: StateCollector, batches: Iterable[Any], likelihood: Likelihood, seed: int
+) -> NDArray[np.float64] | None:
+    """G as an array; None, with a warning, where derivatives cannot be had.
+
+    Warns
+    -----
+    UserWarning
+        When the backward pass fails.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    try:
+        return sensitivity(collector, batches, likelihood, generator).numpy()
+    except RuntimeError as error:
+        warnings.warn(
+            f"The sensitivity is left out of the objective, since {type(collector.module).__name__} "
+            f"cannot be differentiated ({error}). Give objective='one-step' to go without it.",
+            stacklevel=2,
+        )
+        return None

@@ -1,0 +1,54 @@
+"""Pruned networks on trial: between the solver, which knows nodes, and the module."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from .objective import OBJECTIVES
+from .reconstruction import Kind, reconstruct
+from .rnn.closed_loop import ClosedLoop
+from .rnn.likelihood import Likelihood
+from .rnn.readers import Readers
+from .rnn.states import StateCollector
+from .rnn.surgery import Cut
+from .solvers import SelectionProblem, Trials
+from .statistics import LayerStatistics
+
+TRIED = ("input", "one-step", "sensitivity", "combined")
+
+
+def trials_of(
+    collector: StateCollector,
+    readers: Readers,
+    statistics: LayerStatistics,
+    batches: tuple[list[Any], list[Any]],
+    likelihood: Likelihood,
+    kinds: tuple[Kind, ...],
+    verbose: int,
+) -> Trials:
+    """What a solver needs to run a network pruned to any nodes.
+
+    The batches are those to judge by and those held out.
+    """
+    problems = {name: statistics.problem(OBJECTIVES[name], kinds[0]) for name in TRIED}
+    ridge = problems[TRIED[0]].ridge
+    loop = ClosedLoop(collector, readers, batches[0], likelihood)
+    other = ClosedLoop(collector, readers, batches[1], likelihood) if batches[1] else None
+    bar = tqdm(desc="closed loop", unit="network", disable=not verbose)
+
+    def cut(support: NDArray[np.intp], kind: str) -> Cut:
+        A, c = reconstruct(statistics.covariance, statistics.mean, support, ridge, kind)
+        return Cut.from_arrays(support, A, c)
+
+    def run(support: NDArray[np.intp], kind: str, at_most: float) -> float:
+        bar.update()
+        return loop.divergence(cut(support, kind), at_most)
+
+    def held_out(support: NDArray[np.intp], kind: str) -> float:
+        return other.divergence(cut(support, kind)) if other else np.nan
+
+    return Trials(problems, kinds, run, held_out)

@@ -1,0 +1,219 @@
+"""The sensitivity: exactly what finite differences of the log-likelihood give."""
+
+import numpy as np
+import pytest
+import torch
+from networks import CELLS, N_FEATURES, N_NODES, Net, linear_reference, make_rnn
+from oracles import layer_weights, run_cell
+from scipy.special import log_expit, log_softmax
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from skspectral import InformationLoss, SpectralRNNPruner
+from skspectral.rnn.layers import find_layer
+from skspectral.rnn.likelihood import Likelihood
+from skspectral.rnn.sensitivity import sensitivity
+from skspectral.rnn.states import StateCollector
+
+STEP = 1e-5
+every_cell = pytest.mark.parametrize("cell", CELLS)
+
+
+def last_step(net, states, h):
+    return net.head(h[-1])
+
+
+def every_step(net, states, h):
+    return net.head(states if net.batch_first else states.transpose(0, 1))
+
+
+READS = {"last step": (last_step, lambda s: s[:, -1]), "every step": (every_step, lambda s: s)}
+LIKELIHOODS = {
+    "logits": Likelihood("categorical"),
+    "probabilities": Likelihood("categorical", probabilities=True),
+    "yes or no": Likelihood("bernoulli"),
+    "numbers": Likelihood("gaussian"),
+}
+
+
+class Answering(nn.Module):
+    """A module whose logits become probabilities if need be."""
+
+    def __init__(self, net, likelihood):
+        super().__init__()
+        self.net, self.probabilities = net, likelihood.probabilities
+
+    def forward(self, x):
+        logits = self.net(x)
+        return logits.softmax(-1) if self.probabilities else logits
+
+
+def products(module, batches, likelihood, seed=3):
+    collector = StateCollector(module.eval(), find_layer(module))
+    return sensitivity(collector, batches, likelihood, torch.Generator().manual_seed(seed)).numpy()
+
+
+def measured(module, x, likelihood):
+    return products(module, [x], likelihood)
+
+
+def drawn_labels(logits, likelihood, seed=3):
+    """The labels that this seed gives."""
+    generator, logits = torch.Generator().manual_seed(seed), torch.as_tensor(logits)
+    if likelihood.family == "categorical":
+        flat = logits.softmax(-1).flatten(0, -2)
+        return torch.multinomial(flat, 1, generator=generator).view(logits.shape[:-1]).numpy()
+    if likelihood.family == "bernoulli":
+        return (torch.rand(logits.shape, generator=generator) < logits.sigmoid()).numpy()
+    noise = torch.randn(logits.shape, generator=generator)
+    return (logits + noise).numpy()
+
+
+def log_likelihood(logits, labels, likelihood):
+    """Of each sequence."""
+    if likelihood.family == "categorical":
+        every = np.take_along_axis(log_softmax(logits, -1), labels[..., None], -1)
+    elif likelihood.family == "bernoulli":
+        every = np.where(labels, log_expit(logits), log_expit(-logits))
+    else:
+        every = -0.5 * (logits - labels) ** 2
+    return every.reshape(len(logits), -1).sum(1)
+
+
+def by_differences(rnn, head, x, pick, likelihood):
+    """G from central differences of the log-likelihood of fixed labels."""
+
+    def answer(errors):
+        return head(pick(run_cell(rnn.mode, layer_weights(rnn), x, errors)))
+
+    zero = np.zeros((*x.shape[:2], N_NODES))
+    labels = drawn_labels(answer(zero), likelihood)
+    gradient = np.empty_like(zero)
+    for t in range(x.shape[1]):
+        for node in range(N_NODES):
+            error = zero.copy()
+            error[:, t, node] = STEP
+            above = log_likelihood(answer(error), labels, likelihood)
+            gradient[:, t, node] = above - log_likelihood(answer(-error), labels, likelihood)
+    gradient = (gradient / (2 * STEP)).reshape(-1, N_NODES)
+    return gradient.T @ gradient / len(gradient)
+
+
+@every_cell
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize("kind", LIKELIHOODS)
+def test_it_equals_finite_differences(cell, batch_first, read, kind, rng):
+    forward, pick = READS[read]
+    likelihood = LIKELIHOODS[kind]
+    net = Net(make_rnn(cell, batch_first=batch_first), forward)
+    x = rng.normal(size=(3, 4, N_FEATURES))
+    expected = by_differences(net.rnn, linear_reference(net.head), x, pick, likelihood)
+    module = Answering(net, likelihood)
+    module.batch_first = batch_first
+    np.testing.assert_allclose(
+        measured(module, x, likelihood), expected, rtol=1e-5, atol=1e-7 * np.abs(expected).max()
+    )
+
+
+@every_cell
+def test_a_layer_without_bias_has_it_too(cell, rng):
+    net = Net(make_rnn(cell, bias=False), last_step)
+    x, likelihood = rng.normal(size=(3, 4, N_FEATURES)), Likelihood("categorical")
+    expected = by_differences(net.rnn, linear_reference(net.head), x, lambda s: s[:, -1], likelihood)
+    np.testing.assert_allclose(measured(net, x, likelihood), expected, rtol=1e-5, atol=1e-9)
+
+
+class Packing(nn.Module):
+    """Reads the last valid step of padded sequences, packed on the way and started from a state."""
+
+    def __init__(self, cell):
+        super().__init__()
+        self.rnn = make_rnn(cell)
+        self.head = nn.Linear(N_NODES, 2, dtype=torch.float64)
+
+    def forward(self, x, lengths, start):
+        start = (start, torch.zeros_like(start)) if self.rnn.mode == "LSTM" else start
+        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        states, _ = pad_packed_sequence(self.rnn(packed, start)[0], batch_first=True)
+        return self.head(states[torch.arange(len(x)), lengths - 1])
+
+
+class Plain(Packing):
+    """The same for one sequence, which needs no packing."""
+
+    def forward(self, x, start):
+        start = (start, torch.zeros_like(start)) if self.rnn.mode == "LSTM" else start
+        return self.head(self.rnn(x, start)[0][:, -1])
+
+
+@every_cell
+def test_packed_sequences_count_their_valid_steps(cell, rng):
+    lengths = torch.tensor([2, 5, 3, 5])
+    x = torch.as_tensor(rng.normal(size=(4, 5, N_FEATURES)))
+    start = torch.as_tensor(rng.normal(size=(1, 4, N_NODES)))
+    packing, plain = Packing(cell), Plain(cell)
+    plain.load_state_dict(packing.state_dict())
+    apart = [(x[i : i + 1, :n], start[:, i : i + 1]) for i, n in enumerate(lengths)]
+    # The same noise is drawn for one sequence after another.
+    packed = products(packing, [(x, lengths, start)], Likelihood("gaussian"))
+    np.testing.assert_allclose(packed, products(plain, apart, Likelihood("gaussian")), rtol=1e-9)
+
+
+def test_more_batches_are_one_mean(rng):
+    net, likelihood = Net(make_rnn("gru"), last_step), Likelihood("gaussian")
+    x = rng.normal(size=(6, 4, N_FEATURES))
+    parts = products(net, [x[:2], x[2:]], likelihood)
+    np.testing.assert_allclose(parts, products(net, [x], likelihood), rtol=1e-9)
+
+
+def test_the_module_is_left_as_it_is(rng):
+    net = Net(make_rnn("lstm"), last_step)
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    measured(net, rng.normal(size=(3, 4, N_FEATURES)), Likelihood("categorical"))
+    assert net.rnn.mode == "LSTM"
+    for name, tensor in net.state_dict().items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
+    assert all(p.requires_grad and p.grad is None for p in net.parameters())
+
+
+def test_an_answer_without_derivatives_has_none(rng):
+    net = Net(make_rnn("gru"), lambda net, states, h: net.head(h[-1].detach()))
+    G = measured(net, rng.normal(size=(3, 4, N_FEATURES)), Likelihood("categorical"))
+    np.testing.assert_array_equal(G, 0.0)
+
+
+class Overwriting(nn.Module):
+    """Spoils what the backward pass needs."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(N_FEATURES, N_NODES, batch_first=True)
+        self.head = nn.Linear(N_NODES, 2)
+
+    def forward(self, x):
+        states = self.rnn(x)[0]
+        answer = self.head(states[:, -1]).tanh()
+        answer.mul_(2.0)
+        return answer
+
+
+def test_a_module_that_cannot_be_differentiated_is_pruned_without(rng):
+    module = Overwriting()
+    X = rng.normal(size=(20, 5, N_FEATURES))
+    with pytest.warns(UserWarning, match="The sensitivity is left out of the objective, since Over"):
+        pruner = SpectralRNNPruner(module, m=3).fit(X)
+    plain = SpectralRNNPruner(module, m=3, objective="one-step").fit(X)
+    np.testing.assert_array_equal(pruner.support_, plain.support_)
+
+
+def test_the_objective_goes_by_as_many_sequences_as_it_says(rng):
+    X = rng.normal(size=(600, 5, N_FEATURES))
+    net = Net(make_rnn("gru"), last_step)
+    few, more = (
+        SpectralRNNPruner(net, m=3, objective=InformationLoss(n_sensitivity=n)).fit(X)._weight
+        for n in (64, 512)
+    )
+    again = SpectralRNNPruner(net, m=3, objective=InformationLoss(n_sensitivity=64)).fit(X)._weight
+    np.testing.assert_array_equal(few, again)
+    assert not np.allclose(few, more, rtol=1e-3)
