@@ -1,60 +1,108 @@
-"""What do choice and search by the answers of the pruned network bring, and what distillation?
+"""Measure choice and search by the answers of the pruned network, and distillation.
 
 ``digits`` prunes GRU and LSTM readers of pixels to 42 of 128 nodes and readers of rows to 32, over
-five seeds; ``models`` prunes silero_vad and ptb_lstm to three quarters, a half and a third;
-``search`` follows the divergence through the evaluations.
+several seeds; ``models`` prunes silero_vad and ptb_lstm to three quarters, a half and a third;
+``search`` follows the divergence through the evaluations, with swaps that the loss proposes and
+with blind ones.
 """
 
 import argparse
 import platform
 import time
 import warnings
+from unittest import mock
 
 import numpy as np
 import torch
-from networks import DATA, loader_of, pixel_task, row_task
+from networks import loader_of, pixel_task, row_task
 from tqdm.auto import tqdm
 
-from skspectral import Distillation, SpectralRNNPruner
-from skspectral.solvers import ClosedLoopSolver
+from skspectral import Distillation, InformationLoss, SpectralRNNPruner
+from skspectral.solvers import ClosedLoopSolver, MagnitudeSolver, RandomSolver, closed_loop
 
-METHODS = {
-    "one-step": {"objective": "one-step"},
+ONE_STEP = {"objective": "one-step"}
+SEARCH = {"solver": ClosedLoopSolver(random_state=0)}
+LONG = {"solver": ClosedLoopSolver(n_evaluations=1500, held_out=0.0, random_state=0)}
+DIGITS = {
+    "one-step losses": ONE_STEP,
     "greedy": {},
-    "closed loop": {"solver": ClosedLoopSolver(random_state=0)},
-    "  1500": {"solver": ClosedLoopSolver(1500, n_sequences=2048, held_out=0.0, random_state=0)},
+    "closed loop": SEARCH,
+    "closed loop, 1500": LONG,
     "greedy, distilled": {"distill": 10},
-    "closed loop, distilled": {"solver": ClosedLoopSolver(random_state=0), "distill": 10},
+    "closed loop, distilled": SEARCH | {"distill": 10},
+}
+# Half a minute for all that a fit runs, so that everything takes five minutes.
+BRIEF = {"solver": ClosedLoopSolver(time_budget=15.0, random_state=0)}
+MODELS = {
+    "input loss": {"objective": "input"},
+    "output + recurrent loss": {"objective": InformationLoss(input=0.0, sensitivity=0.0)},
+    "random + fold": ONE_STEP | {"solver": RandomSolver(random_state=0)},
+    "magnitude + fold": ONE_STEP | {"solver": MagnitudeSolver()},
+    "greedy": {},
+    "closed loop": BRIEF,
+    "closed loop, distilled": BRIEF | {"distill": Distillation(3, lr=1e-3)},
 }
 
 
-def prune(task, m, method):
-    """A smaller module and the seconds it took."""
-    start = time.perf_counter()
-    pruner = SpectralRNNPruner(task.module, m, likelihood=task.likelihood, **METHODS[method])
-    pruner.fit(task.X)
-    return pruner.pruned_module_, time.perf_counter() - start
-
-
-def digits(seeds, methods):
-    """Accuracy on test digits, in percent: every seed, mean, and the mean seconds of a fit."""
+def digits(seeds):
+    """Accuracy on test digits in percent: every seed, the mean, and the seconds of a fit."""
     cases = [(pixel_task, cell, 42) for cell in ("gru", "lstm")]
     cases += [(row_task, cell, 32) for cell in ("irnn", "lstm", "gru")]
     for make, cell, m in cases:
-        tasks = [make(cell, seed) for seed in seeds]
-        print(f"{make.__name__[:-5]} {cell}, 128 to {m} nodes")
-        report("dense", [task.accuracy(task.module) for task in tasks], [0.0])
-        for method in methods:
-            results = [prune(task, m, method) for task in tqdm(tasks, method, leave=False)]
-            accuracies = [t.accuracy(module) for t, (module, _) in zip(tasks, results, strict=True)]
-            report(method, accuracies, [seconds for _, seconds in results])
+        tasks = [make(cell, seed) for seed in range(seeds)]
+        print(f"{tasks[0].name.rpartition(' ')[0]}, {m} of 128 nodes")
+        accuracy_row("dense", [task.accuracy(task.module) for task in tasks], 0.0)
+        for method, params in DIGITS.items():
+            accuracies, start = [], time.perf_counter()
+            for task in tqdm(tasks, method, leave=False):
+                pruner = SpectralRNNPruner(task.module, m, likelihood=task.likelihood, **params)
+                accuracies.append(task.accuracy(pruner.fit(task.X).pruned_module_))
+            accuracy_row(method, accuracies, (time.perf_counter() - start) / len(tasks))
 
 
-def report(name, accuracies, seconds):
+def accuracy_row(name, accuracies, seconds):
     """A row of the table."""
     cells = " ".join(f"{100 * accuracy:5.1f}" for accuracy in accuracies)
-    mean = 100 * np.mean(accuracies)
-    print(f"  {name:22} {cells}   mean {mean:5.2f}   {np.mean(seconds):6.1f} s", flush=True)
+    print(f"  {name:22} {cells}  mean {100 * np.mean(accuracies):5.2f}  {seconds:6.1f} s", flush=True)
+
+
+def models():
+    """The measure of each model at three sizes."""
+    start = time.perf_counter()
+    for name, likelihood in (("silero_vad", "bernoulli"), ("ptb_lstm", "categorical")):
+        loader = loader_of(name)
+        dense = loader.load_model()
+        batches = loader.calibration_inputs(batch=5)
+        print(f"{name}, {loader.METRIC}, dense {loader.evaluate(dense):.2f}")
+        for method, params in tqdm(MODELS.items(), name, leave=False):
+            row = []
+            for fraction in (0.75, 0.5, 0.33):
+                pruner = SpectralRNNPruner(dense, fraction, likelihood=likelihood, **params)
+                row.append(loader.evaluate(pruner.fit(iter(batches)).pruned_module_))
+            print(f"  {method:24}", *(f"{value:8.2f}" for value in row), flush=True)
+    print(f"kept 75, 50 and 33 % of the nodes; {time.perf_counter() - start:.0f} s in all")
+
+
+def search():
+    """Divergence on the sequences of the search, on those held out and on the test sequences."""
+    counts = (25, 50, 100, 200, 400, 800)
+    for cell in ("gru", "lstm"):
+        for seed in range(2):
+            task = pixel_task(cell, seed)
+            for name, reach in (("loss", closed_loop.REACH), ("blind", 1e6)):
+                with mock.patch.object(closed_loop, "REACH", reach):
+                    solver = ClosedLoopSolver(counts[-1], random_state=0)
+                    pruner = SpectralRNNPruner(task.module, 42, solver=solver).fit(
+                        task.X, task.y
+                    )
+                report = pruner.selection_report_
+                print(f"{task.name}, swaps by {name}")
+                for count in counts:
+                    best = [row for row in report[:count] if row["best"]][-1]
+                    print(
+                        f"  {count:5d} networks, {report[min(count, len(report)) - 1]['seconds']:6.1f}"
+                        f" s: divergence {best['divergence']:.4f}, held out {best['held_out']:.4f}"
+                    )
 
 
 if __name__ == "__main__":
@@ -62,9 +110,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["digits", "models", "search"])
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    print(f"{arguments.threads} thread(s), Python {platform.python_version()}, torch {torch.__version__}")
-    {"digits": lambda: digits(range(arguments.seeds), arguments.methods)}[arguments.what]()
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
+    print(f"{arguments.threads} thread(s), {versions}")
+    runs = {"digits": lambda: digits(arguments.seeds), "models": models, "search": search}
+    runs[arguments.what]()

@@ -33,10 +33,11 @@ class Task:
     def accuracy(self, module):
         """Part of the test sequences that a module gives the right class."""
         with torch.inference_mode():
-            answers = [
-                module(torch.as_tensor(x)[None]).argmax(-1)
-                for x in self.X_test
-            ] if isinstance(self.X_test, list) else [module(torch.as_tensor(self.X_test)).argmax(-1)]
+            answers = (
+                [module(torch.as_tensor(x)[None]).argmax(-1) for x in self.X_test]
+                if isinstance(self.X_test, list)
+                else [module(torch.as_tensor(self.X_test)).argmax(-1)]
+            )
         return float(np.mean(torch.cat(answers).numpy() == self.labels))
 
 

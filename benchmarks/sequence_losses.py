@@ -1,4 +1,4 @@
-"""Which losses tell how a pruned network will answer?
+"""Measure which losses tell how a pruned network will answer.
 
 ``weights`` measures what weight the sensitivity should have in the objective, ``correlation``
 compares losses by their rank correlation with the measured divergence of the answers.
@@ -17,17 +17,21 @@ from tqdm.auto import tqdm
 from skspectral import InformationLoss, SpectralRNNPruner
 from skspectral.reconstruction import reconstruct
 from skspectral.rnn.closed_loop import ClosedLoop
-from skspectral.rnn.surgery import Cut
+from skspectral.rnn.likelihood import Likelihood, answer_of
+from skspectral.rnn.sensitivity import with_exposed_layer
+from skspectral.rnn.surgery import Cut, with_expanded_layer
 from skspectral.sequences import check_sequences
-from skspectral.solvers import ExchangeSolver, GreedySolver, SelectionProblem
+from skspectral.solvers import ExchangeSolver, GreedySolver
 
 FRACTIONS = (1 / 4, 1 / 3, 1 / 2)
 WEIGHTS = (0.0, 0.3, 1.0, 3.0, 10.0, np.inf)
+DISCOUNT = 0.95  # of a step before the last
+N_RANDOM, N_PERTURBED = 50, 10
 
 
-def tasks():
+def tasks(seeds=2):
     """Trained networks of several kinds."""
-    for seed in range(2):
+    for seed in range(seeds):
         yield pixel_task("gru", seed)
         yield pixel_task("lstm", seed)
         for cell in ("irnn", "gru", "lstm"):
@@ -44,9 +48,7 @@ class Subject:
     """A network that has seen its calibration sequences, and how well smaller ones answer."""
 
     def __init__(self, task):
-        pruner = SpectralRNNPruner(
-            task.module, 1, likelihood=task.likelihood, objective="combined"
-        )
+        pruner = SpectralRNNPruner(task.module, 1, likelihood=task.likelihood, objective="combined")
         sequences = pruner._train(task.X if not is_batches(task.X) else iter(task.X), None)
         collector = pruner._collector(task.module)
         self.calibration = pruner._calibrate(collector, sequences)
@@ -108,6 +110,125 @@ def weights():
     print(f"{'part of the rows better than 0':32}", *(f"{part:9.2f}" for part in better))
 
 
+class Traces:
+    """Gradients and states of a network, step by step, and the matrices made of them."""
+
+    def __init__(self, subject, likelihood, seed=0):
+        collector = subject.calibration.collector
+        module, exposed = with_exposed_layer(collector)
+        generator = torch.Generator().manual_seed(seed)
+        n = subject.n_nodes
+        self.G, self.discounted, self.weighted = np.zeros((3, n, n))
+        self.crossed = []  # sum over the steps of g hᵀ, of every sequence
+        for batch in subject.calibration.sample:
+            args, kwargs = collector.arguments(batch, whole=False)
+            score = likelihood.drawn(answer_of(module(*args, **kwargs)), generator)
+            states = exposed._previous().double()
+            g = exposed.reading_gradient(score).double().reshape(states.shape).numpy()
+            h = states.detach().numpy()
+            late = DISCOUNT ** np.arange(g.shape[1])[::-1, None]
+            strength = np.square(g).sum(-1, keepdims=True)
+            self.G += product(g, g)
+            self.discounted += product(late * g, g)
+            self.weighted += product(strength * h, h)
+            self.crossed.append(g.swapaxes(1, 2) @ h)
+        self.crossed = np.concatenate(self.crossed).reshape(-1, n * n)
+
+
+def product(x, y):
+    """Sum of the outer products over sequences and steps."""
+    return x.reshape(-1, x.shape[-1]).T @ y.reshape(-1, y.shape[-1])
+
+
+def drift(subject, cut):
+    """Second moment of the error of the rebuilt states while the pruned network runs."""
+    collector = subject.calibration.collector
+    pruned = with_expanded_layer(collector.module, collector.layer, cut)
+    moment, seen = 0.0, []
+    for batch in subject.calibration.sample[:4]:
+        args, kwargs = collector.arguments(batch, whole=False)
+        for module in (pruned, collector.module):
+            layer = module.get_submodule(collector.layer.path)
+            with layer.register_forward_hook(lambda _l, _i, out: seen.append(out[0].double())):
+                module(*args, **kwargs)
+        error = (seen.pop() - seen.pop()).numpy()
+        moment += product(error, error)
+    return moment
+
+
+def losses_of(subject):
+    """Functions of the residual ``I − A P_J`` and the drift of a run, by name."""
+    statistics = subject.statistics
+    labels = Traces(subject, subject.calibration.likelihood)
+    outputs = Traces(subject, Likelihood("gaussian"))
+    identity = np.eye(subject.n_nodes)
+
+    def one_step(*strengths):
+        return statistics.problem(InformationLoss(*strengths), "linear").weight
+
+    def residual(Q, covariance=statistics.covariance):
+        return lambda M, _D: np.vdot(Q, M @ covariance @ M.T)
+
+    def across_time(traces):
+        return lambda M, _D: np.square(traces.crossed @ M.ravel()).mean()
+
+    return {
+        "input": residual(identity),
+        "output": residual(one_step(0, 1, 0, 0)),
+        "recurrent": residual(one_step(0, 0, 1, 0)),
+        "input + output + recurrent": residual(one_step(1, 1, 1, 0)),
+        "sensitivity": residual(one_step(0, 0, 0, 1)),
+        "combined (the default)": residual(one_step(1, 1, 1, 10)),
+        "sensitivity of the outputs": residual(outputs.G),
+        "sensitivity, late steps": residual(labels.discounted),
+        "steps weighted by sensitivity": residual(identity, labels.weighted),
+        "both weighted by sensitivity": residual(labels.G, labels.weighted),
+        "sensitivity across time": across_time(labels),
+        "outputs across time": across_time(outputs),
+        "drift of a run, input": lambda _M, D: np.trace(D),
+        "drift of a run, sensitivity": lambda _M, D: np.vdot(labels.G, D),
+    }
+
+
+def supports(subject, m, rng):
+    """Random ones, and greedy ones of several objectives with more and more nodes swapped."""
+    live = np.flatnonzero(subject.statistics.covariance.diagonal())
+    for _ in range(N_RANDOM):
+        yield np.sort(rng.permutation(live)[:m])
+    for weights in ((1, 0, 0, 0), (0, 1, 1, 0), (1, 1, 1, 0), (0, 0, 0, 1), (0, 1, 1, 1), (1, 1, 1, 10)):
+        problem = subject.statistics.problem(InformationLoss(*weights), "linear")
+        greedy = GreedySolver().select(problem, m).support
+        for n_swapped in range(N_PERTURBED):
+            kept = rng.permutation(greedy)[: m - n_swapped]
+            others = rng.permutation(np.setdiff1d(live, greedy))[:n_swapped]
+            yield np.sort(np.concatenate([kept, others]))
+
+
+def correlations(task):
+    """Spearman's rank correlation of every loss with the divergence on the test sequences."""
+    subject, rng = Subject(task), np.random.default_rng(0)
+    losses, found = losses_of(subject), []
+    with torch.no_grad():
+        for support in supports(subject, round(subject.n_nodes / 3), rng):
+            A, c = subject.reconstruction(support)
+            cut, M = Cut.from_arrays(support, A, c), np.eye(subject.n_nodes)
+            M[:, support] -= A
+            D = drift(subject, cut)
+            row = [loss(M, D) for loss in losses.values()]
+            found.append([subject.loop.divergence(cut), *row])
+    ranks = spearmanr(np.array(found)).statistic[0, 1:]
+    return dict(zip(losses, ranks, strict=True))
+
+
+def correlation():
+    """The table: a row for each loss, a column for each network."""
+    columns = {task.name: correlations(task) for task in tqdm(list(tasks(1)), leave=False)}
+    print(f"{'':30}", *(f"{name:>13}" for name in columns), f"{'mean':>7}")
+    for loss in next(iter(columns.values())):
+        row = [column[loss] for column in columns.values()]
+        print(f"{loss:30}", *(f"{value:13.2f}" for value in row), f"{np.mean(row):7.3f}")
+
+
 if __name__ == "__main__":
     warnings.simplefilter("ignore", UserWarning)  # what could not be folded
     parser = argparse.ArgumentParser(description=__doc__)
@@ -115,4 +236,4 @@ if __name__ == "__main__":
     what = parser.parse_args().what
     torch.set_num_threads(1)
     print(f"one thread, Python {platform.python_version()}, torch {torch.__version__}")
-    {"weights": weights}[what]()
+    {"weights": weights, "correlation": correlation}[what]()

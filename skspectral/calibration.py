@@ -43,10 +43,10 @@ class Calibration:
         A calibration batch.
     moments : HiddenStateMoments
         Moments of the hidden states.
-    sensitivity : ndarray of shape (n_nodes, n_nodes) or None
-        G, where it is needed.
+    statistics : LayerStatistics
+        What the objectives know of the layer.
     problem : SelectionProblem
-        The choice that all this poses.
+        The choice that they pose.
     sample : list
         Batches to run again, where they are needed.
     likelihood : Likelihood or None
@@ -57,7 +57,7 @@ class Calibration:
     readers: Readers
     batch: Any
     moments: HiddenStateMoments
-    sensitivity: NDArray[np.float64] | None
+    statistics: LayerStatistics
     problem: SelectionProblem
     sample: list[Any]
     likelihood: Likelihood | None
@@ -122,9 +122,10 @@ class Calibrator:
             if sensitivity is not None and before[1] is not None:
                 sensitivity = share * sensitivity + (1.0 - share) * before[1]
             moments.merge(before[0])
-        problem = self._problem(collector, readers, moments, sensitivity, sample, likelihood)
+        statistics = statistics_of(collector, readers, moments, sensitivity)
+        problem = self._problem(collector, readers, statistics, sample, likelihood)
         return Calibration(
-            collector, readers, batch, moments, sensitivity, problem, sample, likelihood
+            collector, readers, batch, moments, statistics, problem, sample, likelihood
         )
 
     def _recall(self, function: Any, *args: Any) -> Any:
@@ -180,29 +181,44 @@ class Calibrator:
         self,
         collector: StateCollector,
         readers: Readers,
-        moments: HiddenStateMoments,
-        sensitivity: NDArray[np.float64] | None,
+        statistics: LayerStatistics,
         sample: list[Any],
         likelihood: Likelihood | None,
     ) -> SelectionProblem:
-        """The choice that the objective poses, with networks on trial where the solver runs them."""
-        rnn = collector.layer.of(collector.module)
-        statistics = LayerStatistics(
-            moments.covariance,
-            moments.mean,
-            in_float64(weights_of(rnn)["weight_hh"]).numpy(),
-            [weight.numpy() for weight in readers.weights(collector.module)],
-            incoming_norms(rnn).numpy(),
-            sensitivity,
-        )
+        """The choice that the objective poses, with trials where the solver runs networks."""
         problem = statistics.problem(self.objective, self.kinds[0])
         if not self.solver.runs_network:
             return problem
         parts = split(first(sample, self.solver.n_sequences), self.solver.held_out)
         trials = trials_of(
-            collector, readers, statistics, parts, likelihood, self.kinds, self.verbose
+            collector,
+            readers,
+            statistics,
+            parts,
+            likelihood,
+            self.kinds,
+            problem.ridge,
+            self.verbose,
         )
         return replace(problem, trials=trials)
+
+
+def statistics_of(
+    collector: StateCollector,
+    readers: Readers,
+    moments: HiddenStateMoments,
+    sensitivity: NDArray[np.float64] | None,
+) -> LayerStatistics:
+    """Moments of the states and weights of the network, as arrays."""
+    rnn = collector.layer.of(collector.module)
+    return LayerStatistics(
+        moments.covariance,
+        moments.mean,
+        in_float64(weights_of(rnn)["weight_hh"]).numpy(),
+        [weight.numpy() for weight in readers.weights(collector.module)],
+        incoming_norms(rnn).numpy(),
+        sensitivity,
+    )
 
 
 def run(

@@ -19,7 +19,8 @@ class Distillation(BaseEstimator):
     """How a pruned network learns to answer as the dense one does.
 
     It starts from the folded weights and sees calibration sequences alone: the loss is the
-    divergence of its answers from those of the dense network. Training is done by skorch, with
+    divergence of its answers from those of the dense network. What pruning changed is trained, the
+    layer and its readers; the rest of the network stays as it is. Training is done by skorch, with
     Adam, a learning rate that decays to zero and clipped gradients. The weights kept are those of
     the least divergence on sequences held out, and the folded ones are among the candidates, so it
     is never worse there than where it started.
@@ -28,7 +29,7 @@ class Distillation(BaseEstimator):
     ----------
     max_epochs : int, default=10
         Passes over the calibration sequences.
-    lr : float, default=2e-3
+    lr : float, default=5e-3
         First learning rate of Adam.
     batch_size : int, default=32
         Sequences in a training step. Batches that were given as such are taken as they are.
@@ -62,7 +63,7 @@ class Distillation(BaseEstimator):
         self,
         max_epochs: int = 10,
         *,
-        lr: float = 2e-3,
+        lr: float = 5e-3,
         batch_size: int = 32,
         states: float = 0.0,
         n_sequences: int = 4096,
@@ -151,4 +152,6 @@ def distilled(
         calibration.collector, cut.support, calibration.likelihood, batches, settings.states
     )
     parts = split(batches, settings.validation_fraction)
-    return distil(module, imitation, *parts, settings, seed, verbose)
+    layer, readers = calibration.collector.layer, calibration.readers
+    changed = [module.get_submodule(path) for path in (layer.path, *readers.paths)]
+    return distil(module, changed, imitation, *parts, settings, seed, verbose)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -75,8 +77,25 @@ class KeepBest(Callback):
         net.module_.load_state_dict(self.weights_)
 
 
+@contextmanager
+def only_these_train(module: nn.Module, parts: list[nn.Module]) -> Iterator[None]:
+    """Let gradients reach some parts alone; of what is frozen in them, nothing unless all is."""
+    flags = {parameter: parameter.requires_grad for parameter in module.parameters()}
+    chosen = [parameter for part in parts for parameter in part.parameters()]
+    free = [parameter for parameter in chosen if flags[parameter]] or chosen
+    module.requires_grad_(False)
+    for parameter in free:
+        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter, flag in flags.items():
+            parameter.requires_grad_(flag)
+
+
 def distil(
     module: nn.Module,
+    changed: list[nn.Module],
     imitation: Imitation,
     batches: list[Any],
     held_out: list[Any],
@@ -84,16 +103,17 @@ def distil(
     seed: int,
     verbose: int,
 ) -> dict[str, list[float]]:
-    """Train a module in place; returns its loss before the first and after every epoch.
+    """Train some parts of a module in place; returns its loss before and after every epoch.
 
     The imitation's batches are those to train on followed by those held out.
     """
     n_steps = settings.max_epochs * len(batches)
+    decay = LRScheduler("LambdaLR", lr_lambda=lambda step: 1.0 - step / n_steps, step_every="batch")
     best = KeepBest()
     callbacks: list[tuple[str, Callback]] = [
         ("best", best),
         ("clip", GradientNormClipping(1.0)),
-        ("decay", LRScheduler("LambdaLR", lr_lambda=lambda s: 1.0 - s / n_steps, step_every="batch")),
+        ("decay", decay),
         ("stop", EarlyStopping(patience=settings.patience, threshold=0.0)),
     ]
     if verbose:
@@ -117,12 +137,8 @@ def distil(
         device=None,
         verbose=0,
     )
-    frozen = not any(parameter.requires_grad for parameter in module.parameters())
-    if frozen:  # as a whole, for use: what can be trained is all or nothing
-        module.requires_grad_(True)
-    net.fit(train, None)
-    if frozen:
-        module.requires_grad_(False)
+    with only_these_train(module, changed):
+        net.fit(train, None)
     module.eval()
     return {
         "train": [float("nan"), *map(float, net.history[:, "train_loss"])],

@@ -126,9 +126,9 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, BaseEstimator):
     selection_report_ : list of dict
         A row for every network that the solver ran: where its nodes come from (``source``), the
         nodes (``support``), ``reconstruction``, relative ``loss``, ``divergence`` of its answers
-        from those of the dense one (infinity if it was not run to the end), that on sequences
-        ``held_out``, whether it was the ``best`` so far, and ``seconds`` since the start. Empty
-        for solvers that run none.
+        from those of the dense one (an estimate if it was not run to the end), whether it was the
+        ``best`` so far, and if so the divergence on sequences ``held_out``, and ``seconds`` since
+        the start. Empty for solvers that run none.
     distillation_history_ : dict of list
         Divergence on the ``train`` and ``held_out`` sequences before the first and after every
         epoch of distillation; lists are empty without it.
@@ -275,7 +275,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, BaseEstimator):
         self._layout = collector.layout
         self.moments_: HiddenStateMoments = calibration.moments
         self.covariance_, self.mean_ = self.moments_.covariance, self.moments_.mean
-        self.sensitivity_ = calibration.sensitivity
+        self.sensitivity_ = calibration.statistics.sensitivity
         return calibration
 
     def _calibrator(self, sequences: Sequences | Batches) -> Calibrator:

@@ -11,7 +11,8 @@ from torch.utils._pytree import tree_leaves
 
 from .sequences import Sequences
 
-BATCH = 128  # small enough that a network that does badly is known after a part of the sequences
+# Small enough that a network that does badly is known after a part of the sequences.
+BATCH, N_BATCHES = 128, 8
 
 
 def first(batches: Iterable[Any], n_sequences: int) -> list[Any]:
@@ -27,8 +28,8 @@ def first(batches: Iterable[Any], n_sequences: int) -> list[Any]:
 
 def split(batches: list[Any], fraction: float) -> tuple[list[Any], list[Any]]:
     """Hold out a fraction of the batches at the end; of a single batch, nothing."""
-    n_held = round(fraction * len(batches)) or int(fraction > 0.0 and len(batches) > 1)
-    place = len(batches) - n_held
+    wanted = max(round(fraction * len(batches)), int(fraction > 0.0))
+    place = len(batches) - min(wanted, len(batches) - 1)
     return batches[:place], batches[place:]
 
 
@@ -37,7 +38,8 @@ def draw(
 ) -> list[Any]:
     """Batches of sequences drawn without replacement."""
     drawn = sequences.take(rng.permutation(len(sequences))[:n_sequences])
-    batches = [batch for _, batch in drawn.batches(min(batch_size, BATCH))]
+    size = max(1, min(batch_size, BATCH, len(drawn) // N_BATCHES))
+    batches = [batch for _, batch in drawn.batches(size)]
     rng.shuffle(batches)  # those of one length would come together
     return batches
 
@@ -60,13 +62,12 @@ class Reservoir:
 
     def watch(self, batches: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
         """The same batches, some of which are kept."""
-        room, kept, seen = self.n_sequences, self.batches, 0
-        for index, batch in batches:
-            seen += 1
+        room, kept = self.n_sequences, self.batches
+        for n_seen, (index, batch) in enumerate(batches, start=1):
             if room > 0:
                 kept.append(batch)
                 room -= count(batch)
-            elif (place := self.rng.randint(seen)) < len(kept):
+            elif (place := self.rng.randint(n_seen)) < len(kept):
                 kept[place] = batch
             yield index, batch
 

@@ -41,8 +41,9 @@ def reading_sensitivity(
         return sensitivity(collector, batches, likelihood, generator).numpy()
     except RuntimeError as error:
         warnings.warn(
-            f"The sensitivity is left out of the objective, since {type(collector.module).__name__} "
-            f"cannot be differentiated ({error}). Give objective='one-step' to go without it.",
+            "The sensitivity is left out of the objective, since "
+            f"{type(collector.module).__name__} cannot be differentiated ({error}). "
+            "Give objective='one-step' to go without it.",
             stacklevel=2,
         )
         return None

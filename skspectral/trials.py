@@ -8,17 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from .objective import OBJECTIVES
+from .objective import InformationLoss
 from .reconstruction import Kind, reconstruct
 from .rnn.closed_loop import ClosedLoop
 from .rnn.likelihood import Likelihood
 from .rnn.readers import Readers
 from .rnn.states import StateCollector
 from .rnn.surgery import Cut
-from .solvers import SelectionProblem, Trials
+from .solvers import Trials
 from .statistics import LayerStatistics
 
-TRIED = ("input", "one-step", "sensitivity", "combined")
+# Weights of the input, output and recurrent losses and the sensitivity, by what they are called.
+TRIED = {
+    "input": (1.0, 0.0, 0.0, 0.0),
+    "output + recurrent": (0.0, 1.0, 1.0, 0.0),
+    "one-step": (1.0, 1.0, 1.0, 0.0),
+    "all but input": (0.0, 1.0, 1.0, 1.0),
+    "combined": (1.0, 1.0, 1.0, 10.0),
+    "sensitivity": (0.0, 0.0, 0.0, 1.0),
+}
 
 
 def trials_of(
@@ -28,14 +36,17 @@ def trials_of(
     batches: tuple[list[Any], list[Any]],
     likelihood: Likelihood,
     kinds: tuple[Kind, ...],
+    ridge: NDArray[np.float64],
     verbose: int,
 ) -> Trials:
     """What a solver needs to run a network pruned to any nodes.
 
     The batches are those to judge by and those held out.
     """
-    problems = {name: statistics.problem(OBJECTIVES[name], kinds[0]) for name in TRIED}
-    ridge = problems[TRIED[0]].ridge
+    problems = {
+        name: statistics.problem(InformationLoss(*weights), kinds[0])
+        for name, weights in TRIED.items()
+    }
     loop = ClosedLoop(collector, readers, batches[0], likelihood)
     other = ClosedLoop(collector, readers, batches[1], likelihood) if batches[1] else None
     bar = tqdm(desc="closed loop", unit="network", disable=not verbose)

@@ -79,10 +79,11 @@ def default_estimator(y: Any) -> RNNClassifier | RNNRegressor:
 
 
 def classifies(estimator: Any, y: Any) -> bool | None:
-    """Whether what a network answers are classes, by its estimator or the targets; None: unknown."""
-    if not isinstance(estimator, nn.Module):
-        return True if is_classifier(estimator) else False if is_regressor(estimator) else None
-    return None if y is None else is_discrete(y)
+    """Whether a network answers with classes, by its estimator or the targets; None: unknown."""
+    if isinstance(estimator, nn.Module):
+        return None if y is None else is_discrete(y)
+    known = is_classifier(estimator) or is_regressor(estimator)
+    return is_classifier(estimator) if known else None
 
 
 def is_discrete(y: Any) -> bool:

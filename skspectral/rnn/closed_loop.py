@@ -14,6 +14,7 @@ from .readers import Readers
 from .states import StateCollector
 from .surgery import Cut, agree, with_expanded_layer, with_folded_readers
 
+MOST_OUTPUTS = 2**26  # numbers of answers that are kept to compare with
 LAG = 0.4  # a network that far behind the best on one batch, as a fraction, seldom catches up
 
 
@@ -27,7 +28,7 @@ class ClosedLoop:
     readers : Readers
         Who reads the layer.
     batches : iterable
-        Batches to run.
+        Batches to run; some at the end are left out when there would be too many answers.
     likelihood : Likelihood
         What the answers say of the labels.
     """
@@ -40,14 +41,21 @@ class ClosedLoop:
         likelihood: Likelihood,
     ) -> None:
         self._collector, self._readers, self._likelihood = collector, readers, likelihood
-        self._inputs = [collector.arguments(batch, whole=False) for batch in batches]
-        with torch.inference_mode():
-            self._answers = [
-                answer_of(collector.module(*args, **kwargs)) for args, kwargs in self._inputs
-            ]
+        self._inputs: list[tuple[Any, Any]] = []
+        self._answers: list[Tensor] = []
+        for batch in batches:
+            if sum(answer.numel() for answer in self._answers) < MOST_OUTPUTS:
+                self._add(batch)
         self._unit = self._scale()
+        self._against = [likelihood.against(answer) for answer in self._answers]
         self._folds: bool | None = None
         self._pace: list[float] = []  # of the best: its divergence after each batch
+
+    @torch.inference_mode()
+    def _add(self, batch: Any) -> None:
+        args, kwargs = self._collector.arguments(batch, whole=False)
+        self._inputs.append((args, kwargs))
+        self._answers.append(answer_of(self._collector.module(*args, **kwargs)))
 
     def _scale(self) -> float:
         """Number of labels; of outputs that are numbers, what answering their mean would cost."""
@@ -56,7 +64,7 @@ class ClosedLoop:
         every = torch.cat([answer.flatten().double() for answer in self._answers])
         return float(0.5 * (every - every.mean()).square().sum()) or 1.0
 
-    def divergence(self, cut: Cut, at_most: float = float("inf")) -> float:
+    def divergence(self, cut: Cut, at_most: float = math.inf) -> float:
         """Divergence of the answers of a pruned network from those of the dense one.
 
         Parameters
@@ -71,14 +79,16 @@ class ClosedLoop:
         -------
         float
             Mean KL divergence of a label; of outputs that are numbers, the squared error relative
-            to their variance. Infinity when the network was not run to the end.
+            to their variance. When the network was not run to the end, an estimate above
+            ``at_most``, from its lag behind the best.
         """
         total, pace = 0.0, []
         for divergence in self.each(cut):
             total += float(divergence.sum(dtype=torch.float64)) / self._unit
             pace.append(total)
-            if at_most < float("inf") and not total <= min(at_most, self._slowest(len(pace))):
-                return float("inf")
+            if at_most < math.inf and not total <= min(at_most, self._slowest(len(pace))):
+                lag = total / (self._pace[len(pace) - 1] or math.inf)
+                return at_most * max(lag, 1.0 + 1e-9) if math.isfinite(total) else math.inf
         if not self._pace or total < self._pace[-1]:
             self._pace = pace
         return total
@@ -91,8 +101,8 @@ class ClosedLoop:
     def each(self, cut: Cut) -> Iterator[Tensor]:
         """Divergence of every label, batch by batch."""
         module = self._pruned(cut)
-        for (args, kwargs), dense in zip(self._inputs, self._answers, strict=True):
-            yield self._likelihood.divergence(dense, answer_of(module(*args, **kwargs)))
+        for (args, kwargs), divergence in zip(self._inputs, self._against, strict=True):
+            yield divergence(answer_of(module(*args, **kwargs)))
 
     def _pruned(self, cut: Cut) -> nn.Module:
         module, layer = self._collector.module, self._collector.layer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,24 +43,34 @@ class Likelihood:
         Tensor of shape (n_sequences, ...)
             In nats, of every label.
         """
-        p, q = self._natural(dense), self._natural(pruned)
+        return self.against(dense)(pruned)
+
+    def against(self, dense: Tensor) -> Callable[[Tensor], Tensor]:
+        """The divergence from fixed outputs, for many others."""
+        fixed = self._natural(dense)
         if self.family == "categorical":
-            log_p = p.log_softmax(-1)
-            return (log_p.exp() * (log_p - q.log_softmax(-1))).sum(-1)
+            log_p = fixed.log_softmax(-1)
+            p = log_p.exp()
+            entropy = -torch.linalg.vecdot(p, log_p)
+
+            def divergence(pruned: Tensor) -> Tensor:
+                q = self._natural(pruned)
+                return q.logsumexp(-1) - torch.linalg.vecdot(p, q) - entropy
+
+            return divergence
         if self.family == "bernoulli":
-            mean = p.sigmoid()
-            yes, no = F.logsigmoid(p) - F.logsigmoid(q), F.logsigmoid(-p) - F.logsigmoid(-q)
-            return mean * yes + (1.0 - mean) * no
-        return 0.5 * (p - q).square()
+            return lambda pruned: bernoulli_divergence(fixed, self._natural(pruned))
+        return lambda pruned: 0.5 * (fixed - pruned).square()
 
     def drawn(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
         """Log-likelihood of labels drawn from the outputs themselves, summed; differentiable."""
         natural = self._natural(outputs)
         means = natural.detach()
         if self.family == "categorical":
-            flat = means.softmax(-1).flatten(0, -2).cpu()
-            labels = torch.multinomial(flat, 1, generator=generator).to(natural.device)
-            return natural.log_softmax(-1).flatten(0, -2).gather(1, labels).sum()
+            below = means.softmax(-1).cumsum(-1)
+            level = torch.rand(below.shape[:-1], generator=generator).to(below)[..., None]
+            labels = torch.searchsorted(below, level * below[..., -1:])
+            return natural.log_softmax(-1).gather(-1, labels).sum()
         if self.family == "bernoulli":
             coins = torch.rand(means.shape, generator=generator).to(natural.device)
             return F.logsigmoid(torch.where(coins < means.sigmoid(), natural, -natural)).sum()
@@ -74,6 +85,13 @@ class Likelihood:
         if self.family == "categorical":
             return outputs.clamp_min(smallest).log()
         return outputs.clamp_min(smallest).log() - (1.0 - outputs).clamp_min(smallest).log()
+
+
+def bernoulli_divergence(p: Tensor, q: Tensor) -> Tensor:
+    """KL divergence of a yes or no, from logits."""
+    mean = p.sigmoid()
+    yes, no = F.logsigmoid(p) - F.logsigmoid(q), F.logsigmoid(-p) - F.logsigmoid(-q)
+    return mean * yes + (1.0 - mean) * no
 
 
 def likelihood_of(

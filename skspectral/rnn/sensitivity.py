@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from .layers import GATES, in_float64, weights_of
+from .layers import weights_of
 from .likelihood import Likelihood, answer_of
 from .states import StateCollector
 from .surgery import empty_like, filled, replace

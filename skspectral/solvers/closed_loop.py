@@ -20,7 +20,7 @@ from .swaps import ExchangeState
 from .trials import Trials
 
 PROPOSERS = {"greedy": GreedySolver(), "exchange": ExchangeSolver()}
-REACH = 0.1  # mean rank of a proposed swap, as a fraction of all swaps
+REACH = 0.1  # mean rank of the swaps that are tried first, as a fraction of all swaps
 
 
 class ClosedLoopSolver(Solver):
@@ -86,8 +86,8 @@ class ClosedLoopSolver(Solver):
         self._check_params()
         if problem.trials is None:
             raise ValueError(
-                "ClosedLoopSolver goes by the trials of the SelectionProblem, which is None; use it "
-                "through SpectralRNNPruner, which runs the network."
+                "ClosedLoopSolver goes by the trials of the SelectionProblem, which is None; use "
+                "it through SpectralRNNPruner, which runs the network."
             )
         search = Search(problem, problem.trials, self.n_evaluations, self.time_budget)
         for candidate in proposals(problem, problem.trials, m):
@@ -171,7 +171,7 @@ class Search:
         """Run a candidate that is new, if the budget allows; whether it is the best so far."""
         if candidate.key in self._seen or not self.goes_on():
             return False
-        limit = np.inf if candidate.source != "swap" else self.best.divergence
+        limit = self.best.divergence if self._seen else np.inf
         candidate.divergence = self._trials.run(candidate.support, candidate.reconstruction, limit)
         candidate.seconds = time.perf_counter() - self._start
         candidate.loss = self._problem.loss(candidate.support) / (self._problem.total or 1.0)
@@ -184,15 +184,14 @@ class Search:
         return candidate.best
 
     def improve(self, rng: np.random.RandomState) -> None:
-        """Try swaps until one is better or the budget is spent."""
+        """Try swaps until one is better, none is left or the budget is spent."""
         swaps = self._ranked_swaps()
-        n_tried = 0
-        while self.goes_on() and n_tried < len(swaps):
-            n_tried += 1
-            rank = min(int(rng.exponential(REACH * len(swaps))), len(swaps) - 1)
-            if self.evaluate(self._swapped(*swaps[rank])):
+        # Drawn one after another, those of low rank first with the odds of an exponential law.
+        keys = np.arange(len(swaps)) / (REACH * len(swaps)) - rng.gumbel(size=len(swaps))
+        for place, node in swaps[np.argsort(keys)]:
+            if self.evaluate(self._swapped(place, node)) or not self.goes_on():
                 return
-        self._n_left = 0
+        self._n_left = 0  # no swap helps
 
     def _ranked_swaps(self) -> NDArray[np.intp]:
         """Pairs of a place in the support and a node outside, the best by the loss first."""

@@ -26,8 +26,8 @@ class Trials:
     run : callable
         Takes the kept nodes, ascending, a kind of reconstruction and a number. Runs the network
         pruned to these nodes over calibration sequences and gives the divergence of its answers
-        from those of the dense one; infinity, without running it to the end, when it looks like
-        more than the number.
+        from those of the dense one. When that looks like more than the number, it is run no
+        further and the value is some estimate above the number.
     held_out : callable
         Takes nodes and a kind. Gives the divergence on sequences that ``run`` does not see; NaN
         where there are none.
