@@ -22,6 +22,7 @@ from skspectral.rnn.sensitivity import with_exposed_layer
 from skspectral.rnn.surgery import Cut, with_expanded_layer
 from skspectral.sequences import check_sequences
 from skspectral.solvers import ExchangeSolver, GreedySolver
+from skspectral.trials import TRIED
 
 FRACTIONS = (1 / 4, 1 / 3, 1 / 2)
 WEIGHTS = (0.0, 0.3, 1.0, 3.0, 10.0, np.inf)
@@ -110,6 +111,21 @@ def weights():
     print(f"{'part of the rows better than 0':32}", *(f"{part:9.2f}" for part in better))
 
 
+class LabelLikelihood(Likelihood):
+    """Draws labels from the answers, instead of a direction to project them on."""
+
+    def projected(self, outputs, generator):
+        """Log-likelihood of the labels."""
+        natural = self._natural(outputs)
+        level = torch.rand(natural.shape[:-1], generator=generator)[..., None]
+        if self.family == "categorical":
+            below = natural.detach().softmax(-1).cumsum(-1)
+            labels = torch.searchsorted(below, level * below[..., -1:])
+            return natural.log_softmax(-1).gather(-1, labels).sum()
+        yes = level < natural.detach().sigmoid()
+        return torch.nn.functional.logsigmoid(torch.where(yes, natural, -natural)).sum()
+
+
 class Traces:
     """Gradients and states of a network, step by step, and the matrices made of them."""
 
@@ -122,7 +138,7 @@ class Traces:
         self.crossed = []  # sum over the steps of g hᵀ, of every sequence
         for batch in subject.calibration.sample:
             args, kwargs = collector.arguments(batch, whole=False)
-            score = likelihood.drawn(answer_of(module(*args, **kwargs)), generator)
+            score = likelihood.projected(answer_of(module(*args, **kwargs)), generator)
             states = exposed._previous().double()
             g = exposed.reading_gradient(score).double().reshape(states.shape).numpy()
             h = states.detach().numpy()
@@ -159,8 +175,9 @@ def drift(subject, cut):
 def losses_of(subject):
     """Functions of the residual ``I − A P_J`` and the drift of a run, by name."""
     statistics = subject.statistics
-    labels = Traces(subject, subject.calibration.likelihood)
-    outputs = Traces(subject, Likelihood("gaussian"))
+    likelihood = subject.calibration.likelihood
+    outputs = Traces(subject, likelihood)
+    labels = Traces(subject, LabelLikelihood(likelihood.family, likelihood.probabilities))
     identity = np.eye(subject.n_nodes)
 
     def one_step(*strengths):
@@ -178,15 +195,15 @@ def losses_of(subject):
         "recurrent": residual(one_step(0, 0, 1, 0)),
         "input + output + recurrent": residual(one_step(1, 1, 1, 0)),
         "sensitivity": residual(one_step(0, 0, 0, 1)),
-        "combined (the default)": residual(one_step(1, 1, 1, 10)),
-        "sensitivity of the outputs": residual(outputs.G),
-        "sensitivity, late steps": residual(labels.discounted),
-        "steps weighted by sensitivity": residual(identity, labels.weighted),
-        "both weighted by sensitivity": residual(labels.G, labels.weighted),
-        "sensitivity across time": across_time(labels),
-        "outputs across time": across_time(outputs),
+        "combined (the default)": residual(one_step(1, 1, 1, 3)),
+        "sensitivity of drawn labels": residual(labels.G),
+        "sensitivity, late steps": residual(outputs.discounted),
+        "steps weighted by sensitivity": residual(identity, outputs.weighted),
+        "both weighted by sensitivity": residual(outputs.G, outputs.weighted),
+        "sensitivity across time": across_time(outputs),
+        "drawn labels across time": across_time(labels),
         "drift of a run, input": lambda _M, D: np.trace(D),
-        "drift of a run, sensitivity": lambda _M, D: np.vdot(labels.G, D),
+        "drift of a run, sensitivity": lambda _M, D: np.vdot(outputs.G, D),
     }
 
 
@@ -195,8 +212,8 @@ def supports(subject, m, rng):
     live = np.flatnonzero(subject.statistics.covariance.diagonal())
     for _ in range(N_RANDOM):
         yield np.sort(rng.permutation(live)[:m])
-    for weights in ((1, 0, 0, 0), (0, 1, 1, 0), (1, 1, 1, 0), (0, 0, 0, 1), (0, 1, 1, 1), (1, 1, 1, 10)):
-        problem = subject.statistics.problem(InformationLoss(*weights), "linear")
+    for strengths in TRIED.values():
+        problem = subject.statistics.problem(InformationLoss(*strengths), "linear")
         greedy = GreedySolver().select(problem, m).support
         for n_swapped in range(N_PERTURBED):
             kept = rng.permutation(greedy)[: m - n_swapped]

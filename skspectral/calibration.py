@@ -49,8 +49,8 @@ class Calibration:
         The choice that they pose.
     sample : list
         Batches to run again, where they are needed.
-    likelihood : Likelihood or None
-        What the answers say of the labels, where it matters.
+    likelihood : Likelihood
+        What the answers say of the labels, where there is a sample.
     """
 
     collector: StateCollector
@@ -60,7 +60,7 @@ class Calibration:
     statistics: LayerStatistics
     problem: SelectionProblem
     sample: list[Any]
-    likelihood: Likelihood | None
+    likelihood: Likelihood
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Calibrator:
         """Run the sequences, and add moments and sensitivity of those seen before."""
         moments, batch, sample = self._collect(collector, sequences)
         readers = self._recall(find_readers, collector, batch)
-        likelihood = None
+        likelihood = Likelihood("gaussian")
         if sample:
             likelihood = self._recall(
                 answers_likelihood, collector, batch, self.family, self.classifies
@@ -170,9 +170,9 @@ class Calibrator:
         return moments, head[1]
 
     def _sensitivity(
-        self, collector: StateCollector, sample: list[Any], likelihood: Likelihood | None
+        self, collector: StateCollector, sample: list[Any], likelihood: Likelihood
     ) -> NDArray[np.float64] | None:
-        if not self._needs_sensitivity() or likelihood is None:
+        if not self._needs_sensitivity():
             return None
         some = first(sample, self.objective.n_sensitivity)
         return self._recall(reading_sensitivity, collector, some, likelihood, self.seed)
@@ -183,7 +183,7 @@ class Calibrator:
         readers: Readers,
         statistics: LayerStatistics,
         sample: list[Any],
-        likelihood: Likelihood | None,
+        likelihood: Likelihood,
     ) -> SelectionProblem:
         """The choice that the objective poses, with trials where the solver runs networks."""
         problem = statistics.problem(self.objective, self.kinds[0])

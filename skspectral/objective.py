@@ -142,7 +142,7 @@ class InformationLoss(Objective):
         output: this term is then the input information loss.
     recurrent : float, default=1.0
         Weight of the recurrent information loss.
-    sensitivity : float, default=10.0
+    sensitivity : float, default=3.0
         Weight of the sensitivity. It takes a backward pass over ``n_sensitivity`` sequences. A
         network whose answer does not depend on the states by derivatives has none.
     n_sensitivity : int, default=512
@@ -152,9 +152,9 @@ class InformationLoss(Objective):
 
     Notes
     -----
-    ``G = mean_t g_t g_tᵀ``, where ``g_t`` is the derivative of the log-likelihood of labels, drawn
-    from the network's own answers, by a vector added to the state as ``weight_hh`` reads it at step
-    t. It needs no labels: it is the Gauss–Newton matrix of the divergence from the dense network.
+    ``G = mean_t g_t g_tᵀ``, where ``g_t`` is the derivative of a random projection of the answers
+    (of the logits, where they are labels) by a vector added to the state as ``weight_hh`` reads it
+    at step t: the Gauss–Newton matrix of the squared error of the answers. It needs no labels.
 
     References
     ----------
@@ -179,7 +179,7 @@ class InformationLoss(Objective):
         input: float = 1.0,  # noqa: A002  the loss is called so in the paper
         output: float = 1.0,
         recurrent: float = 1.0,
-        sensitivity: float = 10.0,
+        sensitivity: float = 3.0,
         n_sensitivity: int = 512,
         tau: float = 1e-6,
     ) -> None:
@@ -259,5 +259,8 @@ TERMS = ("input", "output", "recurrent", "sensitivity")
 OBJECTIVES: dict[str, Objective] = {
     "combined": InformationLoss(),
     "one-step": InformationLoss(sensitivity=0.0),
-    **{name: InformationLoss(**{other: float(other == name) for other in TERMS}) for name in TERMS},
+    "input": InformationLoss(output=0.0, recurrent=0.0, sensitivity=0.0),
+    "output": InformationLoss(input=0.0, recurrent=0.0, sensitivity=0.0),
+    "recurrent": InformationLoss(input=0.0, output=0.0, sensitivity=0.0),
+    "sensitivity": InformationLoss(input=0.0, output=0.0, recurrent=0.0, sensitivity=1.0),
 }

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state, get_tags
 from sklearn.utils.validation import check_is_fitted
@@ -26,7 +27,7 @@ from .parameters import (
     check_tol,
     count_nodes,
 )
-from .reconstruction import RECONSTRUCTIONS, reconstruct, reconstruction_loss
+from .reconstruction import RECONSTRUCTIONS, Kind, reconstruct, reconstruction_loss
 from .rnn.layers import find_layer
 from .rnn.likelihood import FAMILIES
 from .rnn.states import StateCollector
@@ -85,8 +86,8 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, BaseEstimator):
         on. Training is kept where the estimator has a ``random_state`` that is set, since
         without one no two trainings are the same. Nothing is kept of iterables of batches.
     random_state : int, RandomState or None, default=None
-        Seed of the training of ``estimator=None``, of solvers that draw, and of the sequences
-        and labels that the sensitivity is worked out on; for the last, None is a seed like others.
+        Seed of the training of ``estimator=None``, of solvers that draw, of distillation, and of
+        what the sensitivity is worked out on; for the last two, None is a seed like others.
     verbose : int, default=0
         Whether to show progress.
 
@@ -275,7 +276,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, BaseEstimator):
         self._layout = collector.layout
         self.moments_: HiddenStateMoments = calibration.moments
         self.covariance_, self.mean_ = self.moments_.covariance, self.moments_.mean
-        self.sensitivity_ = calibration.statistics.sensitivity
+        self.sensitivity_: NDArray[np.float64] | None = calibration.statistics.sensitivity
         return calibration
 
     def _calibrator(self, sequences: Sequences | Batches) -> Calibrator:
@@ -297,7 +298,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, BaseEstimator):
         """From a selection to the smaller module; as often as there are selections to try."""
         problem = calibration.problem
         self._describe(problem, self._enough(problem, selection))
-        kind = selection.reconstruction or RECONSTRUCTIONS[self.reconstruction][0]
+        kind = cast(Kind, selection.reconstruction or RECONSTRUCTIONS[self.reconstruction][0])
         self.reconstruction_, self.intercept_ = reconstruct(
             self.covariance_, self.mean_, self.support_, problem.ridge, kind
         )

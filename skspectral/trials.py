@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ TRIED = {
     "output + recurrent": (0.0, 1.0, 1.0, 0.0),
     "one-step": (1.0, 1.0, 1.0, 0.0),
     "all but input": (0.0, 1.0, 1.0, 1.0),
-    "combined": (1.0, 1.0, 1.0, 10.0),
+    "combined": (1.0, 1.0, 1.0, 3.0),
     "sensitivity": (0.0, 0.0, 0.0, 1.0),
 }
 
@@ -52,6 +52,7 @@ def trials_of(
     bar = tqdm(desc="closed loop", unit="network", disable=not verbose)
 
     def cut(support: NDArray[np.intp], kind: str) -> Cut:
+        kind = cast(Kind, kind)
         A, c = reconstruct(statistics.covariance, statistics.mean, support, ridge, kind)
         return Cut.from_arrays(support, A, c)
 

@@ -48,17 +48,18 @@ def test_certain_probabilities_have_a_finite_divergence(family):
     assert (found > 50.0).all()
 
 
+@pytest.mark.parametrize("probabilities", [False, True])
 @pytest.mark.parametrize("family", ["categorical", "bernoulli", "gaussian"])
-def test_gradients_of_drawn_labels_have_the_second_moment_of_the_curvature(family):
-    """The mean outer product of the score is the Hessian of the divergence."""
-    likelihood, generator = Likelihood(family), torch.Generator().manual_seed(0)
+def test_projections_have_every_direction_that_says_something(family, probabilities):
+    """Their gradients by the logits average to the identity; of classes, without the mean."""
+    likelihood = Likelihood(family, probabilities and family != "gaussian")
     logits = LOGITS[:1].repeat(20000, 1).requires_grad_()
-    (score,) = torch.autograd.grad(likelihood.drawn(logits, generator), logits)
-    hessian = torch.autograd.functional.hessian(
-        lambda q: likelihood.divergence(LOGITS[:1], q).sum(), LOGITS[:1]
-    )[0, :, 0]
-    np.testing.assert_allclose(score.T @ score / 20000, hessian, atol=0.03)
-    np.testing.assert_allclose(score.mean(0), 0.0, atol=0.03)
+    as_probabilities = {"categorical": lambda z: z.softmax(-1), "bernoulli": torch.sigmoid}
+    outputs = as_probabilities[family](logits) if likelihood.probabilities else logits
+    score = likelihood.projected(outputs, torch.Generator().manual_seed(0))
+    (gradient,) = torch.autograd.grad(score, logits)
+    expected = np.eye(3) - (family == "categorical") / 3
+    np.testing.assert_allclose(gradient.T @ gradient / 20000, expected, atol=0.03)
 
 
 @pytest.mark.parametrize(

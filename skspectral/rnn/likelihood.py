@@ -62,20 +62,16 @@ class Likelihood:
             return lambda pruned: bernoulli_divergence(fixed, self._natural(pruned))
         return lambda pruned: 0.5 * (fixed - pruned).square()
 
-    def drawn(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
-        """Log-likelihood of labels drawn from the outputs themselves, summed; differentiable."""
+    def projected(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        """A random projection of logits or numbers, differentiable.
+
+        Of the logits of classes, the part that they have in common says nothing and is left out.
+        """
         natural = self._natural(outputs)
-        means = natural.detach()
+        direction = torch.randn(natural.shape, generator=generator).to(natural)
         if self.family == "categorical":
-            below = means.softmax(-1).cumsum(-1)
-            level = torch.rand(below.shape[:-1], generator=generator).to(below)[..., None]
-            labels = torch.searchsorted(below, level * below[..., -1:])
-            return natural.log_softmax(-1).gather(-1, labels).sum()
-        if self.family == "bernoulli":
-            coins = torch.rand(means.shape, generator=generator).to(natural.device)
-            return F.logsigmoid(torch.where(coins < means.sigmoid(), natural, -natural)).sum()
-        noise = torch.randn(means.shape, generator=generator).to(natural)
-        return (noise * natural).sum()
+            direction = direction - direction.mean(-1, keepdim=True)
+        return (direction * natural).sum()
 
     def _natural(self, outputs: Tensor) -> Tensor:
         """Logits of the outputs; of numbers the numbers themselves."""

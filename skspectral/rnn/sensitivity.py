@@ -24,9 +24,9 @@ def sensitivity(
 ) -> Tensor:
     """Gauss–Newton weight of a reading error, ``G = mean_t g_t g_tᵀ``.
 
-    With ``e_t`` added to the hidden state as ``weight_hh`` reads it at step t, and ℓ the
-    log-likelihood of labels drawn from the network's own answer, ``g_t = ∂ℓ/∂e_t`` at zero,
-    through all later steps.
+    With ``e_t`` added to the hidden state as ``weight_hh`` reads it at step t, and ℓ a random
+    projection of what the network answers (of its logits, where it answers with labels),
+    ``g_t = ∂ℓ/∂e_t`` at zero, through all later steps.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def sensitivity(
     likelihood : Likelihood
         What the answer says of the labels.
     generator : torch.Generator
-        Draws the labels.
+        Draws the projections.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def sensitivity(
         args, kwargs = collector.arguments(batch, whole=False)
         # The backward pass of cuDNN needs training mode, in which dropout would be on.
         with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
-            score = likelihood.drawn(answer_of(module(*args, **kwargs)), generator)
+            score = likelihood.projected(answer_of(module(*args, **kwargs)), generator)
         gradient = exposed.reading_gradient(score).to("cpu", torch.float64)
         products += gradient.T @ gradient
         n_steps += len(gradient)
