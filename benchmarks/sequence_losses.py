@@ -7,6 +7,7 @@ compares losses by their rank correlation with the measured divergence of the an
 import argparse
 import platform
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from skspectral.rnn.closed_loop import ClosedLoop
 from skspectral.rnn.likelihood import Likelihood, answer_of
 from skspectral.rnn.sensitivity import with_exposed_layer
 from skspectral.rnn.surgery import Cut, with_expanded_layer
+from skspectral.sensitivity import reading_sensitivity
 from skspectral.sequences import check_sequences
 from skspectral.solvers import ExchangeSolver, GreedySolver
 from skspectral.trials import TRIED
@@ -89,18 +91,28 @@ def with_sensitivity(weight):
     return InformationLoss(sensitivity=weight)
 
 
-def weights():
+def with_labels(subject):
+    """The statistics with a sensitivity of drawn labels instead of projections."""
+    calibration = subject.calibration
+    likelihood = calibration.likelihood
+    labels = LabelLikelihood(likelihood.family, likelihood.probabilities)
+    G = reading_sensitivity(calibration.collector, calibration.sample, labels, seed=0)
+    return replace(subject.statistics, sensitivity=G)
+
+
+def weights(labels):
     """Divergence on test sequences by the weight of the sensitivity."""
     print(f"{'network':15} {'nodes':>6} {'solver':>9}", *(f"{w:>9g}" for w in WEIGHTS))
     ratios = []
     for task in tasks():
         subject = Subject(task)
+        statistics = with_labels(subject) if labels else subject.statistics
         for fraction in FRACTIONS:
             m = round(fraction * subject.n_nodes)
             for name, solver in (("greedy", GreedySolver()), ("exchange", ExchangeSolver())):
                 row = []
                 for weight in WEIGHTS:
-                    problem = subject.statistics.problem(with_sensitivity(weight), "linear")
+                    problem = statistics.problem(with_sensitivity(weight), "linear")
                     row.append(subject.divergence(solver.select(problem, m).support))
                 ratios.append(np.log(row) - np.log(row[0]))
                 cells = " ".join(f"{value:9.4f}" for value in row)
@@ -195,7 +207,7 @@ def losses_of(subject):
         "recurrent": residual(one_step(0, 0, 1, 0)),
         "input + output + recurrent": residual(one_step(1, 1, 1, 0)),
         "sensitivity": residual(one_step(0, 0, 0, 1)),
-        "combined (the default)": residual(one_step(1, 1, 1, 3)),
+        "combined (the default)": residual(one_step(1, 1, 1, 10)),
         "sensitivity of drawn labels": residual(labels.G),
         "sensitivity, late steps": residual(outputs.discounted),
         "steps weighted by sensitivity": residual(identity, outputs.weighted),
@@ -250,7 +262,8 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore", UserWarning)  # what could not be folded
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["weights", "correlation"])
-    what = parser.parse_args().what
+    parser.add_argument("--labels", action="store_true", help="draw labels for the sensitivity")
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
     print(f"one thread, Python {platform.python_version()}, torch {torch.__version__}")
-    {"weights": weights, "correlation": correlation}[what]()
+    weights(arguments.labels) if arguments.what == "weights" else correlation()

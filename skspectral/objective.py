@@ -142,7 +142,7 @@ class InformationLoss(Objective):
         output: this term is then the input information loss.
     recurrent : float, default=1.0
         Weight of the recurrent information loss.
-    sensitivity : float, default=3.0
+    sensitivity : float, default=10.0
         Weight of the sensitivity. It takes a backward pass over ``n_sensitivity`` sequences. A
         network whose answer does not depend on the states by derivatives has none.
     n_sensitivity : int, default=512
@@ -179,7 +179,7 @@ class InformationLoss(Objective):
         input: float = 1.0,  # noqa: A002  the loss is called so in the paper
         output: float = 1.0,
         recurrent: float = 1.0,
-        sensitivity: float = 3.0,
+        sensitivity: float = 10.0,
         n_sensitivity: int = 512,
         tau: float = 1e-6,
     ) -> None:

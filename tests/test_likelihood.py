@@ -83,6 +83,17 @@ def test_what_outputs_stand_for_is_known_by_their_values(outputs, classifies, ex
     assert likelihood_of(outputs, "auto", classifies) == expected
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_known_and_compared_in_single(dtype):
+    outputs = LOGITS.softmax(-1).to(dtype)
+    likelihood = likelihood_of(outputs)
+    assert likelihood == Likelihood("categorical", True)
+    found = likelihood.divergence(outputs, OTHER.softmax(-1).to(dtype))
+    assert found.dtype == torch.float32
+    expected = Likelihood("categorical").divergence(LOGITS, OTHER)
+    np.testing.assert_allclose(found, expected, rtol=0.05)
+
+
 @pytest.mark.parametrize("family", ["categorical", "bernoulli", "gaussian"])
 def test_a_family_that_is_given_is_taken(family):
     assert likelihood_of(LOGITS, family) == Likelihood(family)

@@ -60,7 +60,7 @@ class Likelihood:
             return divergence
         if self.family == "bernoulli":
             return lambda pruned: bernoulli_divergence(fixed, self._natural(pruned))
-        return lambda pruned: 0.5 * (fixed - pruned).square()
+        return lambda pruned: 0.5 * (fixed - self._natural(pruned)).square()
 
     def projected(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
         """A random projection of logits or numbers, differentiable.
@@ -75,6 +75,8 @@ class Likelihood:
 
     def _natural(self, outputs: Tensor) -> Tensor:
         """Logits of the outputs; of numbers the numbers themselves."""
+        if torch.finfo(outputs.dtype).bits < 32:
+            outputs = outputs.float()
         if not self.probabilities:
             return outputs
         smallest = torch.finfo(outputs.dtype).tiny
@@ -115,8 +117,8 @@ def likelihood_of(
 
 def sums_to_one(values: Tensor) -> bool:
     """Whether the last axis holds a distribution, as far as its dtype can tell."""
-    total = values.sum(-1)
-    return bool(torch.isclose(total, torch.ones_like(total), atol=1e-3, rtol=0.0).all())
+    missing = 1.0 - values.double().sum(-1)
+    return bool((missing.abs() <= max(1e-3, 4.0 * torch.finfo(values.dtype).eps)).all())
 
 
 def answer_of(output: Any) -> Tensor:
