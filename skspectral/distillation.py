@@ -53,7 +53,7 @@ class Distillation(BaseEstimator):
     >>> from skspectral import Distillation, SpectralRNNPruner
     >>> _ = torch.manual_seed(0)
     >>> gru = torch.nn.GRU(input_size=3, hidden_size=32, batch_first=True)
-    >>> pruner = SpectralRNNPruner(gru, m=8, distill=Distillation(max_epochs=3))
+    >>> pruner = SpectralRNNPruner(gru, m=8, distill=Distillation(max_epochs=3, lr=1e-3))
     >>> history = pruner.fit(torch.randn(200, 20, 3)).distillation_history_
     >>> min(history["held_out"]) < history["held_out"][0]
     True
