@@ -90,6 +90,11 @@ def vowel_task(seed):
     return task("vowels", vowels(), "gru", seed, max_epochs=30, lr=2e-3)
 
 
+def is_batches(X):
+    """Whether X holds batches for ``forward`` rather than sequences."""
+    return isinstance(X, list) and isinstance(X[0], tuple)
+
+
 def loader_of(name):
     """The module that loads a network of others, with calibration batches and a measure."""
     spec = importlib.util.spec_from_file_location(name, Path(DATA) / name / "loader.py")

@@ -2,25 +2,23 @@
 
 import argparse
 import importlib.util
-import os
 import platform
 import statistics
 import sys
 import time
 import tracemalloc
 import warnings
-from pathlib import Path
 
 import numpy as np
 import scipy
 import sklearn
 import torch
+from networks import DATA, is_batches, ptb_task, row_task, silero_task, vowel_task
 from scipy.linalg.lapack import dpstrf
-from sklearn.datasets import load_digits
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
-from skspectral import InformationLoss, RNNClassifier, SpectralRNNPruner
+from skspectral import InformationLoss, SpectralRNNPruner
 from skspectral.solvers import (
     ConvexSolver,
     ExchangeSolver,
@@ -30,8 +28,7 @@ from skspectral.solvers import (
     SelectionProblem,
 )
 
-DATA = os.environ.get("SKSPECTRAL_DATA")
-INPUT_LOSS = InformationLoss(output=0.0, recurrent=0.0)
+INPUT_LOSS = InformationLoss(output=0.0, recurrent=0.0, sensitivity=0.0)
 
 SOLVERS = {
     "random": RandomSolver(random_state=0),
@@ -50,56 +47,33 @@ SOLVERS = {
 # Quality
 
 
-def digits_networks():
-    """The 8 × 8 digits as 8 steps of 8 pixels; three cells, three seeds."""
-    X, y = load_digits(return_X_y=True)
-    X = (X.reshape(-1, 8, 8) / 16).astype(np.float32)
+def networks():
+    """All trained networks that can be had, with their calibration sequences."""
     for cell in ("irnn", "lstm", "gru"):
         for seed in range(3):
-            lr = 1e-3 if cell == "irnn" else 5e-3
-            network = RNNClassifier(cell=cell, lr=lr, max_epochs=30, random_state=seed)
-            yield f"digits {cell} {seed}", network.fit(X, y).module_, X
-
-
-def vowels_networks():
-    """JapaneseVowels, 12 channels, 7 to 29 steps; three seeds."""
-    stored = np.load(Path(DATA) / "small_sequences" / "JapaneseVowels.npz")
-    X = np.split(stored["x_train"], np.cumsum(stored["len_train"])[:-1])
-    for seed in range(3):
-        network = RNNClassifier(lr=2e-3, max_epochs=30, random_state=seed)
-        yield f"vowels gru {seed}", network.fit(X, stored["y_train"]).module_, X
-
-
-def shipped_network(name):
-    """A network of others, with its calibration batches."""
-    spec = importlib.util.spec_from_file_location(name, Path(DATA) / name / "loader.py")
-    loader = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loader)
-    yield name, loader.load_model(), [tuple(batch) for batch in loader.calibration_inputs()]
-
-
-def networks():
-    """All trained networks that can be had."""
-    yield from digits_networks()
+            yield row_task(cell, seed)
     if DATA is None:
         print("SKSPECTRAL_DATA is not set: JapaneseVowels, silero_vad and ptb_lstm left out")
         return
-    yield from vowels_networks()
-    for name in ("silero_vad", "ptb_lstm"):
-        yield from shipped_network(name)
+    for seed in range(3):
+        yield vowel_task(seed)
+    yield silero_task()
+    yield ptb_task()
 
 
 def problems():
     """Selection problems of all networks, for the input loss and the combined one."""
-    for name, module, X in networks():
+    for task in networks():
         for kind, loss in (("input", INPUT_LOSS), ("combined", InformationLoss())):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # what could not be folded
-                pruner = SpectralRNNPruner(module, 1, objective=loss)
-                pruner.fit(iter(X) if isinstance(X, list) and isinstance(X[0], tuple) else X)
+                pruner = SpectralRNNPruner(
+                    task.module, 1, objective=loss, likelihood=task.likelihood
+                )
+                pruner.fit(iter(task.X) if is_batches(task.X) else task.X)
             ridge = loss.tau * pruner.covariance_.diagonal().mean()
             yield (
-                name,
+                task.name,
                 kind,
                 SelectionProblem(
                     pruner.covariance_, pruner._weight, np.full(len(pruner.covariance_), ridge)

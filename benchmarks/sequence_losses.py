@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from networks import DATA, pixel_task, ptb_task, row_task, silero_task, vowel_task
+from networks import DATA, is_batches, pixel_task, ptb_task, row_task, silero_task, vowel_task
 from scipy.stats import spearmanr
 from tqdm.auto import tqdm
 
@@ -72,11 +72,6 @@ class Subject:
         """Divergence of the answers to the test sequences."""
         A, c = self.reconstruction(support, kind)
         return self.loop.divergence(Cut.from_arrays(support, A, c))
-
-
-def is_batches(X):
-    """Whether X holds batches for ``forward`` rather than sequences."""
-    return isinstance(X, list) and isinstance(X[0], tuple)
 
 
 def batches(X):

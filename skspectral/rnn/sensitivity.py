@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 from .layers import weights_of
 from .likelihood import Likelihood, answer_of
 from .states import StateCollector
-from .surgery import empty_like, filled, replace
+from .surgery import StandIn, empty_like, filled, replace
 
 
 def sensitivity(
@@ -45,7 +45,7 @@ def sensitivity(
         G, float64; zero where the answer does not depend on the states.
     """
     module, exposed = with_exposed_layer(collector)
-    n_nodes = exposed.layer.hidden_size
+    n_nodes = exposed.rnn.hidden_size
     products, n_steps = torch.zeros(n_nodes, n_nodes, dtype=torch.float64), 0
     for batch in batches:
         args, kwargs = collector.arguments(batch, whole=False)
@@ -69,7 +69,7 @@ def with_exposed_layer(collector: StateCollector) -> tuple[nn.Module, ExposedRNN
     return module, exposed
 
 
-class ExposedRNN(nn.Module):
+class ExposedRNN(StandIn):
     """A layer whose gates can be differentiated by what they read, step by step.
 
     What a step reads of its input is worked out beforehand and fed to a layer that takes it
@@ -82,8 +82,7 @@ class ExposedRNN(nn.Module):
     """
 
     def __init__(self, layer: nn.RNNBase) -> None:
-        super().__init__()
-        self.layer = layer
+        super().__init__(layer)
         weights = weights_of(layer)
         n_rows = len(weights["weight_hh"])
         identity = torch.eye(n_rows, device=weights["weight_hh"].device)
@@ -94,13 +93,6 @@ class ExposedRNN(nn.Module):
         empty = empty_like(layer, layer.hidden_size, layer.bias, input_size=n_rows)
         self.inner = filled(empty, inner, layer)
         self.weight_ih, self.bias_ih = weights["weight_ih"], weights.get("bias_ih")
-
-    def __getattr__(self, name: str) -> Any:
-        """What else a module asks of its layer."""
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("layer"), name)
 
     def forward(self, input: Any, hx: Any = None) -> Any:  # noqa: A002  as in torch
         """Run the layer."""
@@ -114,18 +106,18 @@ class ExposedRNN(nn.Module):
     def reading_gradient(self, score: Tensor) -> Tensor:
         """``g_t`` of the last forward pass, shape (n_sequences * n_steps, n_nodes)."""
         if not score.requires_grad:
-            return self._read.new_zeros(self._read.shape[:-1].numel(), self.layer.hidden_size)
+            return self._read.new_zeros(self._read.shape[:-1].numel(), self.rnn.hidden_size)
         (gates,) = torch.autograd.grad(score, self._read)
-        if self.layer.mode == "GRU":
+        if self.rnn.mode == "GRU":
             # The reset gate stands between what is read of the state and the candidate.
             gates = torch.cat([*gates.chunk(3, -1)[:2], self._reset() * gates.chunk(3, -1)[2]], -1)
         return (gates @ self.inner.get_parameter("weight_hh_l0")).flatten(0, -2)
 
     @torch.no_grad()
     def _reset(self) -> Tensor:
-        n_nodes = self.layer.hidden_size
-        weights = weights_of(self.layer)
-        bias = weights["bias_hh"][:n_nodes] if self.layer.bias else None
+        n_nodes = self.rnn.hidden_size
+        weights = weights_of(self.rnn)
+        bias = weights["bias_hh"][:n_nodes] if self.rnn.bias else None
         recurrent = nn.functional.linear(self._previous(), weights["weight_hh"][:n_nodes], bias)
         return (self._read[..., :n_nodes] + recurrent).sigmoid()
 
@@ -133,7 +125,7 @@ class ExposedRNN(nn.Module):
         """The state before every step, laid out like the states."""
         if isinstance(self._output, PackedSequence):
             return self._previous_packed(self._output)
-        steps = 1 if self.layer.batch_first and self._output.ndim == 3 else 0
+        steps = 1 if self.rnn.batch_first and self._output.ndim == 3 else 0
         first = self._output.select(steps, 0)
         start = torch.zeros_like(first) if self._start is None else self._start.reshape(first.shape)
         rest = self._output.narrow(steps, 0, self._output.shape[steps] - 1)

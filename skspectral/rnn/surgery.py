@@ -202,7 +202,28 @@ def replace(root: nn.Module, old: nn.Module, new: nn.Module) -> None:
             setattr(root.get_submodule(parent), name, new)
 
 
-class ExpandedRNN(nn.Module):
+class StandIn(nn.Module):
+    """Takes the place of a layer, and shows the attributes of the one inside.
+
+    Parameters
+    ----------
+    rnn : nn.RNNBase
+        The layer inside.
+    """
+
+    def __init__(self, rnn: nn.RNNBase) -> None:
+        super().__init__()
+        self.rnn = rnn
+
+    def __getattr__(self, name: str) -> Any:
+        """What else a module asks of its layer, such as ``flatten_parameters``."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("rnn"), name)
+
+
+class ExpandedRNN(StandIn):
     """A small layer that shows states of the old size.
 
     Stands where the way from the states to their readers cannot be followed: its
@@ -219,21 +240,13 @@ class ExpandedRNN(nn.Module):
     """
 
     def __init__(self, rnn: nn.RNNBase, cut: Cut, like: nn.RNNBase) -> None:
-        super().__init__()
-        self.rnn = rnn
+        super().__init__(rnn)
         self.hidden_size = len(cut.A)
         n_nodes, m = cut.A.shape
         empty = nn.Linear(m, n_nodes, device="meta")
         self.expand = filled(empty, {"weight": cut.A, "bias": cut.c}, like)
         self.support: Tensor
         self.register_buffer("support", cut.support.to(self.expand.weight.device))
-
-    def __getattr__(self, name: str) -> Any:
-        """What else a module asks of its layer, such as ``flatten_parameters``."""
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("rnn"), name)
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:  # noqa: A002  as in torch
         """Run the small layer; states go in and come out in the old size."""
