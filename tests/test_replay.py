@@ -51,7 +51,7 @@ class Convolutions(TorchDispatchMode):
     n = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.n += func.overloadpacket is torch.ops.aten.convolution
+        self.n += func.overloadpacket in (torch.ops.aten.convolution, torch.ops.aten.conv1d)
         return func(*args, **(kwargs or {}))
 
 
@@ -87,7 +87,9 @@ def plain_divergence(loop, cut):
 @pytest.mark.parametrize("after", [None, added], ids=["nothing", "added to the answer"])
 def test_what_comes_before_the_layer_is_not_run_again(after, rng):
     loop, cut = loop_and_cut(Front(after), rng)
-    first = loop.divergence(cut)
+    with Convolutions() as convolutions:
+        first = loop.divergence(cut)
+    assert convolutions.n > 0  # to see whether it can be done
     with Convolutions() as convolutions:
         assert loop.divergence(cut) == first
     assert convolutions.n == 0
@@ -106,5 +108,6 @@ def test_it_is_run_again_where_the_answers_would_change(module, rng):
 
 def test_tensors_that_only_went_from_one_to_the_next_are_let_go(rng):
     loop, _ = loop_and_cut(Front(), rng)
-    tensors = [r for r in loop._shortcuts[0]._results if isinstance(r, torch.Tensor)]
+    results = loop._shortcuts[0]._results
+    tensors = [r for r in results if isinstance(r, torch.Tensor) and r.numel()]
     assert [tuple(tensor.shape) for tensor in tensors] == [(4, 6, N_FEATURES)]

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_iter
+from torch.utils._pytree import tree_iter, tree_map
 
 
 class Recorder(TorchFunctionMode):
@@ -57,12 +57,12 @@ class Recorder(TorchFunctionMode):
         """A context in which the functions before the layer are not run again."""
         if self._records or not self._results:
             return nullcontext()
-        return Replay([self._kept(result) for result in self._results])
+        return Replay(tree_map(self._kept, self._results))
 
-    def _kept(self, result: Any) -> Any:
-        """A result, or nothing in the place of tensors that only went from one to the next."""
-        tensors = [each for each in tree_iter(result) if isinstance(each, Tensor)]
-        return result if not tensors or any(id(each) in self._used for each in tensors) else None
+    def _kept(self, value: Any) -> Any:
+        """A value; an empty tensor in the place of one that only went from one to the next."""
+        idle = isinstance(value, Tensor) and id(value) not in self._used
+        return value.new_empty(0) if idle else value
 
 
 class Replay(TorchFunctionMode):
