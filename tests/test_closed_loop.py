@@ -216,6 +216,7 @@ def test_without_trials_it_says_how_to_use_it():
 @pytest.mark.parametrize(
     ("params", "message"),
     [
+        ({"n_evaluations": "all"}, "n_evaluations of ClosedLoopSolver must be an int .* got 'all'"),
         ({"n_evaluations": 0}, "n_evaluations of ClosedLoopSolver must be an int of at least 1"),
         ({"n_sequences": -2}, "n_sequences of ClosedLoopSolver must be an int of at least 1"),
         ({"time_budget": 0.0}, "time_budget of ClosedLoopSolver must be None or a number of sec"),
@@ -223,7 +224,7 @@ def test_without_trials_it_says_how_to_use_it():
     ],
 )
 def test_bad_parameters_are_named(params, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         pruner(network(), **params).fit(X)
 
 

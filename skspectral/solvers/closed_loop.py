@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from itertools import takewhile
+from numbers import Integral, Real
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +92,7 @@ class ClosedLoopSolver(Solver):
                 "it through SpectralRNNPruner, which runs the network."
             )
         search = Search(problem, problem.trials, self.n_evaluations, self.time_budget)
-        for candidate in proposals(problem, problem.trials, m):
+        for candidate in takewhile(lambda _: search.goes_on(), proposals(problem, m)):
             search.evaluate(candidate)
         rng = check_random_state(self.random_state)
         while search.goes_on():
@@ -101,20 +103,18 @@ class ClosedLoopSolver(Solver):
 
     def _check_params(self) -> None:
         for name in ("n_evaluations", "n_sequences"):
-            if not getattr(self, name) >= 1:
-                raise ValueError(
-                    f"{name} of ClosedLoopSolver must be an int of at least 1; "
-                    f"got {getattr(self, name)!r}."
-                )
-        if self.time_budget is not None and not self.time_budget > 0.0:
-            raise ValueError(
-                "time_budget of ClosedLoopSolver must be None or a number of seconds above 0; "
-                f"got {self.time_budget!r}."
-            )
-        if not 0.0 <= self.held_out < 1.0:
-            raise ValueError(
-                f"held_out of ClosedLoopSolver must be a fraction in [0, 1); got {self.held_out!r}."
-            )
+            self._check(name, "an int of at least 1", Integral, lambda value: value >= 1)
+        if self.time_budget is not None:
+            rule = "None or a number of seconds above 0"
+            self._check("time_budget", rule, Real, lambda value: value > 0.0)
+        self._check("held_out", "a fraction in [0, 1)", Real, lambda value: 0.0 <= value < 1.0)
+
+    def _check(self, name: str, rule: str, kind: type, holds: Callable[[Any], bool]) -> None:
+        value = getattr(self, name)
+        if isinstance(value, kind) and holds(value):
+            return
+        error = ValueError if isinstance(value, kind) else TypeError
+        raise error(f"{name} of ClosedLoopSolver must be {rule}; got {value!r}.")
 
 
 @dataclass
@@ -136,8 +136,9 @@ class Candidate:
         return self.support.tobytes(), self.reconstruction
 
 
-def proposals(problem: SelectionProblem, trials: Trials, m: int) -> Iterator[Candidate]:
-    """What the other solvers choose under every objective, with every reconstruction."""
+def proposals(problem: SelectionProblem, m: int) -> Iterator[Candidate]:
+    """What other solvers choose under every objective, with every reconstruction."""
+    trials = cast(Trials, problem.trials)
     for objective, posed in {"chosen": problem, **trials.problems}.items():
         for name, solver in PROPOSERS.items():
             support = solver.select(posed, m).support
@@ -160,7 +161,6 @@ class Search:
         self._n_left, self._start = n_evaluations, time.perf_counter()
         self._end = np.inf if time_budget is None else self._start + time_budget
         self._seen: dict[tuple[bytes, str], Candidate] = {}
-        self._swaps: Iterator[Candidate] = iter(())
         self.best: Candidate
 
     def goes_on(self) -> bool:
