@@ -200,7 +200,7 @@ def losses_of(subject):
         "input": residual(identity),
         "output": residual(one_step(0, 1, 0, 0)),
         "recurrent": residual(one_step(0, 0, 1, 0)),
-        "one-step (all three)": residual(one_step(1, 1, 1, 0)),
+        "input + output + recurrent": residual(one_step(1, 1, 1, 0)),
         "sensitivity": residual(one_step(0, 0, 0, 1)),
         "one-step + 3 sensitivity": residual(one_step(1, 1, 1, 3)),
         "one-step + 10 sensitivity": residual(one_step(1, 1, 1, 10)),
