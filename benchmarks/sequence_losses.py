@@ -71,7 +71,7 @@ class Subject:
     def divergence(self, support, kind="linear"):
         """Divergence of the answers to the test sequences."""
         A, c = self.reconstruction(support, kind)
-        return self.loop.divergence(Cut.from_arrays(support, A, c))
+        return self.loop.divergence(self.loop.pruned(Cut.from_arrays(support, A, c)))
 
 
 def batches(X):
@@ -240,7 +240,7 @@ def correlations(task):
             M[:, support] -= A
             D = drift(subject, cut)
             row = [loss(M, D) for loss in losses.values()]
-            found.append([subject.loop.divergence(cut), *row])
+            found.append([subject.loop.divergence(subject.loop.pruned(cut)), *row])
     ranks = spearmanr(np.array(found)).statistic[0, 1:]
     return dict(zip(losses, ranks, strict=True))
 

@@ -20,6 +20,7 @@ from .reconstruction import Kind
 from .rnn.layers import in_float64, incoming_norms, weights_of
 from .rnn.likelihood import Likelihood
 from .rnn.readers import Readers, find_readers
+from .rnn.refit import Refit, dense_states
 from .rnn.states import StateCollector
 from .sampling import Reservoir, draw, first, split
 from .sensitivity import answers_likelihood, reading_sensitivity
@@ -50,7 +51,9 @@ class Calibration:
     sample : list
         Batches to run again, where they are needed.
     likelihood : Likelihood
-        What the answers say of the labels, where there is a sample.
+        What the answers say of the labels, where that is needed.
+    refit : Refit or None
+        Fits readers to the states that a pruned network reaches.
     """
 
     collector: StateCollector
@@ -61,6 +64,7 @@ class Calibration:
     problem: SelectionProblem
     sample: list[Any]
     likelihood: Likelihood
+    refit: Refit | None
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,10 @@ class Calibrator:
         What the answers stand for.
     classifies : bool or None
         Whether they are known to be classes.
-    n_sequences : int
-        How many sequences will be run again, beyond what objective and solver need.
+    n_distill : int
+        How many sequences distillation needs.
+    n_refit : int
+        On how many sequences readers are refitted.
     batch_size : int
         Most sequences in one forward pass.
     memory : object
@@ -96,7 +102,8 @@ class Calibrator:
     kinds: tuple[Kind, ...]
     family: str
     classifies: bool | None
-    n_sequences: int
+    n_distill: int
+    n_refit: int
     batch_size: int
     memory: Any
     seed: int
@@ -112,7 +119,7 @@ class Calibrator:
         moments, batch, sample = self._collect(collector, sequences)
         readers = self._recall(find_readers, collector, batch)
         likelihood = Likelihood("gaussian")
-        if sample:
+        if self._needs_likelihood():
             likelihood = self._recall(
                 answers_likelihood, collector, batch, self.family, self.classifies
             )
@@ -124,9 +131,20 @@ class Calibrator:
             moments.merge(before[0])
         statistics = statistics_of(collector, readers, moments, sensitivity)
         problem = self._problem(collector, readers, statistics, sample, likelihood)
+        refit = self._refit(collector, readers, first(sample, self.n_refit))
         return Calibration(
-            collector, readers, batch, moments, statistics, problem, sample, likelihood
+            collector, readers, batch, moments, statistics, problem, sample, likelihood, refit
         )
+
+    def _refit(
+        self, collector: StateCollector, readers: Readers, batches: list[Any]
+    ) -> Refit | None:
+        if not batches or collector.layer.of(collector.module) is collector.module:
+            return None
+        passes = [collector.arguments(batch, whole=False) for batch in batches]
+        paths = readers.paths if readers.obstacle is None else ()
+        dense = self._recall(dense_states, collector.module, collector.layer, passes, paths)
+        return Refit(collector.module, collector.layer, readers.paths, passes, {paths: dense})
 
     def _recall(self, function: Any, *args: Any) -> Any:
         """Call a function, or take its result from memory."""
@@ -149,7 +167,10 @@ class Calibrator:
 
     def _n_sample(self) -> int:
         needed = self.objective.n_sensitivity if self._needs_sensitivity() else 0
-        return max(needed, getattr(self.solver, "n_sequences", 0), self.n_sequences)
+        return max(needed, getattr(self.solver, "n_sequences", 0), self.n_distill, self.n_refit)
+
+    def _needs_likelihood(self) -> bool:
+        return self._needs_sensitivity() or self.n_distill > 0
 
     def _needs_sensitivity(self) -> bool:
         return self.solver.runs_network or self.objective.uses_sensitivity
@@ -189,6 +210,7 @@ class Calibrator:
         problem = statistics.problem(self.objective, self.kinds[0])
         if not self.solver.runs_network:
             return problem
+        bare = collector.layer.of(collector.module) is collector.module
         parts = split(first(sample, self.solver.n_sequences), self.solver.held_out)
         trials = trials_of(
             collector,
@@ -198,6 +220,7 @@ class Calibrator:
             likelihood,
             self.kinds,
             problem.ridge,
+            self.n_refit > 0 and not bare,
             self.verbose,
         )
         return replace(problem, trials=trials)

@@ -23,12 +23,12 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(sorted(choices))}; got {value!r}.")
 
 
-def check_count(name: str, value: Any) -> None:
-    """Refuse what is not an int of at least one."""
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    """Refuse what is not an int of at least ``least``."""
     if not is_number(value, Integral):
-        raise TypeError(f"{name} must be an int of at least 1; got {value!r}.")
-    if value < 1:
-        raise ValueError(f"{name} must be an int of at least 1; got {value!r}.")
+        raise TypeError(f"{name} must be an int of at least {least}; got {value!r}.")
+    if value < least:
+        raise ValueError(f"{name} must be an int of at least {least}; got {value!r}.")
 
 
 def check_tol(tol: Any) -> None:

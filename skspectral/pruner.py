@@ -71,6 +71,10 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, BaseEstimator):
         Probabilities and logits are told apart by their values. By default, answers are
         labels if the network is a classifier, if y holds labels, or if they are probabilities;
         else numbers. The answer is the first floating tensor that ``forward`` returns.
+    n_refit : int, default=2048
+        On how many sequences the readers outside the layer are fitted, by least squares, to the
+        states that the pruned network reaches rather than those that the dense one has; 0 leaves
+        them as the reconstruction makes them, and so does ``reconstruction="none"``.
     distill : int or Distillation, default=0
         Epochs of label-free distillation after pruning.
     output : {"last", "mean", "sequence"}, default="last"
@@ -167,6 +171,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, BaseEstimator):
         objective: str | Objective | None = None,
         reconstruction: str = "auto",
         likelihood: str = "auto",
+        n_refit: int = 2048,
         distill: int | Distillation = 0,
         output: str = "last",
         batch_size: int = 256,
@@ -182,6 +187,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, BaseEstimator):
         self.objective = objective
         self.reconstruction = reconstruction
         self.likelihood = likelihood
+        self.n_refit = n_refit
         self.distill = distill
         self.output = output
         self.batch_size = batch_size
@@ -287,7 +293,8 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, BaseEstimator):
             kinds=RECONSTRUCTIONS[self.reconstruction],
             family=self.likelihood,
             classifies=self._classifies,
-            n_sequences=distillation.n_sequences if distillation else 0,
+            n_distill=distillation.n_sequences if distillation else 0,
+            n_refit=0 if self.reconstruction == "none" else self.n_refit,
             batch_size=self.batch_size,
             memory=self._memory_for(sequences),
             seed=self._seed(),
@@ -308,6 +315,8 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, BaseEstimator):
         self.pruned_module_ = build(
             calibration.collector, cut, calibration.readers, calibration.batch
         )
+        if calibration.refit and self.m_ < problem.n_nodes:
+            calibration.refit.apply(self.pruned_module_)
         self.distillation_history_ = distilled(
             self.pruned_module_, cut, calibration, self.distill, self._seed(), self.verbose
         )
@@ -420,6 +429,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, BaseEstimator):
         as_objective(self.objective)
         check_choice("reconstruction", self.reconstruction, RECONSTRUCTIONS)
         check_choice("likelihood", self.likelihood, FAMILIES)
+        check_count("n_refit", self.n_refit, least=0)
         as_distillation(self.distill)
         check_choice("output", self.output, POOLINGS)
         check_count("batch_size", self.batch_size)

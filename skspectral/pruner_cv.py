@@ -59,6 +59,8 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
         How the lost nodes are rebuilt from the kept ones; ``"none"`` deletes them.
     likelihood : {"auto", "categorical", "bernoulli", "gaussian"}, default="auto"
         What the answers of the network stand for.
+    n_refit : int, default=2048
+        On how many sequences readers are fitted to the states that the pruned network reaches.
     distill : int or Distillation, default=0
         Epochs of label-free distillation after each pruning.
     output : {"last", "mean", "sequence"}, default="last"
@@ -113,6 +115,7 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
         objective: str | Objective | None = None,
         reconstruction: str = "auto",
         likelihood: str = "auto",
+        n_refit: int = 2048,
         distill: int | Distillation = 0,
         output: str = "last",
         batch_size: int = 256,
@@ -132,6 +135,7 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
         self.objective = objective
         self.reconstruction = reconstruction
         self.likelihood = likelihood
+        self.n_refit = n_refit
         self.distill = distill
         self.output = output
         self.batch_size = batch_size

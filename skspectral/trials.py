@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 from tqdm.auto import tqdm
 
 from .objective import InformationLoss
@@ -17,6 +18,8 @@ from .rnn.states import StateCollector
 from .rnn.surgery import Cut
 from .solvers import Trials
 from .statistics import LayerStatistics
+
+REFIT_PART = 0.25  # of the batches; enough to see which network will be best
 
 # Weights of the input, output and recurrent losses and the sensitivity, by what they are called.
 TRIED = {
@@ -37,6 +40,7 @@ def trials_of(
     likelihood: Likelihood,
     kinds: tuple[Kind, ...],
     ridge: NDArray[np.float64],
+    refits: bool,
     verbose: int,
 ) -> Trials:
     """What a solver needs to run a network pruned to any nodes.
@@ -49,18 +53,21 @@ def trials_of(
     }
     loop = ClosedLoop(collector, readers, batches[0], likelihood)
     other = ClosedLoop(collector, readers, batches[1], likelihood) if batches[1] else None
+    refit = loop.refitting(REFIT_PART) if refits else None
     bar = tqdm(desc="closed loop", unit="network", disable=not verbose)
 
-    def cut(support: NDArray[np.intp], kind: str) -> Cut:
-        kind = cast(Kind, kind)
-        A, c = reconstruct(statistics.covariance, statistics.mean, support, ridge, kind)
-        return Cut.from_arrays(support, A, c)
+    def pruned(support: NDArray[np.intp], kind: str) -> nn.Module:
+        A, c = reconstruct(statistics.covariance, statistics.mean, support, ridge, cast(Kind, kind))
+        module = loop.pruned(Cut.from_arrays(support, A, c))
+        if refit:
+            refit.apply(module)
+        return module
 
     def run(support: NDArray[np.intp], kind: str, at_most: float) -> float:
         bar.update()
-        return loop.divergence(cut(support, kind), at_most)
+        return loop.divergence(pruned(support, kind), at_most)
 
     def held_out(support: NDArray[np.intp], kind: str) -> float:
-        return other.divergence(cut(support, kind)) if other else np.nan
+        return other.divergence(pruned(support, kind)) if other else np.nan
 
     return Trials(problems, kinds, run, held_out)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .likelihood import Likelihood, answer_of
 from .readers import Readers
+from .refit import Refit
 from .replay import Recorder
 from .states import MISFITS, StateCollector
 from .surgery import Cut, agree, with_expanded_layer, with_folded_readers
@@ -52,6 +53,7 @@ class ClosedLoop:
         self._unit = self._scale()
         self._against = [likelihood.against(answer) for answer in self._answers]
         self._folds: bool | None = None
+        self._tried_replay = False
         self._pace: list[float] = []  # of the best: its divergence after each batch
 
     @torch.inference_mode()
@@ -72,13 +74,29 @@ class ClosedLoop:
         every = torch.cat([answer.flatten().double() for answer in self._answers])
         return float(0.5 * (every - every.mean()).square().sum()) or 1.0
 
-    def divergence(self, cut: Cut, at_most: float = math.inf) -> float:
+    def refitting(self, part: float) -> Refit:
+        """A refit of readers to the states that pruned networks reach on part of the batches."""
+        n_passes = max(1, round(part * len(self._inputs)))
+        collector = self._collector
+        paths, passes = self._readers.paths, self._inputs[:n_passes]
+        return Refit(collector.module, collector.layer, paths, passes)
+
+    def pruned(self, cut: Cut) -> nn.Module:
+        """A network pruned to some nodes."""
+        module, layer = self._collector.module, self._collector.layer
+        if self._folds is None:
+            self._folds = self._can_fold(cut)
+        if self._folds:
+            return with_folded_readers(module, layer, cut, self._readers)
+        return with_expanded_layer(module, layer, cut)
+
+    def divergence(self, module: nn.Module, at_most: float = math.inf) -> float:
         """Divergence of the answers of a pruned network from those of the dense one.
 
         Parameters
         ----------
-        cut : Cut
-            The nodes that it keeps.
+        module : nn.Module
+            The pruned network.
         at_most : float
             The divergence of the best network so far. Once a network exceeds it, or lags behind
             the best on the batches so far, it is run no further.
@@ -91,7 +109,7 @@ class ClosedLoop:
             ``at_most``, from its lag behind the best.
         """
         total, pace = 0.0, []
-        for divergence in self.each(cut):
+        for divergence in self.each(module):
             total += float(divergence.sum(dtype=torch.float64)) / self._unit
             pace.append(total)
             if at_most < math.inf and not total <= min(at_most, self._slowest(len(pace))):
@@ -105,9 +123,12 @@ class ClosedLoop:
         """How far a network may have got after some batches; the more there are, the more sure."""
         return (1.0 + LAG / math.sqrt(n_batches)) * self._pace[n_batches - 1]
 
-    def each(self, cut: Cut) -> Iterator[Tensor]:
+    def each(self, module: nn.Module) -> Iterator[Tensor]:
         """Divergence of every label, batch by batch."""
-        module = self._pruned(cut)
+        if not self._tried_replay:
+            self._tried_replay = True
+            if not self._can_replay(module):
+                self._shortcuts = [nullcontext() for _ in self._shortcuts]
         for i, divergence in enumerate(self._against):
             yield divergence(self._answer(module, i))
 
@@ -116,16 +137,6 @@ class ClosedLoop:
         args, kwargs = self._inputs[i]
         with self._shortcuts[i]:
             return answer_of(module(*args, **kwargs))
-
-    def _pruned(self, cut: Cut) -> nn.Module:
-        module, layer = self._collector.module, self._collector.layer
-        if self._folds is None:
-            self._folds = self._can_fold(cut)
-            if not self._can_replay(self._pruned(cut)):
-                self._shortcuts = [nullcontext() for _ in self._shortcuts]
-        if self._folds:
-            return with_folded_readers(module, layer, cut, self._readers)
-        return with_expanded_layer(module, layer, cut)
 
     @torch.inference_mode()
     def _can_replay(self, module: nn.Module) -> bool:

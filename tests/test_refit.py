@@ -1,0 +1,140 @@
+"""Readers refitted to the states that the pruned network reaches."""
+
+import numpy as np
+import pytest
+import torch
+from networks import N_FEATURES, Net, linear_reference, make_rnn
+from oracles import layer_weights, run_layer
+from torch import nn
+
+from skspectral import SpectralRNNPruner
+
+M, N_NODES = 4, 24
+
+
+def sequences(n=200, n_steps=8):
+    return np.random.default_rng(0).normal(size=(n, n_steps, N_FEATURES))
+
+
+def last(net, states, h):
+    return net.head(h[-1])
+
+
+def every_step(net, states, h):
+    return net.head(states)
+
+
+def after_relu(net, states, h):
+    return net.head(states.relu())
+
+
+def fitted(net, n_refit, X=None):
+    X = sequences() if X is None else X
+    return SpectralRNNPruner(net, M, objective="one-step", n_refit=n_refit).fit(X)
+
+
+def network(cell="gru", read=last):
+    return Net(make_rnn(cell, n_nodes=N_NODES), read).eval()
+
+
+@pytest.mark.parametrize("cell", ["tanh", "gru", "lstm"])
+@pytest.mark.parametrize(("read", "steps"), [(last, np.s_[:, -1:]), (every_step, np.s_[:])])
+def test_it_is_the_ridge_regression_of_the_dense_answers(cell, read, steps):
+    net, X = network(cell, read), sequences()
+    folded, small = (fitted(net, n).pruned_module_ for n in (0, 2048))
+    narrow = run_layer(small.rnn, X)[steps].reshape(-1, M)
+    wide = run_layer(net.rnn, X)[steps].reshape(-1, N_NODES)
+    z = np.column_stack([narrow, np.ones(len(narrow))])
+    before = np.column_stack([folded.head.weight.detach(), folded.head.bias.detach()])
+    ridge = (z**2).sum() / len(z)
+    missing = linear_reference(net.head)(wide) - z @ before.T
+    change = np.linalg.solve(z.T @ z + ridge * np.eye(M + 1), z.T @ missing).T
+    after = np.column_stack([small.head.weight.detach(), small.head.bias.detach()])
+    np.testing.assert_allclose(after - before, change, rtol=1e-7, atol=1e-10)
+    np.testing.assert_array_equal(small.rnn.weight_hh_l0.detach(), folded.rnn.weight_hh_l0.detach())
+
+
+@pytest.mark.filterwarnings("ignore:The reconstruction:UserWarning")
+@pytest.mark.parametrize("read", [last, every_step, after_relu])
+@pytest.mark.parametrize("cell", ["tanh", "gru", "lstm"])
+def test_answers_get_closer(cell, read):
+    net, X = network(cell, read), sequences(2000)
+    other = torch.as_tensor(np.random.default_rng(1).normal(size=(500, 8, N_FEATURES)))
+    errors = []
+    for n_refit in (0, 2048):
+        small = fitted(net, n_refit, X).pruned_module_
+        with torch.no_grad():
+            errors.append(float((small(other) - net(other)).square().mean()))
+    assert errors[1] < errors[0]
+
+
+def test_the_reconstruction_that_stays_is_refitted_itself():
+    net, X = network(read=after_relu), sequences()
+    with pytest.warns(UserWarning, match="stays a linear layer"):
+        small = fitted(net, 2048).pruned_module_
+    with pytest.warns(UserWarning, match="stays a linear layer"):
+        folded = fitted(net, 0).pruned_module_
+    wide, errors = run_layer(net.rnn, X), []
+    for module in (folded, small):
+        narrow = run_layer(module.rnn.rnn, X)
+        rebuilt = linear_reference(module.rnn.expand)(narrow)
+        errors.append(((rebuilt - wide) ** 2).mean())
+    assert errors[1] < errors[0]
+
+
+def test_keeping_all_nodes_changes_nothing():
+    net = network()
+    kept = SpectralRNNPruner(net, 1.0).fit(sequences()).pruned_module_
+    for name, weight in kept.state_dict().items():
+        torch.testing.assert_close(weight, net.state_dict()[name], rtol=1e-6, atol=1e-8)
+
+
+def test_few_sequences_hardly_move_a_reader():
+    net, moves = network(), []
+    for n in (2, 200):
+        folded, small = (fitted(net, k, sequences(n)).pruned_module_ for k in (0, 2048))
+        moves.append(float((small.head.weight - folded.head.weight).detach().norm()))
+    assert 0.0 < moves[0] < moves[1]
+
+
+def test_states_of_zero_do_not_move_a_reader():
+    net = network()
+    with torch.no_grad():
+        net.rnn.bias_ih_l0.zero_()
+        net.rnn.bias_hh_l0.zero_()
+    silent = np.zeros((5, 4, N_FEATURES))
+    folded, small = (fitted(net, n, silent).pruned_module_ for n in (0, 2048))
+    torch.testing.assert_close(small.head.weight, folded.head.weight, rtol=1e-12, atol=0)
+
+
+class Halting(nn.Module):
+    """Asks its reader as often as the states say."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.head = make_rnn("gru", n_nodes=N_NODES), nn.Linear(N_NODES, 2).double()
+
+    def forward(self, x):
+        states = self.rnn(x)[0]
+        wanted = 1 + int(states.shape[-1] == N_NODES)
+        return sum(self.head(states[:, -step]) for step in range(1, wanted + 1))
+
+
+def test_a_reader_that_is_asked_otherwise_keeps_its_fold():
+    net = Halting()
+    with pytest.warns(UserWarning, match="stays a linear layer"):
+        small = fitted(net, 2048).pruned_module_
+    assert small(torch.as_tensor(sequences(3))).shape == (3, 2)
+
+
+def test_a_bare_layer_has_no_readers():
+    rnn = make_rnn("gru", n_nodes=N_NODES)
+    one, other = (layer_weights(fitted(rnn, n).pruned_module_) for n in (0, 2048))
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(("value", "error"), [(-1, ValueError), (1.5, TypeError), (True, TypeError)])
+def test_a_bad_count_is_named(value, error):
+    with pytest.raises(error, match="n_refit must be an int of at least 0"):
+        fitted(network(), value)
