@@ -19,8 +19,9 @@ from skspectral import InformationLoss, SpectralRNNPruner
 from skspectral.reconstruction import reconstruct
 from skspectral.rnn.closed_loop import ClosedLoop
 from skspectral.rnn.likelihood import Likelihood, answer_of
-from skspectral.rnn.sensitivity import with_exposed_layer
-from skspectral.rnn.surgery import Cut, with_expanded_layer
+from skspectral.rnn.sensitivity import with_exposed_layers
+from skspectral.rnn.stacked import laid_out
+from skspectral.rnn.surgery import Cut
 from skspectral.sensitivity import reading_sensitivity
 from skspectral.sequences import check_sequences
 from skspectral.solvers import ExchangeSolver, GreedySolver
@@ -53,13 +54,16 @@ class Subject:
     def __init__(self, task):
         pruner = SpectralRNNPruner(task.module, 1, likelihood=task.likelihood, objective="combined")
         sequences = pruner._train(task.X if not is_batches(task.X) else iter(task.X), None)
-        collector = pruner._collector(task.module)
+        collector = pruner._collector(laid_out(task.module))
         self.calibration = pruner._calibrate(collector, sequences)
-        self.statistics = self.calibration.statistics
-        self.ridge = self.calibration.problem.ridge
+        ((self.name, self.statistics),) = self.calibration.statistics.items()
+        self.ridge = self.calibration.problems[self.name].ridge
         self.n_nodes = len(self.ridge)
         self.loop = ClosedLoop(
-            collector, self.calibration.readers, batches(task.X_test), self.calibration.likelihood
+            collector,
+            self.calibration.surgery,
+            batches(task.X_test),
+            self.calibration.likelihood,
         )
 
     def reconstruction(self, support, kind="linear"):
@@ -70,8 +74,8 @@ class Subject:
 
     def divergence(self, support, kind="linear"):
         """Divergence of the answers to the test sequences."""
-        A, c = self.reconstruction(support, kind)
-        return self.loop.divergence(self.loop.pruned(Cut.from_arrays(support, A, c)))
+        cut = Cut.from_arrays(support, *self.reconstruction(support, kind))
+        return self.loop.divergence(self.loop.pruned({self.name: cut}))
 
 
 def batches(X):
@@ -91,8 +95,8 @@ def with_labels(subject):
     calibration = subject.calibration
     likelihood = calibration.likelihood
     labels = LabelLikelihood(likelihood.family, likelihood.probabilities)
-    G = reading_sensitivity(calibration.collector, calibration.sample, labels, seed=0)
-    return replace(subject.statistics, sensitivity=G)
+    found = reading_sensitivity(calibration.collector, calibration.sample, labels, seed=0)
+    return replace(subject.statistics, sensitivity=found[subject.name])
 
 
 def weights(labels):
@@ -138,7 +142,8 @@ class Traces:
 
     def __init__(self, subject, likelihood, seed=0):
         collector = subject.calibration.collector
-        module, exposed = with_exposed_layer(collector)
+        module, exposed = with_exposed_layers(collector)
+        (layer,) = exposed.values()
         generator = torch.Generator().manual_seed(seed)
         n = subject.n_nodes
         self.G, self.discounted, self.weighted = np.zeros((3, n, n))
@@ -146,9 +151,10 @@ class Traces:
         for batch in subject.calibration.sample:
             args, kwargs = collector.arguments(batch, whole=False)
             score = likelihood.projected(answer_of(module(*args, **kwargs)), generator)
-            states = exposed._previous().double()
-            g = exposed.reading_gradient(score).double().reshape(states.shape).numpy()
-            h = states.detach().numpy()
+            ((read, *call),) = layer.take()
+            (gradient,) = torch.autograd.grad(score, read)
+            g = layer.of_states(gradient, read, *call).double().numpy()
+            h = layer._previous(*call).detach().double().numpy()
             late = DISCOUNT ** np.arange(g.shape[1])[::-1, None]
             strength = np.square(g).sum(-1, keepdims=True)
             self.G += product(g, g)
@@ -166,12 +172,12 @@ def product(x, y):
 def drift(subject, cut):
     """Second moment of the error of the rebuilt states while the pruned network runs."""
     collector = subject.calibration.collector
-    pruned = with_expanded_layer(collector.module, collector.layer, cut)
+    pruned = subject.calibration.surgery.expanded({subject.name: cut})
     moment, seen = 0.0, []
     for batch in subject.calibration.sample[:4]:
         args, kwargs = collector.arguments(batch, whole=False)
         for module in (pruned, collector.module):
-            layer = module.get_submodule(collector.layer.path)
+            layer = module.get_submodule(collector.layers[0].host)
             with layer.register_forward_hook(lambda _l, _i, out: seen.append(out[0].double())):
                 module(*args, **kwargs)
         error = (seen.pop() - seen.pop()).numpy()
@@ -240,7 +246,7 @@ def correlations(task):
             M[:, support] -= A
             D = drift(subject, cut)
             row = [loss(M, D) for loss in losses.values()]
-            found.append([subject.loop.divergence(subject.loop.pruned(cut)), *row])
+            found.append([subject.loop.divergence(subject.loop.pruned({subject.name: cut})), *row])
     ranks = spearmanr(np.array(found)).statistic[0, 1:]
     return dict(zip(losses, ranks, strict=True))
 

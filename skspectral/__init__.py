@@ -7,6 +7,7 @@ from .functional import prune
 from .objective import InformationLoss
 from .pruner import SpectralRNNPruner
 from .pruner_cv import SpectralRNNPrunerCV
+from .saving import load_pruned, save_pruned
 from .solvers import SOLVERS
 
 __version__ = "0.1.0"
@@ -21,5 +22,7 @@ __all__ = [
     "SpectralRNNPruner",
     "SpectralRNNPrunerCV",
     "__version__",
+    "load_pruned",
     "prune",
+    "save_pruned",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -20,14 +20,16 @@ from .reconstruction import Kind
 from .rnn.layers import in_float64, incoming_norms, weights_of
 from .rnn.likelihood import Likelihood
 from .rnn.readers import Readers, find_readers
-from .rnn.refit import Refit, dense_states
+from .rnn.refit import Place, Refit, dense_states
 from .rnn.states import StateCollector
-from .sampling import Reservoir, draw, first, split
+from .rnn.surgery import Surgery
+from .sampling import Reservoir, draw, first
 from .sensitivity import answers_likelihood, reading_sensitivity
 from .sequences import Batches, Sequences
 from .solvers import SelectionProblem, Solver
 from .statistics import LayerStatistics
-from .trials import trials_of
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -37,17 +39,17 @@ class Calibration:
     Parameters
     ----------
     collector : StateCollector
-        The module and its layer.
-    readers : Readers
-        Who reads the layer.
+        The module and its layers.
+    surgery : Surgery
+        Prunes it.
     batch : object
         A calibration batch.
-    moments : HiddenStateMoments
-        Moments of the hidden states.
-    statistics : LayerStatistics
-        What the objectives know of the layer.
-    problem : SelectionProblem
-        The choice that they pose.
+    moments : dict of HiddenStateMoments
+        Moments of the hidden states of every layer.
+    statistics : dict of LayerStatistics
+        What the objectives know of each.
+    problems : dict of SelectionProblem
+        The choices that they pose.
     sample : list
         Batches to run again, where they are needed.
     likelihood : Likelihood
@@ -57,14 +59,19 @@ class Calibration:
     """
 
     collector: StateCollector
-    readers: Readers
+    surgery: Surgery
     batch: Any
-    moments: HiddenStateMoments
-    statistics: LayerStatistics
-    problem: SelectionProblem
+    moments: dict[str, HiddenStateMoments]
+    statistics: dict[str, LayerStatistics]
+    problems: dict[str, SelectionProblem]
     sample: list[Any]
     likelihood: Likelihood
     refit: Refit | None
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Nodes of every layer."""
+        return {name: problem.n_nodes for name, problem in self.problems.items()}
 
 
 @dataclass(frozen=True)
@@ -113,38 +120,50 @@ class Calibrator:
         self,
         collector: StateCollector,
         sequences: Sequences | Batches,
-        before: tuple[HiddenStateMoments, NDArray[np.float64] | None] | None = None,
+        before: tuple[dict[str, HiddenStateMoments], dict[str, Array] | None] | None = None,
     ) -> Calibration:
         """Run the sequences, and add moments and sensitivity of those seen before."""
         moments, batch, sample = self._collect(collector, sequences)
-        readers = self._recall(find_readers, collector, batch)
+        collector.layers = tuple(layer for layer in collector.layers if layer.name in moments)
+        readers = self._recall(follow, collector, batch)
         likelihood = Likelihood("gaussian")
         if self._needs_likelihood():
             likelihood = self._recall(
                 answers_likelihood, collector, batch, self.family, self.classifies
             )
-        sensitivity = self._sensitivity(collector, sample, likelihood)
+        weights = self._sensitivity(collector, sample, likelihood)
         if before is not None:
-            share = moments.n_steps / (moments.n_steps + before[0].n_steps)
-            if sensitivity is not None and before[1] is not None:
-                sensitivity = share * sensitivity + (1.0 - share) * before[1]
-            moments.merge(before[0])
-        statistics = statistics_of(collector, readers, moments, sensitivity)
-        problem = self._problem(collector, readers, statistics, sample, likelihood)
-        refit = self._refit(collector, readers, first(sample, self.n_refit))
+            weights = averaged(weights, before[1], moments, before[0])
+            moments = {name: found.merge(before[0][name]) for name, found in moments.items()}
+        cells = cell_moments(collector, readers, sample or [batch])
+        statistics = statistics_of(collector, readers, moments, weights, cells)
+        arguments = collector.arguments(batch)
+        surgery = Surgery(collector.module, collector.layers, readers, arguments)
         return Calibration(
-            collector, readers, batch, moments, statistics, problem, sample, likelihood, refit
+            collector,
+            surgery,
+            batch,
+            moments,
+            statistics,
+            {
+                name: each.problem(self.objective, self.kinds[0])
+                for name, each in statistics.items()
+            },
+            sample,
+            likelihood,
+            self._refit(collector, readers, first(sample, self.n_refit)),
         )
 
     def _refit(
         self, collector: StateCollector, readers: Readers, batches: list[Any]
     ) -> Refit | None:
-        if not batches or collector.layer.of(collector.module) is collector.module:
+        if not batches or collector.is_bare:
             return None
         passes = [collector.arguments(batch, whole=False) for batch in batches]
-        paths = readers.paths if readers.obstacle is None else ()
-        dense = self._recall(dense_states, collector.module, collector.layer, passes, paths)
-        return Refit(collector.module, collector.layer, readers.paths, passes, {paths: dense})
+        places = [Place(reader.path) for reader in readers.readers]
+        places += [Place(layer.name, layer) for layer in collector.layers]
+        known = self._recall(dense_states, collector.module, places, passes)
+        return Refit(collector.module, collector.layers, readers, passes, known)
 
     def _recall(self, function: Any, *args: Any) -> Any:
         """Call a function, or take its result from memory."""
@@ -152,7 +171,7 @@ class Calibrator:
 
     def _collect(
         self, collector: StateCollector, sequences: Sequences | Batches
-    ) -> tuple[HiddenStateMoments, Any, list[Any]]:
+    ) -> tuple[dict[str, HiddenStateMoments], Any, list[Any]]:
         """Moments of the hidden states, the first batch, and batches to run again."""
         rng, n_sequences = np.random.RandomState(self.seed), self._n_sample()
         if isinstance(sequences, Sequences):
@@ -163,7 +182,8 @@ class Calibrator:
             found, batch = self.collect(collector, sequences, reservoir)
             sample = reservoir.batches
         # Added to none, since what memory gives may be a map of a file, which cannot be changed.
-        return HiddenStateMoments(found.n_nodes).merge(found), batch, sample
+        fresh = {name: HiddenStateMoments(each.n_nodes).merge(each) for name, each in found.items()}
+        return fresh, batch, sample
 
     def _n_sample(self) -> int:
         needed = self.objective.n_sensitivity if self._needs_sensitivity() else 0
@@ -180,7 +200,7 @@ class Calibrator:
         collector: StateCollector,
         sequences: Sequences | Batches,
         reservoir: Reservoir | None = None,
-    ) -> tuple[HiddenStateMoments, Any]:
+    ) -> tuple[dict[str, HiddenStateMoments], Any]:
         """Moments of the hidden states, and the first batch."""
         batches = sequences.batches(self.batch_size)
         head = next(batches)
@@ -192,83 +212,102 @@ class Calibrator:
 
     def _sensitivity(
         self, collector: StateCollector, sample: list[Any], likelihood: Likelihood
-    ) -> NDArray[np.float64] | None:
+    ) -> dict[str, Array] | None:
         if not self._needs_sensitivity():
             return None
         some = first(sample, self.objective.n_sensitivity)
         return self._recall(reading_sensitivity, collector, some, likelihood, self.seed)
 
-    def _problem(
-        self,
-        collector: StateCollector,
-        readers: Readers,
-        statistics: LayerStatistics,
-        sample: list[Any],
-        likelihood: Likelihood,
-    ) -> SelectionProblem:
-        """The choice that the objective poses, with trials where the solver runs networks."""
-        problem = statistics.problem(self.objective, self.kinds[0])
-        if not self.solver.runs_network:
-            return problem
-        bare = collector.layer.of(collector.module) is collector.module
-        parts = split(first(sample, self.solver.n_sequences), self.solver.held_out)
-        trials = trials_of(
-            collector,
-            readers,
-            statistics,
-            parts,
-            likelihood,
-            self.kinds,
-            problem.ridge,
-            self.n_refit > 0 and not bare,
-            self.verbose,
-        )
-        return replace(problem, trials=trials)
+
+def follow(collector: StateCollector, batch: Any) -> Readers:
+    """Who reads the states of a module on a batch."""
+    return find_readers(collector.module, collector.layers, *collector.arguments(batch))
+
+
+def averaged(
+    new: dict[str, Array] | None,
+    old: dict[str, Array] | None,
+    added: dict[str, HiddenStateMoments],
+    before: dict[str, HiddenStateMoments],
+) -> dict[str, Array] | None:
+    """Sensitivities over all steps seen."""
+    if new is None or old is None or any(each is None for each in old.values()):
+        return new
+    found = {}
+    for name, weight in new.items():
+        share = added[name].n_steps / (added[name].n_steps + before[name].n_steps)
+        found[name] = share * weight + (1.0 - share) * old[name]
+    return found
+
+
+def cell_moments(
+    collector: StateCollector, readers: Readers, batches: list[Any]
+) -> dict[str, HiddenStateMoments]:
+    """Moments of the last cell states of the layers from which others start."""
+    layers = [layer for layer in collector.layers if layer.host in readers.cells]
+    moments = {
+        layer.name: HiddenStateMoments(layer.of(collector.module).hidden_size) for layer in layers
+    }
+    for batch in batches if layers else []:
+        for name, cells in collector.cells(batch, layers).items():
+            moments[name].update(cells.to("cpu", torch.float64).numpy())
+    return moments
 
 
 def statistics_of(
     collector: StateCollector,
     readers: Readers,
-    moments: HiddenStateMoments,
-    sensitivity: NDArray[np.float64] | None,
-) -> LayerStatistics:
+    moments: dict[str, HiddenStateMoments],
+    weights: dict[str, Array] | None,
+    cells: dict[str, HiddenStateMoments],
+) -> dict[str, LayerStatistics]:
     """Moments of the states and weights of the network, as arrays."""
-    rnn = collector.layer.of(collector.module)
-    return LayerStatistics(
-        moments.covariance,
-        moments.mean,
-        in_float64(weights_of(rnn)["weight_hh"]).numpy(),
-        [weight.numpy() for weight in readers.weights(collector.module)],
-        incoming_norms(rnn).numpy(),
-        sensitivity,
-    )
+    found = {}
+    for layer in collector.layers:
+        rnn, name = layer.of(collector.module), layer.name
+        found[name] = LayerStatistics(
+            moments[name].covariance,
+            moments[name].mean,
+            in_float64(weights_of(rnn)["weight_hh"]).numpy(),
+            [weight.numpy() for weight in readers.weights(collector.module, name)],
+            incoming_norms(rnn).numpy(),
+            None if weights is None else weights.get(name),
+            cells.get(name),
+        )
+    return found
 
 
 def run(
     collector: StateCollector, batches: Iterable[tuple[Any, Any]], what: str, verbose: int
-) -> Iterator[tuple[Any, Any, Tensor]]:
-    """Places in X, batches, and hidden states (n_sequences, n_steps, n_nodes)."""
+) -> Iterator[tuple[Any, Any, dict[str, Tensor]]]:
+    """Places in X, batches, and hidden states of every layer."""
     for index, batch in tqdm(batches, desc=what, unit="batch", disable=not verbose):
         yield index, batch, collector.run(batch)
 
 
 def collect(
     collector: StateCollector, batches: Iterable[tuple[Any, Any]], verbose: int
-) -> tuple[HiddenStateMoments, str | None]:
+) -> tuple[dict[str, HiddenStateMoments], str | None]:
     """Moments of the hidden states, and the layout in which the module read the batches.
 
     Raises
     ------
     ValueError
-        If a state is not finite.
+        If a state is not finite, or no layer ran.
     """
-    n_nodes = collector.layer.of(collector.module).hidden_size
-    moments = HiddenStateMoments(n_nodes)
-    for _, _, states in run(collector, batches, "hidden states", verbose):
-        moments.update(states.reshape(-1, n_nodes).to("cpu", torch.float64).numpy())
-        if not np.isfinite(moments.products_.diagonal()).all():
-            raise ValueError(
-                f"the hidden states of layer {collector.layer.name!r} are not finite on X; "
-                "check the scale of X and that the training of the network did not diverge."
-            )
+    moments: dict[str, HiddenStateMoments] = {}
+    for _, _, found in run(collector, batches, "hidden states", verbose):
+        for name, states in found.items():
+            rows = states.reshape(-1, states.shape[-1]).to("cpu", torch.float64).numpy()
+            seen = moments.setdefault(name, HiddenStateMoments(rows.shape[1])).update(rows)
+            if not np.isfinite(seen.products_.diagonal()).all():
+                raise ValueError(
+                    f"the hidden states of layer {name!r} are not finite on X; "
+                    "check the scale of X and that the training of the network did not diverge."
+                )
+    if not moments:
+        raise ValueError(
+            f"no recurrent layer of {type(collector.module).__name__} ran on X; give sequences on "
+            "which it does."
+        )
     return moments, collector.layout

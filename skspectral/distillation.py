@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -35,11 +36,6 @@ class Distillation(BaseEstimator):
         Sequences in a training step. Batches that were given as such are taken as they are.
     states : float, default=0.0
         Weight of the relative squared error of the kept nodes' states, beside the divergence.
-    noise : float, default=0.0
-        Standard deviation of the noise that is added to the sequences, anew in every epoch,
-        relative to that of each feature. Both networks see it: where calibration sequences are
-        few, or are those that the dense network was trained on, it makes more of them. Token ids
-        are left alone.
     n_sequences : int, default=4096
         The most calibration sequences to train on, held out ones included.
     validation_fraction : float, default=0.1
@@ -71,7 +67,6 @@ class Distillation(BaseEstimator):
         lr: float = 5e-3,
         batch_size: int = 32,
         states: float = 0.0,
-        noise: float = 0.0,
         n_sequences: int = 4096,
         validation_fraction: float = 0.1,
         patience: int = 5,
@@ -80,7 +75,6 @@ class Distillation(BaseEstimator):
         self.lr = lr
         self.batch_size = batch_size
         self.states = states
-        self.noise = noise
         self.n_sequences = n_sequences
         self.validation_fraction = validation_fraction
         self.patience = patience
@@ -103,12 +97,10 @@ class Distillation(BaseEstimator):
                 raise ValueError(
                     f"{name} of Distillation must be a number between 0 and 1; got {value!r}."
                 )
-        for name in ("states", "noise"):
-            value = getattr(self, name)
-            if not (is_number(value) and 0.0 <= value < np.inf):
-                raise ValueError(
-                    f"{name} of Distillation must be a number of at least 0; got {value!r}."
-                )
+        if not (is_number(self.states) and 0.0 <= self.states < np.inf):
+            raise ValueError(
+                f"states of Distillation must be a number of at least 0; got {self.states!r}."
+            )
 
     def cut(self, batches: list[Any]) -> list[Any]:
         """Cut arrays into training steps.
@@ -148,7 +140,12 @@ def as_distillation(distill: Any) -> Distillation | None:
 
 
 def distilled(
-    module: nn.Module, cut: Cut, calibration: Calibration, distill: Any, seed: int, verbose: int
+    module: nn.Module,
+    cuts: Mapping[str, Cut],
+    calibration: Calibration,
+    distill: Any,
+    seed: int,
+    verbose: int,
 ) -> dict[str, list[float]]:
     """Train a pruned module in place, if that is asked for; returns how its divergence fell."""
     settings = as_distillation(distill)
@@ -157,15 +154,14 @@ def distilled(
     from .imitator import distil  # noqa: PLC0415  skorch is loaded when it trains, not before
 
     batches = settings.cut(first(calibration.sample, settings.n_sequences))
+    supports = {name: cut.support for name, cut in cuts.items()}
     imitation = Imitation(
-        calibration.collector,
-        cut.support,
-        calibration.likelihood,
-        batches,
-        settings.states,
-        settings.noise,
+        calibration.collector, supports, calibration.likelihood, batches, settings.states
     )
     parts = split(batches, settings.validation_fraction)
-    layer, readers = calibration.collector.layer, calibration.readers
-    changed = [module.get_submodule(path) for path in (layer.path, *readers.paths)]
+    surgery = calibration.surgery
+    inside = {layer.path for layer in surgery.layers}
+    hosts = dict.fromkeys(layer.host for layer in surgery.layers)
+    readers = (each.path for each in surgery.readers.readers if each.path not in inside)
+    changed = [module.get_submodule(path) for path in (*hosts, *readers)]
     return distil(module, changed, imitation, *parts, settings, seed, verbose)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import Any, Self, cast
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state, get_tags
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from .allocation import ALLOCATIONS, check_nodes, count_by_allocation
 from .caching import as_memory
 from .calibration import Calibration, Calibrator
+from .choice import choose
 from .covariance import HiddenStateMoments
 from .distillation import Distillation, as_distillation, distilled
 from .objective import Objective
@@ -25,20 +26,21 @@ from .parameters import (
     check_choice,
     check_count,
     check_tol,
-    count_nodes,
 )
-from .reconstruction import RECONSTRUCTIONS, Kind, reconstruct, reconstruction_loss
-from .rnn.layers import find_layer
+from .pruned_layer import ATTRIBUTES, PrunedLayer, of_layers, relative_loss
+from .reconstruction import RECONSTRUCTIONS, Kind
+from .rnn.layers import find_layers
 from .rnn.likelihood import FAMILIES
+from .rnn.stacked import laid_out, put_together
 from .rnn.states import StateCollector
-from .rnn.surgery import Cut, build
 from .sequences import Batches, Sequences, check_sequences
-from .solvers import Selection, SelectionProblem, Solver
+from .solvers import Selection, Solver
+from .summary import SummaryMixin
 from .transformer import POOLINGS, StateTransformer
 from .wrapped import PredictorMixin, classifies, module_of, trained, with_module, wrapped_has
 
 
-class SpectralRNNPruner(PredictorMixin, StateTransformer, BaseEstimator):
+class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, BaseEstimator):
     """Make a trained recurrent network smaller by spectral pruning.
 
     Sequences run through the network, the covariance of its hidden states tells which
@@ -53,8 +55,12 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, BaseEstimator):
         one; an estimator around such a module (it has ``module_``), which is trained
         first unless it is fitted; None trains an :class:`RNNClassifier` or
         :class:`RNNRegressor` by the kind of y. The object itself is never changed.
-    m : int or float, default=0.5
-        Hidden nodes to keep, as a number or as a fraction of the layer in (0, 1].
+    m : int, float or dict, default=0.5
+        Hidden nodes to keep of every layer, as a number or as a fraction of the layer in (0, 1]; or
+        a dict of these by the name of the layer, which leaves other layers as they are.
+    allocation : {"uniform", "global"}, default="uniform"
+        Whether m counts the nodes of each layer, or those of all layers together, which are then
+        spent where they lower the relative losses most.
     tol : float or None, default=None
         Keep the fewest nodes whose relative loss is at most this; m is then the most.
     solver : str or Solver, default="greedy"
@@ -164,8 +170,9 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, BaseEstimator):
     def __init__(
         self,
         estimator: Any = None,
-        m: int | float = 0.5,
+        m: int | float | Mapping[str, int | float] = 0.5,
         *,
+        allocation: str = "uniform",
         tol: float | None = None,
         solver: str | Solver = "greedy",
         objective: str | Objective | None = None,
@@ -182,6 +189,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, BaseEstimator):
     ) -> None:
         self.estimator = estimator
         self.m = m
+        self.allocation = allocation
         self.tol = tol
         self.solver = solver
         self.objective = objective
@@ -268,21 +276,27 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, BaseEstimator):
 
     def _prune(self, sequences: Sequences | Batches) -> None:
         """From sequences to the smaller module."""
-        collector = self._collector(module_of(self.estimator_))
-        most = self._most(collector.layer.of(collector.module).hidden_size)
+        collector = self._collector(laid_out(module_of(self.estimator_)))
         calibration = self._calibrate(collector, sequences)
-        self._shrink(calibration, self._select(calibration.problem, most))
+        self._shrink(calibration, self._select(calibration))
 
     def _calibrate(self, collector: StateCollector, sequences: Sequences | Batches) -> Calibration:
-        """From sequences to the choice that they pose, added to those seen before."""
-        seen = (self.moments_, self.sensitivity_) if hasattr(self, "moments_") else None
+        """From sequences to the choices that they pose, added to those seen before."""
+        seen = (self._moments, self._weights) if hasattr(self, "moments_") else None
         calibration = self._calibrator(sequences).calibrate(collector, sequences, seen)
         if isinstance(sequences, Batches):
             self.n_features_in_ = sequences.n_features(calibration.batch)
         self._layout = collector.layout
-        self.moments_: HiddenStateMoments = calibration.moments
-        self.covariance_, self.mean_ = self.moments_.covariance, self.moments_.mean
-        self.sensitivity_: NDArray[np.float64] | None = calibration.statistics.sensitivity
+        self._moments: dict[str, HiddenStateMoments] = calibration.moments
+        self._weights: dict[str, Any] = {
+            name: each.sensitivity for name, each in calibration.statistics.items()
+        }
+        self.moments_ = of_layers(self._moments)
+        self.sensitivity_ = of_layers(self._weights)
+        self.covariance_, self.mean_ = (
+            of_layers({name: getattr(each, what) for name, each in self._moments.items()})
+            for what in ("covariance", "mean")
+        )
         return calibration
 
     def _calibrator(self, sequences: Sequences | Batches) -> Calibrator:
@@ -301,34 +315,55 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, BaseEstimator):
             verbose=self.verbose,
         )
 
-    def _shrink(self, calibration: Calibration, selection: Selection) -> None:
-        """From a selection to the smaller module; as often as there are selections to try."""
-        problem = calibration.problem
-        self._describe(problem, self._enough(problem, selection))
-        kind = cast(Kind, selection.reconstruction or RECONSTRUCTIONS[self.reconstruction][0])
-        self.reconstruction_, self.intercept_ = reconstruct(
-            self.covariance_, self.mean_, self.support_, problem.ridge, kind
-        )
-        self.information_loss_ = self._relative_loss(self.moments_)
+    def _select(self, calibration: Calibration) -> dict[str, Selection]:
+        """Nodes of every layer, as many as are asked for, or with ``tol`` at most as many."""
+        counts = self._counts(calibration)
+        return choose(calibration, self._solver(), counts, self._kinds(), self.verbose)
 
-        cut = Cut.from_arrays(self.support_, self.reconstruction_, self.intercept_)
-        self.pruned_module_ = build(
-            calibration.collector, cut, calibration.readers, calibration.batch
+    def _counts(self, calibration: Calibration) -> dict[str, int]:
+        """How many nodes every layer keeps."""
+        return count_by_allocation(self.m, calibration.problems, self.allocation)
+
+    def _shrink(self, calibration: Calibration, selections: Mapping[str, Selection]) -> None:
+        """From selections to the smaller module; as often as there are selections to try."""
+        self._describe(
+            {
+                name: PrunedLayer(
+                    calibration.statistics[name],
+                    calibration.problems[name],
+                    selection,
+                    self._kinds()[0],
+                ).within(self.tol)
+                for name, selection in selections.items()
+            }
         )
-        if calibration.refit and self.m_ < problem.n_nodes:
-            calibration.refit.apply(self.pruned_module_)
+        cuts = {name: layer.cut for name, layer in self.layers_.items()}
+        small = calibration.surgery.build_checked(cuts)
+        calibration.surgery.warn()
+        if calibration.refit and any(cut.n_nodes > len(cut.support) for cut in cuts.values()):
+            calibration.refit.apply(small)
         self.distillation_history_ = distilled(
-            self.pruned_module_, cut, calibration, self.distill, self._seed(), self.verbose
+            small, cuts, calibration, self.distill, self._seed(), self.verbose
         )
+        self._host = calibration.collector.layers[-1].host
+        self._last = calibration.surgery.last_level(self._host)
+        self._found, self._unfolded = calibration.surgery.layers, calibration.surgery.unfolded()
+        self.pruned_module_ = put_together(small)
         self.pruned_estimator_ = with_module(self.estimator_, self.pruned_module_)
         self.n_parameters_ = sum(p.numel() for p in self.pruned_module_.parameters())
 
-    def _most(self, n_nodes: int | None = None) -> int:
-        """The number of nodes to keep, or with ``tol`` the most."""
-        return count_nodes(self.m, n_nodes)
+    def _kinds(self) -> tuple[Kind, ...]:
+        return RECONSTRUCTIONS[self.reconstruction]
+
+    def _describe(self, layers: dict[str, PrunedLayer]) -> None:
+        """Set the attributes that tell of the selection."""
+        self.layers_ = layers
+        for attribute, value in ATTRIBUTES.items():
+            found = {name: value(layer) for name, layer in layers.items()}
+            setattr(self, attribute, of_layers(found))
 
     def _collector(self, module: nn.Module) -> StateCollector:
-        return StateCollector(module, find_layer(module), self._layout)
+        return StateCollector(module, find_layers(module), self._layout)
 
     def _memory_for(self, sequences: Sequences | Batches) -> Any:
         """Where to keep results; iterables of batches cannot be compared without using them up."""
@@ -340,45 +375,6 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, BaseEstimator):
     def _seed(self) -> int:
         """A seed for what is drawn of the data, the same in every fit."""
         return int(check_random_state(self.random_state or 0).randint(2**31 - 1))
-
-    def _select(self, problem: SelectionProblem, most: int) -> Selection:
-        return self._solver().select(problem, most)
-
-    def _enough(self, problem: SelectionProblem, selection: Selection) -> Selection:
-        """The fewest nodes of a selection whose loss is within ``tol``; all if none are."""
-        if self.tol is None:
-            return selection
-        enough = selection.loss_path <= self.tol * self._total(problem)
-        enough[0] = False
-        return selection.first(int(enough.argmax())) if enough.any() else selection
-
-    def _describe(self, problem: SelectionProblem, selection: Selection) -> None:
-        """Set the attributes that tell of the selection."""
-        self.support_ = selection.support
-        self.m_ = len(self.support_)
-        self.ranking_ = np.full(problem.n_nodes, self.m_ + 1)
-        self.ranking_[selection.order] = np.arange(1, self.m_ + 1)
-        self._weight = problem.weight
-        total = self._total(problem) or 1.0
-        self.loss_path_ = selection.loss_path / total
-        self.loss_lower_bound_ = float(problem.lower_bound()[self.m_] / total)
-        self.selection_report_ = list(selection.report)
-
-    def _total(self, problem: SelectionProblem) -> float:
-        """Loss of keeping nothing, of the states as they are (not centred)."""
-        return float(np.vdot(problem.weight, self.covariance_))
-
-    def _relative_loss(self, moments: HiddenStateMoments) -> float:
-        """Loss of the reconstruction on some states, over that of keeping nothing."""
-        loss = reconstruction_loss(
-            moments.covariance,
-            moments.mean,
-            self._weight,
-            self.reconstruction_,
-            self.intercept_,
-            self.support_,
-        )
-        return loss / (float(np.vdot(self._weight, moments.covariance)) or 1.0)
 
     def score(self, X: Any, y: Any = None) -> float:
         """Score of the smaller network.
@@ -399,12 +395,12 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, BaseEstimator):
         check_is_fitted(self)
         if wrapped_has("score")(self):
             return self._ask("score", X, y)
-        return 1.0 - self._relative_loss(self._dense_moments(X))
+        return 1.0 - relative_loss(self.layers_, self._dense_moments(X))
 
-    def _dense_moments(self, X: Any) -> HiddenStateMoments:
+    def _dense_moments(self, X: Any) -> dict[str, HiddenStateMoments]:
         """Moments of the hidden states of the dense network on other sequences."""
         sequences = check_sequences(X, self, reset=False)
-        collector = self._collector(module_of(self.estimator_))
+        collector = self._collector(laid_out(module_of(self.estimator_)))
         return self._calibrator(sequences).collect(collector, sequences)[0]
 
     def __sklearn_tags__(self) -> Any:
@@ -424,6 +420,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, BaseEstimator):
 
     def _check_params(self) -> None:
         self._check_m()
+        check_choice("allocation", self.allocation, ALLOCATIONS)
         check_tol(self.tol)
         as_solver(self.solver, self.random_state)
         as_objective(self.objective)
@@ -436,7 +433,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, BaseEstimator):
         as_memory(self.memory)
 
     def _check_m(self) -> None:
-        count_nodes(self.m)
+        check_nodes(self.m)
 
 
 def unfitted(pruner: SpectralRNNPruner) -> SpectralRNNPruner:

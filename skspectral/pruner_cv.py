@@ -15,6 +15,8 @@ from sklearn.model_selection import check_cv
 from sklearn.utils import indexable
 from sklearn.utils.parallel import Parallel, delayed
 
+from .allocation import check_nodes
+from .calibration import Calibration
 from .distillation import Distillation
 from .objective import Objective
 from .parameters import check_choice, is_number
@@ -49,6 +51,8 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
         error there.
     one_standard_error : bool, default=False
         Choose the fewest nodes whose mean score is within one standard error of the best.
+    allocation : {"uniform", "global"}, default="uniform"
+        Whether each of ``ms`` counts the nodes of each layer, or of all layers together.
     tol : float or None, default=None
         Keep the fewest nodes whose relative loss is at most this; m is then the most.
     solver : str or Solver, default="greedy"
@@ -110,6 +114,7 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
         cv: Any = None,
         scoring: str | Callable[..., float] | None = None,
         one_standard_error: bool = False,
+        allocation: str = "uniform",
         tol: float | None = None,
         solver: str | Solver = "greedy",
         objective: str | Objective | None = None,
@@ -130,6 +135,7 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
         self.cv = cv
         self.scoring = scoring
         self.one_standard_error = one_standard_error
+        self.allocation = allocation
         self.tol = tol
         self.solver = solver
         self.objective = objective
@@ -177,9 +183,10 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
         shared = {name: clone(params[name], safe=False) for name in names}
         return SpectralRNNPruner(self.estimator, **shared)
 
-    def _most(self, n_nodes: int | None = None) -> int:
-        counts = count_each(self.ms, n_nodes)
-        self.best_index_ = best_index(self.cv_results_, counts, self.one_standard_error)
+    def _counts(self, calibration: Calibration) -> dict[str, int]:
+        counts = count_each(self.ms, calibration, self.allocation)
+        totals = [sum(count.values()) for count in counts]
+        self.best_index_ = best_index(self.cv_results_, totals, self.one_standard_error)
         return counts[self.best_index_]
 
     def _check_m(self) -> None:
@@ -187,7 +194,8 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
         if not is_list or len(self.ms) == 0:
             error = ValueError if is_list else TypeError
             raise error(f"ms must be a list of at least one int or float; got {self.ms!r}.")
-        count_each(self.ms)
+        for i, m in enumerate(self.ms):
+            check_nodes(m, f"ms[{i}]")
 
     def _check_params(self) -> None:
         super()._check_params()

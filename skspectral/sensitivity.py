@@ -20,7 +20,7 @@ def answers_likelihood(
     collector: StateCollector, batch: Any, family: str, classifies: bool | None
 ) -> Likelihood:
     """What the answers to a batch stand for; those of a bare layer are numbers, its states."""
-    if collector.layer.of(collector.module) is collector.module:
+    if collector.is_bare:
         return Likelihood("gaussian")
     args, kwargs = collector.arguments(batch)
     return likelihood_of(answer_of(collector.module(*args, **kwargs)), family, classifies)
@@ -28,8 +28,8 @@ def answers_likelihood(
 
 def reading_sensitivity(
     collector: StateCollector, batches: Iterable[Any], likelihood: Likelihood, seed: int
-) -> NDArray[np.float64] | None:
-    """G as an array; None, with a warning, where derivatives cannot be had.
+) -> dict[str, NDArray[np.float64]] | None:
+    """G of every layer; None, with a warning, where derivatives cannot be had.
 
     Warns
     -----
@@ -38,7 +38,8 @@ def reading_sensitivity(
     """
     generator = torch.Generator().manual_seed(seed)
     try:
-        return sensitivity(collector, batches, likelihood, generator).numpy()
+        found = sensitivity(collector, batches, likelihood, generator)
+        return {name: weight.numpy() for name, weight in found.items()}
     except RuntimeError as error:
         warnings.warn(
             "The sensitivity is left out of the objective, since "

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from .covariance import HiddenStateMoments
 from .objective import Objective
 from .reconstruction import Kind, centred
 from .solvers import SelectionProblem
@@ -32,6 +33,8 @@ class LayerStatistics:
         Norm of all weights into each node.
     sensitivity : ndarray of shape (n_nodes, n_nodes) or None
         G, where it is needed.
+    cells : HiddenStateMoments or None
+        Of the last cell states of an LSTM, where another layer starts from them.
     """
 
     covariance: Array
@@ -40,6 +43,7 @@ class LayerStatistics:
     readers: list[Array]
     magnitude: Array
     sensitivity: Array | None = None
+    cells: HiddenStateMoments | None = None
 
     def problem(self, objective: Objective, kind: Kind) -> SelectionProblem:
         """The choice that an objective poses for a kind of reconstruction."""

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from .calibration import run
 from .parameters import check_choice
+from .pruned_layer import PrunedLayer, of_layers
+from .rnn.layers import RecurrentLayer
 from .rnn.states import StateCollector
 from .sequences import check_sequences, in_order
 
@@ -30,10 +32,10 @@ class StateTransformer(TransformerMixin):
     batch_size: int
     verbose: int
     pruned_module_: nn.Module
-    support_: NDArray[np.intp]
-    ranking_: NDArray[np.intp]
-    m_: int
-    _collector: Callable[[nn.Module], StateCollector]
+    layers_: dict[str, PrunedLayer]
+    _host: str
+    _last: tuple[str, ...]
+    _layout: str | None
 
     def transform(self, X: Any) -> Any:
         """Hidden states of the smaller network.
@@ -48,14 +50,18 @@ class StateTransformer(TransformerMixin):
         ndarray of shape (n_sequences, m)
             State of the last step, or mean over the steps. With ``output="sequence"``
             (n_sequences, n_steps, m), or a list of (n_steps, m) when of unequal length.
+            Of several layers, the states of the last level, of all its directions.
         """
         check_is_fitted(self)
         check_choice("output", self.output, POOLINGS)
         sequences = check_sequences(X, self, reset=False)
-        collector = self._collector(self.pruned_module_)
+        # The states of the last level, of all directions.
+        shown = RecurrentLayer(self._host, self._host, self._host)
+        collector = StateCollector(self.pruned_module_, [shown], self._layout)
         batches = sequences.batches(self.batch_size)
         found: list[tuple[Any, NDArray[Any]]] = []
-        for index, _, states in run(collector, batches, "transform", self.verbose):
+        for index, _, seen in run(collector, batches, "transform", self.verbose):
+            states = seen[self._host]
             if states.ndim != 3:
                 raise ValueError(
                     "transform cannot tell the sequences of a packed batch apart; give sequences "
@@ -65,7 +71,7 @@ class StateTransformer(TransformerMixin):
             found.append((index, pooled.float().numpy(force=True).astype(sequences.dtype)))
         return in_order(found)
 
-    def get_support(self, indices: bool = False) -> NDArray[Any]:
+    def get_support(self, indices: bool = False) -> Any:
         """Which nodes are kept.
 
         Parameters
@@ -75,14 +81,18 @@ class StateTransformer(TransformerMixin):
 
         Returns
         -------
-        ndarray
-            Mask of shape (n_nodes,), or indices of shape (m,).
+        ndarray or dict of ndarray
+            Mask of shape (n_nodes,), or indices of shape (m,); of several layers, by their names.
         """
         check_is_fitted(self)
-        return self.support_ if indices else self.ranking_ <= self.m_
+        found = {
+            name: layer.support if indices else layer.ranking <= layer.m
+            for name, layer in self.layers_.items()
+        }
+        return of_layers(found)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
-        """Name the kept nodes.
+        """Name the kept nodes whose states ``transform`` gives.
 
         Parameters
         ----------
@@ -92,7 +102,11 @@ class StateTransformer(TransformerMixin):
         Returns
         -------
         ndarray of str, shape (m,)
-            ``"h3"`` for node 3 of the dense layer.
+            ``"h3"`` for node 3 of the dense layer; of several layers, ``"rnn.l1.h3"``.
         """
         check_is_fitted(self)
-        return np.array([f"h{node}" for node in self.support_], dtype=object)
+        prefix = {name: f"{name}." if len(self.layers_) > 1 else "" for name in self._last}
+        names = [
+            f"{prefix[name]}h{node}" for name in self._last for node in self.layers_[name].support
+        ]
+        return np.array(names, dtype=object)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 from tqdm.auto import tqdm
 
+from .calibration import Calibration
 from .objective import InformationLoss
-from .reconstruction import Kind, reconstruct
+from .pruned_layer import PrunedLayer
+from .reconstruction import Kind
 from .rnn.closed_loop import ClosedLoop
-from .rnn.likelihood import Likelihood
-from .rnn.readers import Readers
-from .rnn.states import StateCollector
 from .rnn.surgery import Cut
-from .solvers import Trials
-from .statistics import LayerStatistics
+from .solvers import Selection, Trials
 
 REFIT_PART = 0.25  # of the batches; enough to see which network will be best
 
@@ -32,42 +31,61 @@ TRIED = {
 }
 
 
-def trials_of(
-    collector: StateCollector,
-    readers: Readers,
-    statistics: LayerStatistics,
-    batches: tuple[list[Any], list[Any]],
-    likelihood: Likelihood,
-    kinds: tuple[Kind, ...],
-    ridge: NDArray[np.float64],
-    refits: bool,
-    verbose: int,
-) -> Trials:
-    """What a solver needs to run a network pruned to any nodes.
+class ClosedLoopTrials:
+    """Networks pruned on trial, layer after layer.
 
-    The batches are those to judge by and those held out.
+    Parameters
+    ----------
+    calibration : Calibration
+        The dense network and its calibration sequences.
+    batches : tuple of list
+        Batches to judge by, and others that are held out.
+    kinds : tuple of str
+        Reconstructions to choose from.
+    verbose : int
+        Whether to show progress.
     """
-    problems = {
-        name: statistics.problem(InformationLoss(*weights), kinds[0])
-        for name, weights in TRIED.items()
-    }
-    loop = ClosedLoop(collector, readers, batches[0], likelihood)
-    other = ClosedLoop(collector, readers, batches[1], likelihood) if batches[1] else None
-    refit = loop.refitting(REFIT_PART) if refits else None
-    bar = tqdm(desc="closed loop", unit="network", disable=not verbose)
 
-    def pruned(support: NDArray[np.intp], kind: str) -> nn.Module:
-        A, c = reconstruct(statistics.covariance, statistics.mean, support, ridge, cast(Kind, kind))
-        module = loop.pruned(Cut.from_arrays(support, A, c))
-        if refit:
-            refit.apply(module)
-        return module
+    def __init__(
+        self,
+        calibration: Calibration,
+        batches: tuple[list[Any], list[Any]],
+        kinds: tuple[Kind, ...],
+        verbose: int,
+    ) -> None:
+        collector, surgery = calibration.collector, calibration.surgery
+        self._calibration, self._kinds, self._verbose = calibration, kinds, verbose
+        self._loop = ClosedLoop(collector, surgery, batches[0], calibration.likelihood)
+        self._other = (
+            ClosedLoop(collector, surgery, batches[1], calibration.likelihood)
+            if batches[1]
+            else None
+        )
+        self._refit = self._loop.refitting(REFIT_PART) if calibration.refit else None
 
-    def run(support: NDArray[np.intp], kind: str, at_most: float) -> float:
-        bar.update()
-        return loop.divergence(pruned(support, kind), at_most)
+    def of(self, name: str, cuts: Mapping[str, Cut]) -> Trials:
+        """Trials of a layer; those that have a cut are pruned already."""
+        statistics, problem = self._calibration.statistics[name], self._calibration.problems[name]
+        bar = tqdm(desc=f"closed loop {name}", unit="network", disable=not self._verbose)
 
-    def held_out(support: NDArray[np.intp], kind: str) -> float:
-        return other.divergence(pruned(support, kind)) if other else np.nan
+        def pruned(support: NDArray[np.intp], kind: str) -> nn.Module:
+            path = np.zeros(len(support) + 1)  # nobody asks for it
+            selection = Selection(support, path, reconstruction=kind)
+            cut = PrunedLayer(statistics, problem, selection, self._kinds[0]).cut
+            module = self._loop.pruned({**cuts, name: cut})
+            if self._refit:
+                self._refit.apply(module)
+            return module
 
-    return Trials(problems, kinds, run, held_out)
+        def run(support: NDArray[np.intp], kind: str, at_most: float) -> float:
+            bar.update()
+            return self._loop.divergence(pruned(support, kind), at_most)
+
+        def held_out(support: NDArray[np.intp], kind: str) -> float:
+            return self._other.divergence(pruned(support, kind)) if self._other else np.nan
+
+        problems = {
+            tried: statistics.problem(InformationLoss(*weights), self._kinds[0])
+            for tried, weights in TRIED.items()
+        }
+        return Trials(problems, self._kinds, run, held_out)

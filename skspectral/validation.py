@@ -12,15 +12,22 @@ from scipy.stats import rankdata
 from sklearn.metrics import check_scoring
 from sklearn.utils import _safe_indexing
 
-from .parameters import as_solver, count_nodes
+from .allocation import count_by_allocation
+from .calibration import Calibration
+from .choice import choose
+from .pruned_layer import relative_loss
 from .pruner import SpectralRNNPruner
-from .solvers import Selection, SelectionProblem
+from .rnn.stacked import laid_out
+from .solvers import Selection
 from .wrapped import module_of, wrapped_has
 
 
-def count_each(ms: Iterable[Any], n_nodes: int | None = None) -> list[int]:
-    """Nodes to keep for each of several m."""
-    return [count_nodes(m, n_nodes, f"ms[{i}]") for i, m in enumerate(ms)]
+def count_each(
+    ms: Iterable[Any], calibration: Calibration, allocation: str
+) -> list[dict[str, int]]:
+    """Nodes to keep of every layer for each of several m."""
+    problems = calibration.problems
+    return [count_by_allocation(m, problems, allocation, f"ms[{i}]") for i, m in enumerate(ms)]
 
 
 def fold_scores(
@@ -36,33 +43,34 @@ def fold_scores(
     )
     with torch.random.fork_rng(devices=[]):
         sequences = pruner._train(*train)
-        collector = pruner._collector(module_of(pruner.estimator_))
-        counts = count_each(ms, collector.layer.of(collector.module).hidden_size)
+        collector = pruner._collector(laid_out(module_of(pruner.estimator_)))
         calibration = pruner._calibrate(collector, sequences)
+        counts = count_each(ms, calibration, pruner.allocation)
         score, scores = scorer(pruner, scoring, *test), []
-        for m, selection in zip(ms, select_each(pruner, calibration.problem, counts), strict=True):
+        for m, selections in zip(ms, select_each(pruner, calibration, counts), strict=True):
             pruner.m = m
-            pruner._shrink(calibration, selection)
+            pruner._shrink(calibration, selections)
             scores.append(score())
     return scores
 
 
 def select_each(
-    pruner: SpectralRNNPruner, problem: SelectionProblem, counts: list[int]
-) -> Iterator[Selection]:
-    """A selection of each number of nodes; of a nested solver they are parts of the largest."""
-    solver = as_solver(pruner.solver, pruner.random_state)
+    pruner: SpectralRNNPruner, calibration: Calibration, counts: list[dict[str, int]]
+) -> Iterator[dict[str, Selection]]:
+    """Selections of each number of nodes; of a nested solver they are parts of the largest."""
+    solver, kinds = pruner._solver(), pruner._kinds()
     if solver.nested and not solver.refine:  # swaps are for their own number of nodes
-        path = pruner._select(problem, max(counts))
-        return (path.first(count) for count in counts)
-    return (pruner._select(problem, count) for count in counts)
+        most = {name: max(count[name] for count in counts) for name in counts[0]}
+        paths = choose(calibration, solver, most, kinds)
+        return ({name: path.first(count[name]) for name, path in paths.items()} for count in counts)
+    return (choose(calibration, solver, count, kinds) for count in counts)
 
 
 def scorer(pruner: SpectralRNNPruner, scoring: Any, X: Any, y: Any) -> Callable[[], float]:
     """The score of a pruner as it then is; what does not depend on m is done here, once."""
     if scoring is None and not wrapped_has("score")(pruner):
         moments = pruner._dense_moments(X)
-        return lambda: 1.0 - pruner._relative_loss(moments)
+        return lambda: 1.0 - relative_loss(pruner.layers_, moments)
     given = check_scoring(pruner, scoring)
     targets = () if y is None else (y,)
 

@@ -6,6 +6,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from skspectral.rnn.layers import find_layers
+from skspectral.rnn.readers import find_readers
+from skspectral.rnn.stacked import laid_out
+from skspectral.rnn.states import StateCollector
+from skspectral.rnn.surgery import Surgery
+
 N_FEATURES, N_NODES = 3, 7
 
 
@@ -24,6 +30,20 @@ def make_rnn(cell="gru", n_features=N_FEATURES, n_nodes=N_NODES, **options):
     """A float64 layer, batch first."""
     options = {"batch_first": True, "dtype": torch.float64} | options
     return CELLS[cell](n_features, n_nodes, **options)
+
+
+def collector_of(module):
+    """Of all layers of a module."""
+    module = laid_out(module.eval())
+    return StateCollector(module, find_layers(module))
+
+
+def surgery_of(module, batch):
+    """What prunes a module, with its readers found on a batch."""
+    collector = collector_of(module)
+    arguments = collector.arguments(batch)
+    readers = find_readers(collector.module, collector.layers, *arguments)
+    return Surgery(collector.module, collector.layers, readers, arguments)
 
 
 def last(net, states):

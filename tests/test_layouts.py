@@ -3,22 +3,23 @@
 import numpy as np
 import pytest
 import torch
-from networks import N_FEATURES, Net, make_rnn
+from networks import N_FEATURES, Net, collector_of, make_rnn
 from oracles import run_layer
 from torch import nn
 
-from skspectral.rnn.layers import find_layer
-from skspectral.rnn.states import LAYOUTS, StateCollector
+from skspectral.rnn.states import LAYOUTS
 
 LENGTHS = pytest.mark.parametrize("n_steps", [1, 2, 3, 6])
 
 
 def assert_states(module, x, features=None, layout=None):
     """States are those of the recurrence on the features, and the layout is found."""
-    collector = StateCollector(module.eval(), find_layer(module))
-    states = collector.run(x).numpy()
-    expected = run_layer(find_layer(module).of(module), x if features is None else features)
-    np.testing.assert_allclose(states, expected, rtol=0, atol=1e-12)
+    collector = collector_of(module)
+    ((name, states),) = collector.run(x).items()
+    rnn = collector.layers[0].of(collector.module)
+    assert name == collector.layers[0].name
+    expected = run_layer(rnn, x if features is None else features)
+    np.testing.assert_allclose(states.numpy(), expected, rtol=0, atol=1e-12)
     assert layout in (None, collector.layout)
 
 
@@ -106,11 +107,11 @@ def test_two_axes_are_univariate_sequences(cell, rng):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_found_layout_is_kept_for_later_batches(layout, rng):
     net = (Univariate if "univariate" in layout else Viewing)("batch" in layout).eval()
-    collector = StateCollector(net, find_layer(net))
+    collector = collector_of(net)
     for shape in ((5, 6), (2, 3), (3, 2), (1, 1)):
         x = rng.normal(size=(*shape, net.rnn.input_size))
         expected = run_layer(net.rnn, x)
-        np.testing.assert_allclose(collector.run(x).numpy(), expected, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(collector.run(x)["rnn.l0"], expected, rtol=0, atol=1e-12)
         assert collector.layout == layout
 
 
@@ -121,4 +122,4 @@ def test_sequences_that_do_not_fit_are_named(n_features, rng):
         rf"X with sequences of shape \(6, {n_features}\) does not go through GRU: .*{n_features}"
     )
     with pytest.raises(ValueError, match=match):
-        StateCollector(rnn, find_layer(rnn)).run(x)
+        collector_of(rnn).run(x)

@@ -414,8 +414,7 @@ def test_modules_that_cannot_be_pruned_are_refused():
     for module, message in [
         (nn.Linear(3, 2), "estimator holds no recurrent layer: Linear has no"),
         (nn.LSTM(3, 8, proj_size=4), "LSTM with proj_size=4"),
-        (nn.GRU(3, 8, num_layers=2), "num_layers=2"),
-        (nn.ModuleList([nn.GRU(3, 8), nn.GRU(8, 8)]), "must hold one recurrent layer"),
+        (nn.Sequential(nn.LSTM(3, 8, proj_size=4)), "layer '0' is an LSTM with proj_size=4"),
         (diverged, "NaN or infinity in its parameter 'head.weight'"),
     ]:
         with pytest.raises(ValueError, match=message):

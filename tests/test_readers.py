@@ -2,17 +2,22 @@
 
 import pytest
 import torch
-from networks import CELLS, FOLLOWED, N_FEATURES, UNFOLLOWED, Net, make_rnn
+from networks import CELLS, FOLLOWED, N_FEATURES, N_NODES, UNFOLLOWED, Net, make_rnn, surgery_of
 from torch import nn
 
-from skspectral.rnn.layers import find_layer
-from skspectral.rnn.readers import Readers, find_readers
-from skspectral.rnn.states import StateCollector
+from skspectral.rnn.layers import find_layers
+from skspectral.rnn.readers import Reader, Readers, find_readers
 
 
 def readers_of(module, x=None):
     x = torch.randn(4, 6, N_FEATURES, dtype=torch.float64) if x is None else x
-    return find_readers(StateCollector(module.eval(), find_layer(module)), x)
+    return surgery_of(module, x).readers
+
+
+def found(*paths, but=None):
+    """These read all nodes of the one layer, but something else happens to its states."""
+    readers = tuple(Reader(path, (("rnn.l0", N_NODES),)) for path in paths)
+    return Readers(readers, {} if but is None else {"rnn": but})
 
 
 @pytest.mark.parametrize("batch_first", [True, False])
@@ -20,7 +25,7 @@ def readers_of(module, x=None):
 @pytest.mark.parametrize("name", FOLLOWED)
 def test_a_head_is_found_through_whatever_only_moves_states(name, cell, batch_first):
     net = Net(make_rnn(cell, batch_first=batch_first), FOLLOWED[name].read)
-    assert readers_of(net) == Readers(("head",), None)
+    assert readers_of(net) == found("head")
 
 
 def attended(net, states, h):
@@ -30,80 +35,80 @@ def attended(net, states, h):
 READS = {
     "two heads": (
         lambda net, states, h: (net.head(h[-1]), net.other(states)),
-        Readers(("head", "other")),
+        found("head", "other"),
     ),
     "one head twice": (
         lambda net, states, h: net.head(h[-1]) + net.head(states[:, 0]),
-        Readers(("head",)),
+        found("head"),
     ),
     "nobody": (lambda net, states, h: net.x.sum(), Readers()),
     "shape alone": (lambda net, states, h: net.x.new_zeros(states.shape), Readers()),
     "new rows among the states": (
         lambda net, states, h: net.head(torch.cat([h[-1], torch.zeros_like(h[-1])])),
-        Readers((), "is used by zeros_like"),
+        found(but="is used by zeros_like"),
     ),
     "sliced nodes": (
         lambda net, states, h: net.part(states[..., :3]),
-        Readers((), "reaches 'part' in another order or in part"),
+        found(but="reaches 'part' in another order or in part"),
     ),
     "reversed nodes": (
         lambda net, states, h: net.head(states.flip(-1)),
-        Readers((), "reaches 'head' in another order or in part"),
+        found(but="reaches 'head' in another order or in part"),
     ),
     "nodes in steps' place": (
         lambda net, states, h: net.head(states[:, :1].expand(-1, 7, -1).transpose(1, 2)),
-        Readers((), "reaches 'head' in another order or in part"),
+        found(but="reaches 'head' in another order or in part"),
     ),
     "joined with features": (
         lambda net, states, h: net.wide(torch.cat([states, net.x], -1)),
-        Readers((), "reaches 'wide' in another order or in part"),
+        Readers((Reader("wide", (("rnn.l0", N_NODES), (None, N_FEATURES))),)),
     ),
     "shared head": (
         lambda net, states, h: net.head(h[-1]) + net.head(net.bring(net.x[:, 0])),
-        Readers(("head",), "shares 'head' with another use"),
+        found("head", but="shares 'head' with another use"),
     ),
     "shared weight": (
         lambda net, states, h: net.head(h[-1]) + net.head.weight.sum(),
-        Readers(("head",), "shares 'head' with another use"),
+        found("head", but="shares 'head' with another use"),
     ),
     "returned": (
         lambda net, states, h: (net.head(h[-1]), states),
-        Readers(("head",), "is returned by forward"),
+        found("head", but="is returned by forward"),
     ),
     "returned in a dict": (
         lambda net, states, h: {"out": net.head(h[-1]), "state": [h[0]]},
-        Readers(("head",), "is returned by forward"),
+        found("head", but="is returned by forward"),
     ),
     "own parameter": (
         lambda net, states, h: nn.functional.linear(h[-1], net.own),
-        Readers((), "is read by a linear map that is no nn.Linear"),
+        found(but="is read by a linear map that is no nn.Linear"),
     ),
-    "matrix product": (lambda net, states, h: h[-1] @ net.own.T, Readers((), "is used by matmul")),
-    "relu": (lambda net, states, h: net.head(states.relu()), Readers((), "is used by relu")),
-    "sum": (lambda net, states, h: net.head(states.sum(1)), Readers((), "is used by sum")),
+    "matrix product": (lambda net, states, h: h[-1] @ net.own.T, found(but="is used by matmul")),
+    "relu": (lambda net, states, h: net.head(states.relu()), found(but="is used by relu")),
+    "sum": (lambda net, states, h: net.head(states.sum(1)), found(but="is used by sum")),
     "in place": (
         lambda net, states, h: net.head(states[:, -1].mul_(2.0)),
-        Readers(("head",), "is used by mul_"),
+        found("head", but="is used by mul_"),
     ),
     "assignment": (
         lambda net, states, h: net.wide(assigned(net.x.new_zeros(len(net.x), 10), h[-1])),
-        Readers((), "is used by __setitem__"),
+        found(but="is used by __setitem__"),
     ),
     "layer norm": (
         lambda net, states, h: net.head(net.norm(states)),
-        Readers((), "is used by layer_norm"),
+        found(but="is used by layer_norm"),
     ),
     "convolution": (
         lambda net, states, h: net.conv(states.transpose(1, 2)),
-        Readers((), "is used by conv1d"),
+        found(but="is used by conv1d"),
     ),
     "softmax": (
         lambda net, states, h: net.head(states.softmax(1)),
-        Readers((), "is used by softmax"),
+        found(but="is used by softmax"),
     ),
     "head and a residual": (
         lambda net, states, h: net.head(h[-1]) + h[-1][:, :2],
-        Readers(("head",), "is used by add"),
+        found("head", but="is used by add"),
     ),
 }
 
@@ -125,33 +130,34 @@ def test_a_head_is_found_through_a_view_of_all_steps(batch_first):
         steps = states.transpose(0, 1) if batch_first else states
         return net.head(steps.view(len(steps), -1).view(steps.shape))
 
-    assert readers_of(Net(make_rnn(batch_first=batch_first), read)) == Readers(("head",), None)
+    assert readers_of(Net(make_rnn(batch_first=batch_first), read)) == found("head")
 
 
 @pytest.mark.parametrize("name", UNFOLLOWED)
 @pytest.mark.parametrize("batch_first", [True, False])
 def test_whatever_changes_states_is_an_obstacle(name, batch_first):
     net = Net(make_rnn(batch_first=batch_first), UNFOLLOWED[name].read)
-    assert readers_of(net).obstacle is not None
+    assert readers_of(net).obstacles.keys() == {"rnn"}
 
 
 def test_attention_is_named_as_the_obstacle():
     readers = readers_of(Net(make_rnn(), attended))
-    assert readers.paths == ()
-    assert "attention" in readers.obstacle
+    assert readers.readers == ()
+    assert "attention" in readers.obstacles["rnn"]
 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_bare_layer_has_no_readers(cell):
-    assert readers_of(make_rnn(cell)) == Readers((), None)
+    readers = readers_of(make_rnn(cell))
+    assert readers == Readers((), {"": "is returned by forward"})
 
 
 @pytest.mark.parametrize(
     ("read", "use"),
     [
-        (lambda net, states, h: net.head(net.cell[-1]), "__getitem__"),
+        (lambda net, states, h: net.head(net.cell[-1]), "linear"),
         (lambda net, states, h: net.head(h[-1]) + net.other(net.cell).sum(), "linear"),
-        (lambda net, states, h: net.head(torch.cat([h, net.cell])), "cat"),
+        (lambda net, states, h: net.head(torch.cat([h, net.cell])), "linear"),
     ],
 )
 def test_reading_the_cell_state_is_refused(read, use):
@@ -161,20 +167,27 @@ def test_reading_the_cell_state_is_refused(read, use):
         readers_of(Net(make_rnn("lstm"), read))
 
 
-def test_a_packed_sequence_is_an_obstacle():
+@pytest.mark.parametrize("padded", [True, False])
+def test_states_are_followed_through_packing(padded):
     class Packing(Net):
         def forward(self, x, lengths):
-            packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True)
-            return self.head(self.rnn(packed)[1][-1])
+            packed = nn.utils.rnn.pack_padded_sequence(
+                x, lengths, batch_first=True, enforce_sorted=False
+            )
+            states, h = self.rnn(packed)
+            if not padded:
+                return self.head(h[-1]), self.other(states.data)
+            states, _ = nn.utils.rnn.pad_packed_sequence(states, batch_first=True)
+            return self.head(states[torch.arange(len(x)), lengths - 1]), self.other(states)
 
-    x = torch.randn(2, 5, N_FEATURES, dtype=torch.float64)
-    readers = readers_of(Packing(make_rnn(), None), (x, torch.tensor([5, 3])))
-    assert readers.obstacle == "goes on as a packed sequence"
+    x = torch.randn(3, 5, N_FEATURES, dtype=torch.float64)
+    readers = readers_of(Packing(make_rnn(), None), (x, torch.tensor([3, 5, 1])))
+    assert readers == found("head", "other")
 
 
 def test_weights_are_those_of_the_readers():
     net = Net(make_rnn(dtype=torch.float32), READS["two heads"][0])
-    weights = list(readers_of(net).weights(net))
+    weights = list(readers_of(net).weights(net, "rnn.l0"))
     assert [weight.dtype for weight in weights] == [torch.float64] * 2
     assert torch.equal(weights[0], net.head.weight.double())
     assert torch.equal(weights[1], net.other.weight.double())
@@ -184,8 +197,8 @@ def test_weights_are_those_of_the_readers():
 def test_following_leaves_the_module_as_it_was(name):
     net = Net(make_rnn(), FOLLOWED[name].read).train()
     before = {key: value.clone() for key, value in net.state_dict().items()}
-    collector = StateCollector(net, find_layer(net))
-    find_readers(collector, torch.randn(4, 6, N_FEATURES))
+    x = torch.randn(4, 6, N_FEATURES, dtype=torch.float64)
+    find_readers(net, find_layers(net), (x,), {})
     assert net.training
     assert not net.rnn._forward_hooks
     assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())

@@ -77,7 +77,7 @@ def test_the_reconstruction_that_stays_is_refitted_itself():
     wide, errors = run_layer(net.rnn, X), []
     for module in (folded, small):
         narrow = run_layer(module.rnn.rnn, X)
-        rebuilt = linear_reference(module.rnn.expand)(narrow)
+        rebuilt = linear_reference(module.rnn.expand[0])(narrow)
         errors.append(((rebuilt - wide) ** 2).mean())
     assert errors[1] < errors[0]
 
@@ -134,7 +134,9 @@ def test_a_bare_layer_has_no_readers():
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize(("value", "error"), [(-1, ValueError), (1.5, TypeError), (True, TypeError)])
+@pytest.mark.parametrize(
+    ("value", "error"), [(-1, ValueError), (1.5, TypeError), (True, TypeError)]
+)
 def test_a_bad_count_is_named(value, error):
     with pytest.raises(error, match="n_refit must be an int of at least 0"):
         fitted(network(), value)

@@ -3,16 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from networks import N_FEATURES, N_NODES, make_rnn
+from networks import N_FEATURES, N_NODES, collector_of, make_rnn, surgery_of
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from skspectral.rnn.closed_loop import ClosedLoop
-from skspectral.rnn.layers import find_layer
 from skspectral.rnn.likelihood import Likelihood
-from skspectral.rnn.readers import find_readers
 from skspectral.rnn.replay import Replay
-from skspectral.rnn.states import StateCollector
 from skspectral.rnn.surgery import Cut
 
 SUPPORT = [0, 2, 5]
@@ -65,13 +62,12 @@ class Started(Front):
 
 def loop_and_cut(module, rng):
     batches = [rng.normal(size=(4, 6, N_FEATURES)) for _ in range(3)]
-    collector = StateCollector(module.eval(), find_layer(module))
+    collector, surgery = collector_of(module), surgery_of(module, batches[0])
     collector.run(batches[0])
-    readers = find_readers(collector, batches[0])
     A, c = 0.3 * rng.normal(size=(N_NODES, 3)), np.zeros(N_NODES)
     A[SUPPORT] = np.eye(3)
-    loop = ClosedLoop(collector, readers, batches, Likelihood("gaussian"))
-    return loop, Cut.from_arrays(np.array(SUPPORT), A, c)
+    loop = ClosedLoop(collector, surgery, batches, Likelihood("gaussian"))
+    return loop, {"rnn.l0": Cut.from_arrays(np.array(SUPPORT), A, c)}
 
 
 def plain_divergence(loop, cut):

@@ -3,16 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from networks import CELLS, N_FEATURES, N_NODES, Net, linear_reference, make_rnn
+from networks import CELLS, N_FEATURES, N_NODES, Net, collector_of, linear_reference, make_rnn
 from oracles import layer_weights, run_cell
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from skspectral import InformationLoss, SpectralRNNPruner
-from skspectral.rnn.layers import find_layer
 from skspectral.rnn.likelihood import Likelihood
 from skspectral.rnn.sensitivity import sensitivity
-from skspectral.rnn.states import StateCollector
 
 STEP = 1e-5
 every_cell = pytest.mark.parametrize("cell", CELLS)
@@ -48,8 +46,9 @@ class Answering(nn.Module):
 
 
 def products(module, batches, likelihood, seed=3):
-    collector = StateCollector(module.eval(), find_layer(module))
-    return sensitivity(collector, batches, likelihood, torch.Generator().manual_seed(seed)).numpy()
+    generator = torch.Generator().manual_seed(seed)
+    (found,) = sensitivity(collector_of(module), batches, likelihood, generator).values()
+    return found.numpy()
 
 
 def measured(module, x, likelihood):
@@ -196,10 +195,9 @@ def test_a_module_that_cannot_be_differentiated_is_pruned_without(rng):
 def test_the_objective_goes_by_as_many_sequences_as_it_says(rng):
     X = rng.normal(size=(600, 5, N_FEATURES))
     net = Net(make_rnn("gru"), last_step)
-    few, more = (
-        SpectralRNNPruner(net, m=3, objective=InformationLoss(n_sensitivity=n)).fit(X)._weight
-        for n in (64, 512)
+    few, more, again = (
+        SpectralRNNPruner(net, m=3, objective=InformationLoss(n_sensitivity=n)).fit(X).sensitivity_
+        for n in (64, 512, 64)
     )
-    again = SpectralRNNPruner(net, m=3, objective=InformationLoss(n_sensitivity=64)).fit(X)._weight
     np.testing.assert_array_equal(few, again)
     assert not np.allclose(few, more, rtol=1e-3)

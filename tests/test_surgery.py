@@ -14,14 +14,13 @@ from networks import (
     Net,
     linear_reference,
     make_rnn,
+    surgery_of,
 )
 from oracles import fold, layer_weights, run_cell
 from torch import nn
 
-from skspectral.rnn.layers import find_layer
-from skspectral.rnn.readers import find_readers
-from skspectral.rnn.states import StateCollector
-from skspectral.rnn.surgery import Cut, build, with_expanded_layer, with_folded_readers
+from skspectral.rnn.stacked import put_together
+from skspectral.rnn.surgery import Cut
 
 SUPPORT = [1, 4, 6]
 STAYS = "The reconstruction of layer 'rnn.l0' stays a linear layer of its own behind it, since"
@@ -48,8 +47,10 @@ KEEP_ALL = Cut.from_arrays(np.arange(N_NODES), np.eye(N_NODES), np.zeros(N_NODES
 
 
 def pruned(module, cut, x):
-    collector = StateCollector(module.eval(), find_layer(module))
-    return build(collector, cut, find_readers(collector, x), x)
+    surgery = surgery_of(module, x)
+    small = surgery.build({surgery.layers[0].name: cut})
+    surgery.warn()
+    return put_together(small)
 
 
 def answers(module, x):
@@ -120,10 +121,8 @@ def test_folded_and_unfolded_agree(cell, batch_first, bias, affine, rng, x):
         return net.head(h[-1]), net.other(states)
 
     net = Net(make_rnn(cell, batch_first=batch_first, bias=bias), read, bias=bias).eval()
-    cut, layer = any_cut(rng, affine), find_layer(net)
-    readers = find_readers(StateCollector(net, layer), x)
-    folded = with_folded_readers(net, layer, cut, readers)
-    unfolded = with_expanded_layer(net, layer, cut)
+    surgery, cuts = surgery_of(net, x), {"rnn.l0": any_cut(rng, affine)}
+    folded, unfolded = surgery.build(cuts), surgery.expanded(cuts)
     assert_all_close(answers(folded, x), tuple(answers(unfolded, x)))
 
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .layers import MISFITS
 from .likelihood import Likelihood, answer_of
-from .readers import Readers
 from .refit import Refit
 from .replay import Recorder
-from .states import MISFITS, StateCollector
-from .surgery import Cut, agree, with_expanded_layer, with_folded_readers
+from .states import StateCollector
+from .surgery import Cut, Surgery
 
 MOST_OUTPUTS = 2**26  # numbers of answers that are kept to compare with
 LAG = 0.4  # a network that far behind the best on one batch, as a fraction, seldom catches up
@@ -27,9 +27,9 @@ class ClosedLoop:
     Parameters
     ----------
     collector : StateCollector
-        The dense module and its layer; both are left as they are.
-    readers : Readers
-        Who reads the layer.
+        The dense module and its layers; both are left as they are.
+    surgery : Surgery
+        Prunes it.
     batches : iterable
         Batches to run; some at the end are left out when there would be too many answers.
     likelihood : Likelihood
@@ -39,11 +39,11 @@ class ClosedLoop:
     def __init__(
         self,
         collector: StateCollector,
-        readers: Readers,
+        surgery: Surgery,
         batches: Iterable[Any],
         likelihood: Likelihood,
     ) -> None:
-        self._collector, self._readers, self._likelihood = collector, readers, likelihood
+        self._collector, self._surgery, self._likelihood = collector, surgery, likelihood
         self._inputs: list[tuple[Any, Any]] = []
         self._answers: list[Tensor] = []
         self._shortcuts: list[AbstractContextManager[Any]] = []
@@ -52,16 +52,17 @@ class ClosedLoop:
                 self._add(batch)
         self._unit = self._scale()
         self._against = [likelihood.against(answer) for answer in self._answers]
-        self._folds: bool | None = None
         self._tried_replay = False
         self._pace: list[float] = []  # of the best: its divergence after each batch
 
     @torch.inference_mode()
     def _add(self, batch: Any) -> None:
         args, kwargs = self._collector.arguments(batch, whole=False)
-        recorder = Recorder(self._collector.layer.of(self._collector.module))
+        module = self._collector.module
+        hosts = {layer.host for layer in self._collector.layers}
+        recorder = Recorder(module.get_submodule(host) for host in hosts)
         with recorder:
-            output = self._collector.module(*args, **kwargs)
+            output = module(*args, **kwargs)
         recorder.use(output)
         self._inputs.append((args, kwargs))
         self._answers.append(answer_of(output))
@@ -77,18 +78,14 @@ class ClosedLoop:
     def refitting(self, part: float) -> Refit:
         """A refit of readers to the states that pruned networks reach on part of the batches."""
         n_passes = max(1, round(part * len(self._inputs)))
-        collector = self._collector
-        paths, passes = self._readers.paths, self._inputs[:n_passes]
-        return Refit(collector.module, collector.layer, paths, passes)
+        surgery = self._surgery
+        return Refit(surgery.module, surgery.layers, surgery.readers, self._inputs[:n_passes])
 
-    def pruned(self, cut: Cut) -> nn.Module:
-        """A network pruned to some nodes."""
-        module, layer = self._collector.module, self._collector.layer
-        if self._folds is None:
-            self._folds = self._can_fold(cut)
-        if self._folds:
-            return with_folded_readers(module, layer, cut, self._readers)
-        return with_expanded_layer(module, layer, cut)
+    def pruned(self, cuts: Mapping[str, Cut]) -> nn.Module:
+        """A pruned network; of a bare layer, with its states rebuilt."""
+        if self._collector.is_bare:
+            return self._surgery.expanded(cuts)
+        return self._surgery.build(cuts)
 
     def divergence(self, module: nn.Module, at_most: float = math.inf) -> float:
         """Divergence of the answers of a pruned network from those of the dense one.
@@ -145,12 +142,5 @@ class ClosedLoop:
         expected = answer_of(module(*args, **kwargs))
         try:
             return all(torch.equal(self._answer(module, 0), expected) for _ in range(2))
-        except (*MISFITS, AttributeError):
+        except MISFITS:
             return False
-
-    def _can_fold(self, cut: Cut) -> bool:
-        module, layer = self._collector.module, self._collector.layer
-        if layer.of(module) is module or self._readers.obstacle is not None:
-            return False
-        folded = with_folded_readers(module, layer, cut, self._readers)
-        return agree(folded, with_expanded_layer(module, layer, cut), *self._inputs[0])

@@ -1,10 +1,11 @@
-"""Find the linear maps that read a hidden state, by following it through the module."""
+"""Find the linear maps that read hidden states, by following these through the module."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +13,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_iter, tree_map
 
-from .layers import RecurrentLayer, in_float64
-from .states import StateCollector
+from .layers import RecurrentLayer, in_float64, weights_of
 
 # Functions that only move entries about, so that they can be run on node numbers too.
 MOVES = frozenset(
@@ -22,109 +22,205 @@ MOVES = frozenset(
     "take_along_dim to transpose unbind unflatten unsqueeze view index_select type_as".split()
 )
 JOINS = frozenset("cat concat concatenate stack".split())
+# Functions that move the rows of packed sequences.
+PACKING = frozenset(("_pack_padded_sequence", "_pad_packed_sequence"))
 # Functions that learn nothing about the entries.
 QUERIES = frozenset(
     "__len__ device dim dtype get_device is_contiguous is_cpu is_cuda is_floating_point is_sparse "
     "is_nested layout ndim ndimension nelement numel requires_grad shape size stride".split()
 )
-NOT_A_NODE = -1
+OTHER = -1  # an entry that is no node
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A linear map that reads states.
+
+    Parameters
+    ----------
+    path : str
+        An ``nn.Linear``, or a layer that reads states by its ``weight_ih``.
+    runs : tuple of (str or None, int)
+        What its columns read, from the first to the last: all nodes of a layer, by its name, or
+        so many other inputs.
+    """
+
+    path: str
+    runs: tuple[tuple[str | None, int], ...]
+
+    def columns(self, name: str) -> Iterator[slice]:
+        """The columns that read a layer."""
+        start = 0
+        for read, width in self.runs:
+            if read == name:
+                yield slice(start, start + width)
+            start += width
 
 
 @dataclass(frozen=True)
 class Readers:
-    """Who reads the hidden state of a layer.
+    """Who reads the hidden states of the layers of a module.
 
     Parameters
     ----------
-    paths : tuple of str
-        The ``nn.Linear`` modules that read all nodes in their order.
-    obstacle : str or None
-        What else happens to the state, in words; None when the readers are all there is.
+    readers : tuple of Reader
+        Linear maps that read all nodes of one or more layers, in the order in which they do.
+    obstacles : dict of str
+        By host: what else happens to its states, in words.
+    started : frozenset of str
+        Hosts that are given a state to start from.
+    cells : frozenset of str
+        Hosts whose cell state starts another layer.
     """
 
-    paths: tuple[str, ...] = ()
-    obstacle: str | None = None
+    readers: tuple[Reader, ...] = ()
+    obstacles: dict[str, str] = field(default_factory=dict)
+    started: frozenset[str] = frozenset()
+    cells: frozenset[str] = frozenset()
 
-    def weights(self, module: nn.Module) -> Iterator[Tensor]:
-        """Weights of the readers, float64 on the CPU, each (n_outputs, n_nodes)."""
-        for path in self.paths:
-            yield in_float64(cast(nn.Linear, module.get_submodule(path)).weight)
+    def weights(self, module: nn.Module, name: str) -> Iterator[Tensor]:
+        """What reads a layer, float64 on the CPU, each (n_outputs, n_nodes)."""
+        for reader in self.readers:
+            weight = in_float64(input_weight(module.get_submodule(reader.path)))
+            for columns in reader.columns(name):
+                yield weight[:, columns]
 
 
-def find_readers(collector: StateCollector, batch: Any) -> Readers:
-    """Follow the hidden state through one forward pass.
+def input_weight(part: nn.Module) -> Tensor:
+    """The weight by which a linear map or a layer reads its input."""
+    return part.weight if isinstance(part, nn.Linear) else weights_of(part)["weight_ih"]
+
+
+def find_readers(
+    module: nn.Module, layers: Iterable[RecurrentLayer], args: Any, kwargs: Any
+) -> Readers:
+    """Follow the hidden states through one forward pass.
 
     Raises
     ------
     ValueError
         If the module reads the cell state of an LSTM, which no linear map rebuilds.
     """
-    module, layer = collector.module, collector.layer
-    if layer.of(module) is module:
-        return Readers()
-    args, kwargs = collector.arguments(batch)
-    tracker = StateTracker(module, layer)
-    hook = layer.of(module).register_forward_hook(tracker.start)
-    with torch.no_grad(), hook, tracker:
-        tracker.inspect_output(module(*args, **kwargs))
+    tracker = StateTracker(module, tuple(layers))
+    try:
+        with torch.no_grad(), tracker:
+            tracker.inspect_output(module(*args, **kwargs))
+    finally:
+        tracker.remove_hooks()
     return tracker.readers()
 
 
 class StateTracker(TorchFunctionMode):
-    """Carries node numbers along with the hidden state through every torch function."""
+    """Carries node numbers along with the hidden states through every torch function."""
 
-    def __init__(self, module: nn.Module, layer: RecurrentLayer) -> None:
+    def __init__(self, module: nn.Module, layers: tuple[RecurrentLayer, ...]) -> None:
         super().__init__()
         self._linears = {
             id(part.weight): path
             for path, part in module.named_modules()
             if isinstance(part, nn.Linear) and isinstance(part.weight, nn.Parameter)
         }
-        self._layer = layer
-        self._rnn = layer.of(module)
+        self._layers = layers
+        sizes = [layer.of(module).hidden_size for layer in layers]
+        self._owners = [i for i, size in enumerate(sizes) for _ in range(size)]
+        self._first = dict(zip((layer.name for layer in layers), running(sizes), strict=True))
         # By id: the tensor (kept alive, so that the id stays its own) and its node numbers.
         self._nodes: dict[int, tuple[Tensor, Tensor]] = {}
-        self._cells: dict[int, Tensor] = {}
-        self._reading: dict[int, None] = {}
+        self._cells: dict[int, tuple[Tensor, set[str]]] = {}
+        self._reading: dict[str, set[tuple[tuple[str | None, int], ...]]] = {}
         self._used_elsewhere: set[int] = set()
-        self._obstacle: str | None = None
+        self._obstacles: dict[str, str] = {}
+        self._started: set[str] = set()
+        self._cell_starts: set[str] = set()
+        self._paused = 0
+        self._hooks = [hook for layer in layers for hook in self._watch(layer, layer.of(module))]
 
-    def start(self, _rnn: nn.Module, _inputs: Any, output: Any) -> None:
-        """Take up the states as they leave the layer; a forward hook."""
-        states, final = output
-        hidden = final[0] if isinstance(final, tuple) else final
-        if not isinstance(states, Tensor):
-            self._block("goes on as a packed sequence")
-            return
-        numbers = torch.arange(self._rnn.hidden_size, device=states.device)
-        for tensor in (states, hidden):
+    def _watch(self, layer: RecurrentLayer, part: nn.Module) -> Iterator[Any]:
+        def before(_part: nn.Module, args: Any, kwargs: Any) -> None:
+            self._paused += 1
+            self._enter(layer, *args, **kwargs)
+
+        def after(_part: nn.Module, _args: Any, output: Any) -> None:
+            self._leave(layer, part, output)
+            self._paused -= 1
+
+        yield part.register_forward_pre_hook(before, with_kwargs=True)
+        yield part.register_forward_hook(after)
+
+    def remove_hooks(self) -> None:
+        """Leave the module as it was."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def _enter(self, layer: RecurrentLayer, input: Any, hx: Any = None) -> None:  # noqa: A002
+        """Look at what a layer is given."""
+        states = _tensors(input)[0]
+        if id(states) in self._nodes:
+            self._read(layer.path, self._nodes[id(states)][1])
+        else:
+            self._reading.setdefault(layer.path, set()).add(((None, states.shape[-1]),))
+        if hx is not None:
+            self._started.add(layer.host)
+        for start in _tensors(hx):
+            if id(start) in self._nodes:
+                others = self._hosts(self._nodes[id(start)][1]) - {layer.host}
+                self._block(others, "starts another layer")
+            elif id(start) in self._cells:
+                others = self._cells[id(start)][1] - {layer.host}
+                self._block(others, "starts another layer")
+                self._cell_starts |= others
+
+    def _leave(self, layer: RecurrentLayer, part: nn.Module, output: Any) -> None:
+        """Take up the states as they leave a layer."""
+        if isinstance(part, nn.RNNCellBase):
+            hidden, cell = output if isinstance(output, tuple) else (output, None)
+            states = hidden
+        else:
+            states, final = output
+            hidden, cell = final if isinstance(final, tuple) else (final, None)
+        first = self._first[layer.name]
+        for tensor in {id(each): each for each in (*_tensors(states)[:1], hidden)}.values():
+            numbers = torch.arange(first, first + tensor.shape[-1], device=tensor.device)
             same_strides = torch.empty_like(tensor, dtype=torch.long)
             self._nodes[id(tensor)] = tensor, same_strides.copy_(numbers)
-        if isinstance(final, tuple):
-            self._cells[id(final[1])] = final[1]
+        if cell is not None:
+            self._cells[id(cell)] = cell, {layer.host}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
+        if self._paused:
+            return result
         name = func.__self__.__name__ if func.__name__ == "__get__" else func.__name__
         given = [value for value in tree_iter((args, kwargs)) if isinstance(value, Tensor)]
         if name in QUERIES:
             return result
-        if any(id(tensor) in self._cells for tensor in given):
-            raise ValueError(
-                f"the cell state of layer {self._layer.name!r} is read by {name}, and only hidden "
-                "states can be rebuilt from fewer nodes; give a module that reads h, not c."
-            )
+        self._follow_cells(name, given, result)
         followed = [tensor for tensor in given if id(tensor) in self._nodes]
         if func is F.linear and len(followed) == 1 and followed[0] is given[0]:
-            self._read(*given[:2])
+            self._read_by_linear(*given[:2])
             return result
         self._used_elsewhere.update(id(tensor) for tensor in given if id(tensor) in self._linears)
-        if followed and name in MOVES | JOINS:
+        if followed and name in PACKING:
+            self._follow_rows(followed[0], result)
+        elif followed and name in MOVES | JOINS:
             self._follow(func, args, kwargs, result)
         elif followed:
-            self._block(f"is used by {name}")
+            for tensor in followed:
+                self._block(self._hosts(self._nodes[id(tensor)][1]), f"is used by {name}")
         return result
+
+    def _follow_cells(self, name: str, given: list[Tensor], result: Any) -> None:
+        """Keep cell states apart, which may be moved and handed on, but not read."""
+        hosts = {host for tensor in given for host in self._cells.get(id(tensor), ((), ()))[1]}
+        if hosts and name not in MOVES | JOINS:
+            names = [layer.name for layer in self._layers if layer.host in hosts]
+            raise ValueError(
+                f"the cell state of layer {names[0]!r} is read by {name}, and only hidden states "
+                "can be rebuilt from fewer nodes; give a module that reads h, not c."
+            )
+        if hosts:
+            self._cells.update((id(tensor), (tensor, hosts)) for tensor in _tensors(result))
 
     def _follow(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
         """Move the node numbers as the states were moved."""
@@ -135,38 +231,101 @@ class StateTracker(TorchFunctionMode):
         for tensor, moved in zip(_tensors(result), _tensors(numbers), strict=True):
             self._nodes[id(tensor)] = tensor, moved.long()
 
+    def _follow_rows(self, states: Tensor, result: Any) -> None:
+        """Give the rows of packed or padded states the numbers that all rows had."""
+        numbers = self._nodes[id(states)][1]
+        row = numbers.reshape(-1, numbers.shape[-1])[0]
+        moved = _tensors(result)[0]
+        if (numbers == row).all():
+            self._nodes[id(moved)] = moved, row.expand(moved.shape)
+        else:
+            self._block(self._hosts(numbers), "is packed in another order")
+
     def _numbers_of(self, value: Any) -> Any:
         if id(value) in self._nodes:
             return self._nodes[id(value)][1]
         if isinstance(value, Tensor) and value.is_floating_point():
-            return torch.full_like(value, NOT_A_NODE, dtype=torch.long)
+            return torch.full_like(value, OTHER, dtype=torch.long)
         return value
 
-    def _read(self, states: Tensor, weight: Tensor) -> None:
+    def _read_by_linear(self, states: Tensor, weight: Tensor) -> None:
         numbers = self._nodes[id(states)][1]
-        every = torch.arange(self._rnn.hidden_size, device=numbers.device)
-        if id(weight) not in self._linears:
-            self._block("is read by a linear map that is no nn.Linear")
-        elif numbers.shape[-1] != len(every) or not (numbers == every).all():
-            self._block(f"reaches {self._linears[id(weight)]!r} in another order or in part")
+        if id(weight) in self._linears:
+            self._read(self._linears[id(weight)], numbers)
         else:
-            self._reading[id(weight)] = None
+            self._block(self._hosts(numbers), "is read by a linear map that is no nn.Linear")
+
+    def _read(self, path: str, numbers: Tensor) -> None:
+        """Note who reads what, if every row reads all nodes of some layers in their order."""
+        rows = numbers.reshape(-1, numbers.shape[-1])
+        runs = self._runs(rows[0].tolist()) if len(rows) and (rows == rows[0]).all() else None
+        if runs is None:
+            self._block(self._hosts(numbers), f"reaches {path!r} in another order or in part")
+        else:
+            self._reading.setdefault(path, set()).add(runs)
+
+    def _runs(self, numbers: list[int]) -> tuple[tuple[str | None, int], ...] | None:
+        """Parts of a row: all nodes of a layer each, or other inputs."""
+        runs: list[tuple[str | None, int]] = []
+        place = 0
+        while place < len(numbers):
+            if numbers[place] == OTHER:
+                width = len(list(next(groupby(numbers[place:]))[1]))
+                runs.append((None, width))
+            else:
+                owner = self._owners[numbers[place]]
+                width = self._owners.count(owner)
+                first = self._first[self._layers[owner].name]
+                if numbers[place : place + width] != list(range(first, first + width)):
+                    return None
+                runs.append((self._layers[owner].name, width))
+            place += width
+        return tuple(runs)
+
+    def _hosts(self, numbers: Tensor) -> set[str]:
+        """Hosts of the layers whose nodes are among the numbers."""
+        found = numbers.unique().tolist()
+        return {self._layers[self._owners[node]].host for node in found if node != OTHER}
 
     def inspect_output(self, output: Any) -> None:
         """Look for states among what the module returns."""
-        if any(id(tensor) in self._nodes | self._cells for tensor in _tensors(output)):
-            self._block("is returned by forward")
+        for tensor in _tensors(output):
+            if id(tensor) in self._nodes:
+                self._block(self._hosts(self._nodes[id(tensor)][1]), "is returned by forward")
+            elif id(tensor) in self._cells:
+                self._block(self._cells[id(tensor)][1], "is returned by forward")
 
-    def _block(self, obstacle: str) -> None:
-        self._obstacle = self._obstacle or obstacle
+    def _block(self, hosts: Iterable[str], obstacle: str) -> None:
+        for host in hosts:
+            self._obstacles.setdefault(host, obstacle)
 
     def readers(self) -> Readers:
         """What was found."""
-        for weight in self._reading:
-            if weight in self._used_elsewhere:
-                self._block(f"shares {self._linears[weight]!r} with another use")
-        return Readers(tuple(self._linears[weight] for weight in self._reading), self._obstacle)
+        hosts = {layer.name: layer.host for layer in self._layers}
+        paths = {path: weight for weight, path in self._linears.items()}
+        for path, readings in self._reading.items():
+            read = {hosts[name] for runs in readings for name, _ in runs if name is not None}
+            if len(readings) > 1:
+                self._block(read, f"reaches {path!r} beside other inputs at different times")
+            elif paths.get(path) in self._used_elsewhere:
+                self._block(read, f"shares {path!r} with another use")
+        found = (
+            Reader(path, *readings)
+            for path, readings in self._reading.items()
+            if len(readings) == 1 and any(name for runs in readings for name, _ in runs)
+        )
+        return Readers(
+            tuple(found),
+            self._obstacles,
+            frozenset(self._started),
+            frozenset(self._cell_starts),
+        )
 
 
-def _tensors(tree: Any) -> Iterable[Tensor]:
+def running(sizes: list[int]) -> list[int]:
+    """Where each of some consecutive ranges begins."""
+    return [sum(sizes[:i]) for i in range(len(sizes))]
+
+
+def _tensors(tree: Any) -> list[Tensor]:
     return [value for value in tree_iter(tree) if isinstance(value, Tensor)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -11,29 +12,32 @@ from torch.utils._pytree import tree_iter, tree_map
 
 
 class Recorder(TorchFunctionMode):
-    """Writes down the results of all torch functions until a layer is called.
+    """Writes down the results of all torch functions until the first of some layers is called.
 
     Parameters
     ----------
-    layer : nn.Module
-        The layer.
+    layers : iterable of nn.Module
+        The layers.
     """
 
-    def __init__(self, layer: nn.Module) -> None:
+    def __init__(self, layers: Iterable[nn.Module]) -> None:
         super().__init__()
-        self._layer = layer
+        self._layers = list(layers)
         self._results: list[Any] = []
         self._used: dict[int, Any] = {}  # tensors by id, and kept alive so that the id is theirs
         self._records = True
 
     def __enter__(self) -> Recorder:
-        self._hook = self._layer.register_forward_pre_hook(self._stop, with_kwargs=True)
+        self._hooks = [
+            layer.register_forward_pre_hook(self._stop, with_kwargs=True) for layer in self._layers
+        ]
         super().__enter__()  # type: ignore[no-untyped-call]  # torch has no types for it
         return self
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)  # type: ignore[no-untyped-call]  # nor for this
-        self._hook.remove()
+        for hook in self._hooks:
+            hook.remove()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))

@@ -1,18 +1,18 @@
-"""Run sequences through a module and read off the hidden states of its layer."""
+"""Run sequences through a module and read off the hidden states of its layers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
+from torch.utils._pytree import tree_map
 
-from .layers import RecurrentLayer, weights_of
-
-# What a forward pass raises when its input does not fit.
-MISFITS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
+from .layers import MISFITS, RecurrentLayer
 
 BLOCK = 16  # float32 numbers in the widest vector register of today's CPUs
 
@@ -27,27 +27,34 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class StateCollector:
-    """Hidden states of a layer, read off while its module runs.
+    """Hidden states of layers, read off while their module runs.
 
     Parameters
     ----------
     module : nn.Module
         The module; it runs in the mode it is in.
-    layer : RecurrentLayer
-        The layer whose states are wanted.
+    layers : sequence of RecurrentLayer
+        The layers whose states are wanted.
     layout : str or None
         A key of ``LAYOUTS``; None finds it out from the first batch of sequences.
     """
 
-    def __init__(self, module: nn.Module, layer: RecurrentLayer, layout: str | None = None) -> None:
+    def __init__(
+        self, module: nn.Module, layers: Sequence[RecurrentLayer], layout: str | None = None
+    ) -> None:
         self.module = module
-        self.layer = layer
+        self.layers = tuple(layers)
         self.layout = layout
-        weight = weights_of(layer.of(module))["weight_ih"]
+        weight = next(layers[0].of(module).parameters())
         self._device, self._dtype = weight.device, weight.dtype
         self._embeds = any(isinstance(part, nn.Embedding) for part in module.modules())
 
-    def run(self, batch: Any) -> Tensor:
+    @property
+    def is_bare(self) -> bool:
+        """Whether the module is nothing but recurrent, so that its states are what it is for."""
+        return self.layers[0].host == ""
+
+    def run(self, batch: Any) -> dict[str, Tensor]:
         """Call the module on a batch and read off the states.
 
         An array or tensor holds sequences, batch first; anything else is what
@@ -55,13 +62,36 @@ class StateCollector:
 
         Returns
         -------
-        Tensor of shape (n_sequences, n_steps, n_nodes)
-            Or (n_steps, n_nodes) where the layer read a packed sequence: its valid
-            steps alone.
+        dict of Tensor, each (n_sequences, n_steps, n_nodes)
+            By the name of the layer. Without the first axis where the layer read packed
+            sequences, or ran on several numbers of them: the valid steps alone.
         """
         args, kwargs = self.arguments(batch)
         states = self._forward(*args, **kwargs)
-        return states if isinstance(batch, (tuple, dict)) else states[: len(batch)]
+        if isinstance(batch, (tuple, dict)):
+            return states
+        n_run, n_given = len(whole_blocks(torch.empty(len(batch)))), len(batch)
+        return {
+            name: found[:n_given] if found.ndim == 3 and len(found) == n_run else found
+            for name, found in states.items()
+        }
+
+    @torch.no_grad()
+    def cells(self, batch: Any, layers: Sequence[RecurrentLayer]) -> dict[str, Tensor]:
+        """Last cell states of some LSTM layers, each (n_sequences, n_nodes)."""
+        found: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
+
+        def keep(name: str, part: nn.Module, _inputs: Any, output: Any) -> None:
+            cell = output[1] if isinstance(part, nn.RNNCellBase) else output[1][1]
+            found[name].append(cell.flatten(0, -2))
+
+        args, kwargs = self.arguments(batch, whole=False)
+        with ExitStack() as hooks:
+            for layer in layers:
+                part = layer.of(self.module)
+                hooks.enter_context(part.register_forward_hook(partial(keep, layer.name)))
+            self.module(*args, **kwargs)
+        return {name: torch.cat(rows) for name, rows in found.items()}
 
     def arguments(
         self, batch: Any, *, whole: bool = True
@@ -71,9 +101,9 @@ class StateCollector:
         An array is filled up to ``whole_blocks``, unless that is not wanted.
         """
         if isinstance(batch, dict):
-            return (), {name: self._convert(value) for name, value in batch.items()}
+            return (), tree_map(self._convert, batch)
         if isinstance(batch, tuple):
-            return tuple(self._convert(value) for value in batch), {}
+            return tree_map(self._convert, batch), {}
         sequences = self._convert(torch.as_tensor(batch))
         if self._embeds and sequences.ndim == 2 and not sequences.is_floating_point():
             sequences = sequences.long()
@@ -92,28 +122,17 @@ class StateCollector:
         return value.to(self._device)
 
     @torch.no_grad()
-    def _forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        rnn = self.layer.of(self.module)
-        seen: list[Tensor] = []
-
-        def read(_rnn: nn.Module, _inputs: Any, output: Any) -> None:
-            states = output[0]
-            if isinstance(states, PackedSequence):
-                seen.append(states.data)
-            else:
-                seen.append(states if rnn.batch_first else states.transpose(0, -2))
-
-        with rnn.register_forward_hook(read):
+    def _forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        seen: dict[str, list[Tensor]] = {layer.name: [] for layer in self.layers}
+        with ExitStack() as hooks:
+            for layer in self.layers:
+                part = layer.of(self.module)
+                hooks.enter_context(part.register_forward_hook(keeper(part, seen[layer.name])))
             self.module(*args, **kwargs)
-        if len(seen) != 1:
-            raise ValueError(
-                f"layer {self.layer.name!r} ran {len(seen)} times in one forward pass of "
-                f"{type(self.module).__name__}; give a module that runs it once."
-            )
-        return seen[0]
+        return {name: joined_steps(found) for name, found in seen.items() if found}
 
     def _find_layout(self, sequences: Tensor) -> str:
-        """The layout in which the layer sees as many sequences as were fed."""
+        """The layout in which a layer sees as many sequences as were fed."""
         n_copies = 3 if sequences.shape[1] == 2 else 2
         copies = sequences[:1].expand(n_copies, *sequences.shape[1:])
         reasons = []
@@ -123,9 +142,9 @@ class StateCollector:
             except MISFITS as error:
                 reasons.append(str(error))
             else:
-                if states.ndim == 3 and len(states) == n_copies:
+                if any(each.ndim == 3 and len(each) == n_copies for each in states.values()):
                     return layout
-                reasons.append(f"the layer saw {len(states)} sequences instead of {n_copies}")
+                reasons.append(f"its layers do not see {n_copies} sequences where as many were fed")
         shape, kind = tuple(sequences.shape[1:]), type(self.module).__name__
         raise ValueError(
             f"X with sequences of shape {shape} does not go through {kind}: "
@@ -136,6 +155,31 @@ class StateCollector:
     def _candidates(self, sequences: Tensor) -> Iterator[str]:
         univariate = sequences.ndim == 3 and sequences.shape[2] == 1
         return (name for name in LAYOUTS if univariate or not name.startswith("univariate"))
+
+
+def keeper(part: nn.Module, into: list[Tensor]) -> Callable[..., None]:
+    """A forward hook that keeps the states, batch first; those of a cell as one step."""
+    is_cell = isinstance(part, nn.RNNCellBase)
+
+    def keep(_part: nn.Module, _inputs: Any, output: Any) -> None:
+        states = output if isinstance(output, Tensor) else output[0]
+        if is_cell:
+            into.append(states.unsqueeze(-2))
+        elif isinstance(states, PackedSequence):
+            into.append(states.data)
+        else:
+            into.append(states if part.batch_first else states.transpose(0, -2))
+
+    return keep
+
+
+def joined_steps(found: list[Tensor]) -> Tensor:
+    """The states of all calls of a layer, one after another."""
+    if len(found) == 1:
+        return found[0]
+    if all(states.ndim == 3 and len(states) == len(found[0]) for states in found):
+        return torch.cat(found, dim=1)
+    return torch.cat([states.flatten(0, -2) for states in found])
 
 
 def whole_blocks(sequences: Tensor) -> Tensor:

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_iter
 
-from .layers import GATES, RecurrentLayer, in_float64, weights_of
-from .readers import Readers
-from .states import MISFITS, StateCollector
+from .expanded import ExpandedCell, ExpandedRNN, StartedRNN
+from .layers import (
+    GATES,
+    MISFITS,
+    RecurrentLayer,
+    empty_like,
+    filled,
+    in_float64,
+    mode_of,
+    replace,
+    weights_of,
+)
+from .readers import Reader, Readers, input_weight
 
 
 @dataclass(frozen=True)
 class Cut:
-    """The nodes to keep and the map that rebuilds the rest.
+    """The nodes to keep of a layer and the map that rebuilds the rest.
 
     Parameters
     ----------
@@ -29,16 +39,42 @@ class Cut:
         Reconstruction, float64.
     c : Tensor of shape (n_nodes,)
         Its constant part, float64.
+    cell : tuple of Tensor or None
+        The same two for the cell state of an LSTM, where another layer starts from it.
     """
 
     support: Tensor
     A: Tensor
     c: Tensor
+    cell: tuple[Tensor, Tensor] | None = None
 
     @classmethod
     def from_arrays(cls, support: Any, A: Any, c: Any) -> Cut:
         """Take NumPy arrays."""
-        return cls(*(torch.as_tensor(array) for array in (support, A, c)))
+        return cls(torch.as_tensor(support), torch.as_tensor(A), torch.as_tensor(c))
+
+    @classmethod
+    def nothing(cls, n_nodes: int) -> Cut:
+        """Keep all nodes."""
+        eye = torch.eye(n_nodes, dtype=torch.float64)
+        return cls(torch.arange(n_nodes), eye, torch.zeros(n_nodes, dtype=torch.float64))
+
+    @classmethod
+    def half(cls, n_nodes: int) -> Cut:
+        """Keep some nodes and rebuild none: enough to see how a module is put together."""
+        whole, m = cls.nothing(n_nodes), max(1, n_nodes // 2)
+        return cls(whole.support[:m], whole.A[:, :m], whole.c)
+
+    @property
+    def n_nodes(self) -> int:
+        """Nodes before."""
+        return len(self.A)
+
+    @property
+    def of_cells(self) -> tuple[Tensor, Tensor]:
+        """What rebuilds the cell state; where that is not known, the kept ones among zeros."""
+        nothing = Cut.nothing(self.n_nodes)
+        return self.cell or (nothing.A[:, self.support], nothing.c)
 
     def fold(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Weight and bias that read the kept nodes as the given ones read all nodes."""
@@ -50,71 +86,150 @@ class Cut:
         return wide @ self.A, shift if needed else None
 
 
-def build(collector: StateCollector, cut: Cut, readers: Readers, batch: Any) -> nn.Module:
-    """The smaller module, with the reconstruction folded into its readers if that is exact.
+class Surgery:
+    """Builds smaller modules of one dense module.
+
+    How they are put together is settled once, on trial: the reconstruction is folded into
+    the readers wherever the outcome is the same as with a linear layer of its own.
 
     Parameters
     ----------
-    collector : StateCollector
-        Holds the dense module and its layer; both are left as they are.
-    cut : Cut
-        Nodes to keep, and their reconstruction.
+    module : nn.Module
+        The dense module, laid out; it is left as it is.
+    layers : sequence of RecurrentLayer
+        Its layers.
     readers : Readers
-        Who reads the layer.
-    batch : object
-        A calibration batch, on which folded and unfolded module must agree.
-
-    Returns
-    -------
-    nn.Module
-        A module of the same class; for a bare layer, the smaller layer.
-
-    Warns
-    -----
-    UserWarning
-        When the reconstruction stays a linear layer of its own.
+        Who reads them.
+    arguments : tuple
+        Positional and keyword arguments of a forward pass, on which folded and unfolded module
+        must agree.
     """
-    rnn = collector.layer.of(collector.module)
-    if rnn is collector.module:
-        return shrink_rnn(rnn, cut)
-    unfolded = with_expanded_layer(collector.module, collector.layer, cut)
-    obstacle = readers.obstacle
-    if obstacle is None:
-        folded = with_folded_readers(collector.module, collector.layer, cut, readers)
-        args, kwargs = collector.arguments(batch)
-        if agree(folded, unfolded, args, kwargs):
-            return folded
-        obstacle = "goes a way that could not be followed"
-    warnings.warn(
-        f"The reconstruction of layer {collector.layer.name!r} stays a linear layer of its own "
-        f"behind it, since its hidden state {obstacle}.",
-        stacklevel=2,
-    )
-    return unfolded
+
+    def __init__(
+        self,
+        module: nn.Module,
+        layers: Sequence[RecurrentLayer],
+        readers: Readers,
+        arguments: tuple[Any, Any],
+    ) -> None:
+        self.module, self.layers, self.readers = module, tuple(layers), readers
+        self._arguments = arguments
+        self._inner = frozenset(layer.host for layer in layers if layer.host)
+        self._plan: tuple[frozenset[str], frozenset[str]] | None = None
+
+    def build(self, cuts: Mapping[str, Cut]) -> nn.Module:
+        """A smaller module; layers without a cut keep all nodes."""
+        return self._built(self._whole(cuts), *self._settled())
+
+    def build_checked(self, cuts: Mapping[str, Cut]) -> nn.Module:
+        """The same, unless it answers otherwise than with nothing folded."""
+        small, (stays, _) = self.build(cuts), self._settled()
+        if stays != self._inner:
+            unfolded = self._built(self._whole(cuts), self._inner, frozenset())
+            if not agree(small, unfolded, *self._arguments):
+                self._plan = self._inner, frozenset()
+                return unfolded
+        return small
+
+    def expanded(self, cuts: Mapping[str, Cut]) -> nn.Module:
+        """The same with all reconstructions as layers of their own."""
+        hosts = frozenset(layer.host for layer in self.layers)
+        return self._built(self._whole(cuts), hosts, frozenset())
+
+    def unfolded(self) -> dict[str, str]:
+        """By host, why the reconstruction stays a layer of its own."""
+        expanded = self._plan[0] if self._plan else frozenset()
+        lost = "goes a way that could not be followed"
+        return {host: self.readers.obstacles.get(host, lost) for host in sorted(expanded)}
+
+    def last_level(self, host: str) -> tuple[str, ...]:
+        """Names of the layers whose states a host puts out."""
+        names = [layer.name for layer in self.layers if layer.host == host]
+        both = getattr(self.module.get_submodule(host), "bidirectional", False)
+        return tuple(names[-1 - both :])
+
+    def warn(self) -> None:
+        """Tell of reconstructions that stay."""
+        for host, obstacle in self.unfolded().items():
+            names = [repr(layer.name) for layer in self.layers if layer.host == host]
+            warnings.warn(
+                f"The reconstruction of layer{'s' * (len(names) > 1)} {', '.join(names)} stays a "
+                f"linear layer of its own behind it, since its hidden state {obstacle}.",
+                stacklevel=2,
+            )
+
+    def _whole(self, cuts: Mapping[str, Cut]) -> dict[str, Cut]:
+        sizes = {layer.name: layer.of(self.module).hidden_size for layer in self.layers}
+        return {name: cuts.get(name) or Cut.nothing(size) for name, size in sizes.items()}
+
+    def _settled(self) -> tuple[frozenset[str], frozenset[str]]:
+        """Hosts whose reconstruction stays, and those that are to be told where to start."""
+        if self._plan is None:
+            self._plan = self._settle()
+        return self._plan
+
+    def _settle(self) -> tuple[frozenset[str], frozenset[str]]:
+        if not self._inner:
+            return frozenset(), frozenset()
+        sizes = {layer.name: layer.of(self.module).hidden_size for layer in self.layers}
+        cuts = {name: Cut.half(size) for name, size in sizes.items()}
+        args, kwargs = self._arguments
+        expected = self._built(cuts, self._inner, frozenset())
+
+        def agrees(expanded: frozenset[str], started: frozenset[str]) -> bool:
+            return agree(self._built(cuts, expanded, started), expected, args, kwargs)
+
+        stays, started = self._inner.intersection(self.readers.obstacles), self.readers.started
+        for _ in range(2):
+            for plan in dict.fromkeys(((stays, frozenset[str]()), (stays, started - stays))):
+                if agrees(*plan):
+                    return plan
+            stays |= {
+                host
+                for host in self._inner - stays
+                if not agrees(self._inner - {host}, started & {host})
+            }
+        return self._inner, frozenset()
+
+    def _built(
+        self, cuts: Mapping[str, Cut], expanded: Collection[str], started: Collection[str]
+    ) -> nn.Module:
+        small = copy.deepcopy(self.module)
+        hosts = {layer.name: layer.host for layer in self.layers}
+        of_path = {layer.path: layer.host for layer in self.layers}
+        for reader in self.readers.readers:
+            inside = of_path.get(reader.path)
+            folded = {
+                name: cuts[name]
+                for name, _ in reader.runs
+                if name and (hosts[name] not in expanded or hosts[name] == inside != reader.path)
+            }
+            part = small.get_submodule(reader.path)
+            small = replace(small, part, narrowed(part, reader, folded))
+        for layer in self.layers:
+            part = small.get_submodule(layer.path)
+            small = replace(small, part, shrink_rnn(part, cuts[layer.name]))
+        for host in {*expanded, *started}:
+            part = small.get_submodule(host)
+            own = [cuts[layer.name] for layer in self.layers if layer.host == host]
+            small = replace(small, part, self._wrapped(part, own, host, host in expanded))
+        return small
+
+    def _wrapped(self, part: nn.Module, cuts: list[Cut], host: str, expand: bool) -> nn.Module:
+        supports, wide = [cut.support for cut in cuts], self.module.get_submodule(host)
+        if not expand:
+            return StartedRNN(part, supports, [cut.n_nodes for cut in cuts], wide)
+        kind = ExpandedCell if isinstance(wide, nn.RNNCellBase) else ExpandedRNN
+        linear = [expanding(cut.A, cut.c, part) for cut in cuts]
+        started = host in self.readers.cells
+        cells = [expanding(*cut.of_cells, part) for cut in cuts] if started else []
+        return kind(part, supports, linear, cells, wide)
 
 
-def with_folded_readers(
-    module: nn.Module, layer: RecurrentLayer, cut: Cut, readers: Readers
-) -> nn.Module:
-    """A copy with the smaller layer, whose readers take in the reconstruction."""
-    small = copy.deepcopy(module)
-    for path in readers.paths:
-        linear = cast(nn.Linear, small.get_submodule(path))
-        replace(small, linear, shrink_linear(linear, cut))
-    rnn = layer.of(small)
-    replace(small, rnn, shrink_rnn(rnn, cut))
-    return small
-
-
-def with_expanded_layer(module: nn.Module, layer: RecurrentLayer, cut: Cut) -> nn.Module:
-    """A copy with the smaller layer, followed by the reconstruction."""
-    dense = layer.of(module)
-    expanded = ExpandedRNN(shrink_rnn(dense, cut), cut, like=dense)
-    if dense is module:
-        return expanded
-    small = copy.deepcopy(module)
-    replace(small, layer.of(small), expanded)
-    return small
+def expanding(A: Tensor, c: Tensor, like: nn.Module) -> nn.Linear:
+    """A reconstruction as a linear layer."""
+    n_nodes, m = A.shape
+    return filled(nn.Linear(m, n_nodes, device="meta"), {"weight": A, "bias": c}, like)
 
 
 @torch.no_grad()
@@ -125,13 +240,15 @@ def agree(one: nn.Module, other: nn.Module, args: Any, kwargs: Any) -> bool:
         answer = one(*args, **kwargs)
     except MISFITS:
         return False
-    pairs = zip(tree_iter(answer), tree_iter(expected), strict=True)
-    return all(close(a, b) for a, b in pairs if isinstance(b, Tensor))
+    given, wanted = list(tree_iter(answer)), list(tree_iter(expected))
+    if len(given) != len(wanted):
+        return False
+    return all(close(a, b) for a, b in zip(given, wanted, strict=True) if isinstance(b, Tensor))
 
 
-def close(a: Tensor, b: Tensor) -> bool:
+def close(a: Any, b: Tensor) -> bool:
     """Whether two tensors differ by less than half the digits of their dtype."""
-    if a.shape != b.shape:
+    if not isinstance(a, Tensor) or a.shape != b.shape:
         return False
     if not b.is_floating_point():
         return True
@@ -139,7 +256,7 @@ def close(a: Tensor, b: Tensor) -> bool:
     return bool(((a - b).abs() <= tolerance).all())
 
 
-def shrink_rnn(rnn: nn.RNNBase, cut: Cut) -> nn.RNNBase:
+def shrink_rnn(rnn: Any, cut: Cut) -> nn.Module:
     """The layer of the kept nodes alone: rows J of every gate block."""
     wide = weights_of(rnn)
     weight_hh, bias_hh = cut.fold(wide["weight_hh"], wide.get("bias_hh"))
@@ -147,124 +264,50 @@ def shrink_rnn(rnn: nn.RNNBase, cut: Cut) -> nn.RNNBase:
     if bias_hh is not None:
         bias_ih = in_float64(wide["bias_ih"]) if rnn.bias else torch.zeros_like(bias_hh)
         weights |= {"bias_ih": bias_ih, "bias_hh": bias_hh}
-    starts = torch.arange(GATES[rnn.mode])[:, None] * rnn.hidden_size
+    starts = torch.arange(GATES[mode_of(rnn)])[:, None] * rnn.hidden_size
     rows = (starts + cut.support).flatten()
-    kept = {f"{name}_l0": weight[rows] for name, weight in weights.items()}
-    return filled(empty_like(rnn, len(cut.support), "bias_hh" in weights), kept, rnn)
+    kept = {name: weight[rows] for name, weight in weights.items()}
+    return with_weights(rnn, kept, len(cut.support))
 
 
-def empty_like(
-    rnn: nn.RNNBase, hidden_size: int, bias: bool, input_size: int | None = None
-) -> nn.RNNBase:
-    """A layer of the same kind and another size, on the meta device."""
-    input_size = input_size or rnn.input_size
-    options: dict[str, Any] = {
-        "bias": bias,
-        "batch_first": rnn.batch_first,
-        "dropout": rnn.dropout,
-        "device": "meta",
-    }
-    if rnn.mode == "GRU":
-        return nn.GRU(input_size, hidden_size, **options)
-    if rnn.mode == "LSTM":
-        return nn.LSTM(input_size, hidden_size, **options)
-    nonlinearity = rnn.mode.removeprefix("RNN_").lower()
-    return nn.RNN(input_size, hidden_size, nonlinearity=nonlinearity, **options)
+def with_weights(rnn: nn.Module, weights: dict[str, Tensor], hidden_size: int) -> nn.Module:
+    """A layer of the same kind with other weights."""
+    end = "" if isinstance(rnn, nn.RNNCellBase) else "_l0"
+    n_inputs = weights["weight_ih"].shape[1]
+    empty = empty_like(rnn, hidden_size, "bias_hh" in weights, n_inputs)
+    return filled(empty, {name + end: weight for name, weight in weights.items()}, rnn)
 
 
-def shrink_linear(linear: nn.Linear, cut: Cut) -> nn.Linear:
-    """A linear map that reads the kept nodes as the given one reads all of them."""
-    weight, bias = cut.fold(linear.weight, linear.bias)
-    small = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
-    weights = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
-    return filled(small, weights, linear)
+def narrowed(part: Any, reader: Reader, cuts: Mapping[str, Cut]) -> nn.Module:
+    """A reader that reads the kept nodes of some layers as the given one reads all of them."""
+    if not cuts:
+        return part
+    wide = in_float64(input_weight(part))
+    biased = part.bias is not None and part.bias is not False
+    shift = in_float64(input_bias(part)) if biased else torch.zeros(len(wide), dtype=wide.dtype)
+    columns, start = [], 0
+    for name, width in reader.runs:
+        read = wide[:, start : start + width]
+        start += width
+        if name is not None and name in cuts:
+            shift = shift + read @ cuts[name].c
+            read = read @ cuts[name].A
+        columns.append(read)
+    needed = biased or any(bool(cut.c.any()) for cut in cuts.values())
+    return with_input(part, torch.cat(columns, dim=1), shift if needed else None)
 
 
-def filled(empty: Any, weights: dict[str, Tensor], like: nn.Module) -> Any:
-    """A layer made on the meta device, which draws no random numbers, filled with weights.
-
-    Device, dtype, mode and gradient flags are those of the layer it takes the place of.
-    """
-    old = dict(like.named_parameters())
-    place = next(iter(old.values()))
-    layer = empty.to(place.dtype).to_empty(device=place.device)
-    layer.load_state_dict(weights)
-    for name, parameter in layer.named_parameters():
-        parameter.requires_grad_(old.get(name, place).requires_grad)
-    return layer.train(like.training)
+def input_bias(part: nn.Module) -> Tensor:
+    """The bias beside ``input_weight``."""
+    return part.bias if isinstance(part, nn.Linear) else weights_of(part)["bias_ih"]
 
 
-def replace(root: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Put a module in the place of another, wherever it stands."""
-    for path, part in list(root.named_modules(remove_duplicate=False)):
-        if part is old:
-            parent, _, name = path.rpartition(".")
-            setattr(root.get_submodule(parent), name, new)
-
-
-class StandIn(nn.Module):
-    """Takes the place of a layer, and shows the attributes of the one inside.
-
-    Parameters
-    ----------
-    rnn : nn.RNNBase
-        The layer inside.
-    """
-
-    def __init__(self, rnn: nn.RNNBase) -> None:
-        super().__init__()
-        self.rnn = rnn
-
-    def __getattr__(self, name: str) -> Any:
-        """What else a module asks of its layer, such as ``flatten_parameters``."""
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("rnn"), name)
-
-
-class ExpandedRNN(StandIn):
-    """A small layer that shows states of the old size.
-
-    Stands where the way from the states to their readers cannot be followed: its
-    hidden states are rebuilt by a linear map, so the module around it needs no change.
-
-    Parameters
-    ----------
-    rnn : nn.RNNBase
-        The small layer.
-    cut : Cut
-        The kept nodes and their reconstruction.
-    like : nn.RNNBase
-        The layer it takes the place of.
-    """
-
-    def __init__(self, rnn: nn.RNNBase, cut: Cut, like: nn.RNNBase) -> None:
-        super().__init__(rnn)
-        self.hidden_size = len(cut.A)
-        n_nodes, m = cut.A.shape
-        empty = nn.Linear(m, n_nodes, device="meta")
-        self.expand = filled(empty, {"weight": cut.A, "bias": cut.c}, like)
-        self.support: Tensor
-        self.register_buffer("support", cut.support.to(self.expand.weight.device))
-
-    def forward(self, input: Tensor, hx: Any = None) -> Any:  # noqa: A002  as in torch
-        """Run the small layer; states go in and come out in the old size."""
-        if isinstance(hx, tuple):
-            hx = tuple(state[..., self.support] for state in hx)
-        elif hx is not None:
-            hx = hx[..., self.support]
-        output, final = self.rnn(input, hx)
-        if isinstance(output, PackedSequence):
-            output = PackedSequence(self.expand(output.data), *output[1:])
-        else:
-            output = self.expand(output)
-        if isinstance(final, tuple):
-            return output, (self.expand(final[0]), self._scatter(final[1]))
-        return output, self.expand(final)
-
-    def _scatter(self, cell: Tensor) -> Tensor:
-        """Cell states at their old places: enough to go on from, nobody else reads them."""
-        wide = cell.new_zeros(*cell.shape[:-1], self.expand.out_features)
-        wide[..., self.support] = cell
-        return wide
+def with_input(part: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:
+    """A linear map or a layer with other weights for its input."""
+    if isinstance(part, nn.Linear):
+        small = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+        return filled(small, {"weight": weight} | ({} if bias is None else {"bias": bias}), part)
+    weights = weights_of(part) | {"weight_ih": weight}
+    if bias is not None:
+        weights |= {"bias_ih": bias, "bias_hh": weights.get("bias_hh", torch.zeros_like(bias))}
+    return with_weights(part, weights, part.hidden_size)

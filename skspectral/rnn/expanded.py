@@ -1,0 +1,197 @@
+"""Small layers that show states of the old size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from .layers import mode_of
+
+
+class StandIn(nn.Module):
+    """Takes the place of a layer, and shows the attributes of the one inside.
+
+    Parameters
+    ----------
+    rnn : nn.Module
+        The layer inside.
+    """
+
+    def __init__(self, rnn: nn.Module) -> None:
+        super().__init__()
+        self.rnn = rnn
+
+    def __getattr__(self, name: str) -> Any:
+        """What else a module asks of its layer, such as ``flatten_parameters``."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("rnn"), name)
+
+
+class StartedRNN(StandIn):
+    """A small layer that may be given states of the old size to start from.
+
+    Parameters
+    ----------
+    rnn : nn.Module
+        The small layer, or several in a ``StackedRNN``.
+    supports : sequence of Tensor
+        The nodes that each keeps.
+    sizes : sequence of int
+        How many each had.
+    like : nn.Module
+        What it takes the place of.
+    """
+
+    def __init__(
+        self, rnn: nn.Module, supports: Sequence[Tensor], sizes: Sequence[int], like: Any
+    ) -> None:
+        super().__init__(rnn)
+        self.hidden_size: int = like.hidden_size
+        self._sizes = tuple(sizes)
+        device = next(like.parameters()).device
+        self._n_layers = len(supports)
+        self.expand_cells = nn.ModuleList()
+        for i, support in enumerate(supports):
+            self.register_buffer(f"support_{i}", support.to(device))
+
+    def forward(self, input: Any, hx: Any = None) -> Any:  # noqa: A002  as in torch
+        """Run the small layer."""
+        return self.rnn(input, self._start(hx))
+
+    def _start(self, hx: Any) -> Any:
+        """Kept nodes of the states to start from."""
+        if isinstance(hx, tuple) and mode_of(self.rnn) == "LSTM":
+            return tuple(self._kept(states) for states in hx)
+        return hx if hx is None else self._kept(hx)
+
+    def _cell(self, i: int, cell: Tensor) -> Tensor:
+        """Cell states of a layer in the old size.
+
+        Unless another layer starts from them, it is enough to have the kept ones in their places:
+        only this layer goes on from them.
+        """
+        if len(self.expand_cells):
+            return self.expand_cells[i](cell)
+        wide = cell.new_zeros(*cell.shape[:-1], self._sizes[i])
+        wide[..., getattr(self, f"support_{i}")] = cell
+        return wide
+
+    def _kept(self, states: Any) -> Any:
+        if self._n_layers == 1:
+            return self._kept_of(0, states)
+        return together([self._kept_of(i, states[i]) for i in range(self._n_layers)])
+
+    def _kept_of(self, i: int, states: Tensor) -> Tensor:
+        if states.shape[-1] != self._sizes[i]:
+            return states
+        return states[..., getattr(self, f"support_{i}")]
+
+
+class ExpandedRNN(StartedRNN):
+    """A small layer that shows states of the old size.
+
+    Stands where the way from the states to their readers cannot be followed: its
+    hidden states are rebuilt by a linear map, so the module around it needs no change.
+
+    Parameters
+    ----------
+    rnn : nn.Module
+        The small layer, or several in a ``StackedRNN``.
+    supports : sequence of Tensor
+        The nodes that each keeps.
+    expand : sequence of nn.Linear
+        The reconstruction of each.
+    cells : sequence of nn.Linear
+        That of their cell states, if another layer starts from these.
+    like : nn.Module
+        What it takes the place of.
+    """
+
+    def __init__(
+        self,
+        rnn: nn.Module,
+        supports: Sequence[Tensor],
+        expand: Sequence[nn.Linear],
+        cells: Sequence[nn.Linear],
+        like: Any,
+    ) -> None:
+        super().__init__(rnn, supports, [linear.out_features for linear in expand], like)
+        self.expand, self.expand_cells = nn.ModuleList(expand), nn.ModuleList(cells)
+        self._n_directions = 1 + like.bidirectional
+
+    def forward(self, input: Any, hx: Any = None) -> Any:  # noqa: A002  as in torch
+        """Run the small layer; states go in and come out in the old size."""
+        output, final = super().forward(input, hx)
+        if isinstance(output, PackedSequence):
+            output = PackedSequence(self._rebuilt(output.data), *output[1:])
+        else:
+            output = self._rebuilt(output)
+        if isinstance(final, tuple) and mode_of(self.rnn) == "LSTM":
+            return output, (self._finals(final[0]), self._all_cells(final[1]))
+        return output, self._finals(final)
+
+    def _rebuilt(self, states: Tensor) -> Tensor:
+        """States of the last level, of all directions."""
+        last = self.expand[-self._n_directions :]
+        parts = states.split([linear.in_features for linear in last], dim=-1)
+        rebuilt = [linear(part) for linear, part in zip(last, parts, strict=True)]
+        return rebuilt[0] if len(rebuilt) == 1 else torch.cat(rebuilt, dim=-1)
+
+    def _finals(self, states: Any) -> Any:
+        if self._n_layers == 1:
+            return self.expand[0](states)
+        return together([self.expand[i](states[i]) for i in range(self._n_layers)])
+
+    def _all_cells(self, cells: Any) -> Any:
+        if self._n_layers == 1:
+            return self._cell(0, cells)
+        return together([self._cell(i, cells[i]) for i in range(self._n_layers)])
+
+
+class ExpandedCell(StartedRNN):
+    """A small cell that shows states of the old size.
+
+    Parameters
+    ----------
+    rnn : nn.RNNCellBase
+        The small cell.
+    supports : sequence of Tensor
+        The nodes that it keeps.
+    expand : sequence of nn.Linear
+        Their reconstruction.
+    cells : sequence of nn.Linear
+        That of their cell states, if another layer starts from these.
+    like : nn.RNNCellBase
+        What it takes the place of.
+    """
+
+    def __init__(
+        self,
+        rnn: nn.Module,
+        supports: Sequence[Tensor],
+        expand: Sequence[nn.Linear],
+        cells: Sequence[nn.Linear],
+        like: Any,
+    ) -> None:
+        super().__init__(rnn, supports, [linear.out_features for linear in expand], like)
+        self.expand, self.expand_cells = nn.ModuleList(expand), nn.ModuleList(cells)
+
+    def forward(self, input: Tensor, hx: Any = None) -> Any:  # noqa: A002  as in torch
+        """Run the small cell for a step; states go in and come out in the old size."""
+        output = super().forward(input, hx)
+        if not isinstance(output, tuple):
+            return self.expand[0](output)
+        return self.expand[0](output[0]), self._cell(0, output[1])
+
+
+def together(states: list[Tensor]) -> Any:
+    """States of several layers, in one tensor where they have one size."""
+    if len({part.shape[-1] for part in states}) == 1:
+        return torch.stack(states)
+    return tuple(states)

@@ -1,0 +1,203 @@
+"""Pruned modules on disk: weights as safetensors, and in words how to build the module again."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from os import PathLike
+from typing import Any, cast
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_model, save_model
+from torch import nn
+
+from .rnn.expanded import ExpandedCell, ExpandedRNN, StartedRNN
+from .rnn.layers import replace
+from .rnn.stacked import StackedRNN
+
+FORMAT = "skspectral pruned module"
+VERSION = 1
+TORCH = (nn.RNN, nn.GRU, nn.LSTM, nn.RNNCell, nn.GRUCell, nn.LSTMCell)
+OURS = (StackedRNN, StartedRNN, ExpandedRNN, ExpandedCell)
+KINDS: dict[str, Any] = {kind.__name__: kind for kind in (nn.Linear, *TORCH, *OURS)}
+
+
+def save_pruned(module: nn.Module, path: str | PathLike[str]) -> None:
+    """Save a pruned module as safetensors.
+
+    The file holds the weights and, in its header as JSON, the sizes of all recurrent layers and
+    linear maps. Nothing is pickled.
+
+    Parameters
+    ----------
+    module : nn.Module
+        A pruned module.
+    path : str or path-like
+        The file to write.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> from skspectral import load_pruned, prune, save_pruned
+    >>> lstm = torch.nn.LSTM(input_size=3, hidden_size=32, batch_first=True)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_pruned(prune(lstm, torch.randn(50, 20, 3), m=8), f"{folder}/small.safetensors")
+    ...     load_pruned(f"{folder}/small.safetensors", into=lstm)
+    LSTM(3, 8, batch_first=True)
+    """
+    parts = {name: described(part) for name, part in module.named_modules() if name in kept(module)}
+    head = {"format": FORMAT, "version": VERSION, "parts": parts}
+    save_model(module, str(path), metadata={"skspectral": json.dumps(head)})
+
+
+def load_pruned(path: str | PathLike[str], into: nn.Module) -> nn.Module:
+    """Load a pruned module.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A file that :func:`save_pruned` wrote.
+    into : nn.Module
+        A module of the class that was pruned, of the old sizes; its weights do not matter. It is
+        left as it is.
+
+    Returns
+    -------
+    nn.Module
+        The pruned module, in evaluation mode.
+
+    Raises
+    ------
+    ValueError
+        If the file is of something else, or does not fit the module.
+
+    Examples
+    --------
+    See :func:`save_pruned`; the module to load into may be fresh:
+
+    >>> import tempfile, torch
+    >>> from skspectral import load_pruned, prune, save_pruned
+    >>> gru = torch.nn.GRU(input_size=3, hidden_size=32)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_pruned(prune(gru, torch.randn(50, 20, 3), m=8), f"{folder}/small.safetensors")
+    ...     load_pruned(f"{folder}/small.safetensors", into=torch.nn.GRU(3, 32))
+    GRU(3, 8)
+    """
+    with safe_open(str(path), framework="pt") as file:
+        head = json.loads((file.metadata() or {}).get("skspectral", "{}"))
+    if head.get("format") != FORMAT or head.get("version") != VERSION:
+        raise ValueError(
+            f"path={str(path)!r} holds no pruned module of version {VERSION}; give a file that "
+            "save_pruned wrote."
+        )
+    module = copy.deepcopy(into)
+    try:
+        for name, description in head["parts"].items():
+            part = module.get_submodule(name)
+            if type(part) not in KINDS.values() or described(part) != description:
+                module = replace(module, part, built(description))
+        load_model(module, str(path))
+    except (AttributeError, RuntimeError) as error:
+        raise ValueError(
+            f"path={str(path)!r} does not fit into {type(into).__name__}: {error}. Give a module "
+            "of the class that was pruned."
+        ) from error
+    return module.eval()
+
+
+def kept(module: nn.Module) -> set[str]:
+    """Paths of the parts that are described, the outermost alone."""
+    found: list[str] = []
+    for path, part in module.named_modules():
+        inside = any(path.startswith(f"{outer}.") or not outer for outer in found)
+        if type(part) in KINDS.values() and not inside:
+            found.append(path)
+    return set(found)
+
+
+def described(part: Any) -> dict[str, Any]:
+    """What builds a part again."""
+    dtype = str(next(part.parameters()).dtype).removeprefix("torch.")
+    kind = type(part).__name__
+    options: dict[str, Any]
+    if isinstance(part, nn.Linear):
+        sizes = [part.in_features, part.out_features]
+        options = {"bias": part.bias is not None}
+        return {"kind": kind, "sizes": sizes, "options": options, "dtype": dtype}
+    if isinstance(part, StartedRNN):
+        n_supports = sum(name.startswith("support_") for name, _ in part.named_buffers())
+        return {
+            "kind": kind,
+            "rnn": described(part.rnn),
+            "size": part.hidden_size,
+            "nodes": list(part._sizes),
+            "kept": [len(getattr(part, f"support_{i}")) for i in range(n_supports)],
+            "cells": len(part.expand_cells) > 0,
+            "dtype": dtype,
+        }
+    options = {"bias": bool(part.bias)}
+    if isinstance(part, nn.RNNCellBase):
+        options |= {"nonlinearity": part.nonlinearity} if isinstance(part, nn.RNNCell) else {}
+    else:
+        names = ("num_layers", "batch_first", "dropout", "bidirectional")
+        options |= {name: getattr(part, name) for name in names}
+        options |= {"nonlinearity": part.nonlinearity} if isinstance(part, nn.RNN) else {}
+    found: dict[str, Any] = {
+        "kind": kind,
+        "sizes": [part.input_size, part.hidden_size],
+        "dtype": dtype,
+    }
+    if isinstance(part, StackedRNN):
+        found["layers"] = {name: described(layer) for name, layer in part.layers.items()}
+        found["mode"] = part.mode
+    return found | {"options": options}
+
+
+def built(description: Mapping[str, Any]) -> nn.Module:
+    """A part with weights that do not matter."""
+    kind, dtype = description["kind"], getattr(torch, description["dtype"])
+    if kind == "StackedRNN":
+        layers = {name: built(layer) for name, layer in description["layers"].items()}
+        return StackedRNN(cast(dict[str, nn.RNNBase], layers), like_of(description))
+    if kind not in KINDS:
+        raise RuntimeError(f"it holds a part of the unknown kind {kind!r}")
+    if KINDS[kind] in OURS:
+        return stand_in(description, dtype)
+    return cast(
+        nn.Module, KINDS[kind](*description["sizes"], **description["options"], dtype=dtype)
+    )
+
+
+def like_of(description: Mapping[str, Any]) -> Any:
+    """The layer of torch whose attributes a stack has."""
+    kind = {"GRU": nn.GRU, "LSTM": nn.LSTM}.get(description["mode"], nn.RNN)
+    options = dict(description["options"])
+    if kind is nn.RNN:
+        options["nonlinearity"] = description["mode"].removeprefix("RNN_").lower()
+    return kind(*description["sizes"], **options)
+
+
+def stand_in(description: Mapping[str, Any], dtype: torch.dtype) -> nn.Module:
+    """A layer behind its stand-in."""
+    rnn, nodes, sizes = built(description["rnn"]), description["nodes"], description["kept"]
+    both = description["rnn"]["options"].get("bidirectional", False)
+    like = Like(description["size"], both)
+    supports = [torch.zeros(size, dtype=torch.long) for size in sizes]
+    kind = KINDS[description["kind"]]
+    if kind is StartedRNN:
+        return StartedRNN(rnn, supports, nodes, like)
+    shapes = list(zip(sizes, nodes, strict=True))
+    expand = [nn.Linear(m, n, dtype=dtype) for m, n in shapes]
+    cells = [nn.Linear(m, n, dtype=dtype) for m, n in shapes if description["cells"]]
+    return cast(nn.Module, kind(rnn, supports, expand, cells, like))
+
+
+class Like(nn.Module):
+    """Stands for the layer that was pruned, as far as its stand-in has to know."""
+
+    def __init__(self, hidden_size: int, bidirectional: bool) -> None:
+        super().__init__()
+        self.hidden_size, self.bidirectional = hidden_size, bidirectional
+        self.place = nn.Parameter(torch.empty(0))

@@ -1,0 +1,173 @@
+"""What pruning did to every layer, for people to read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from html import escape
+from typing import Any
+
+from sklearn.utils import estimator_html_repr
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from .pruned_layer import PrunedLayer
+from .rnn.expanded import StandIn
+from .rnn.layers import RecurrentLayer, weights_of
+from .rnn.stacked import laid_out
+from .wrapped import module_of
+
+
+class SummaryMixin:
+    """What makes a fitted pruner tell what it did."""
+
+    layers_: dict[str, PrunedLayer]
+    estimator_: Any
+    pruned_module_: nn.Module
+    _found: tuple[RecurrentLayer, ...]
+    _unfolded: dict[str, str]
+
+    def summary(self, as_frame: bool = False) -> Any:
+        """Tell what was kept of every layer, and what that saves.
+
+        Parameters
+        ----------
+        as_frame : bool, default=False
+            Whether to give a pandas DataFrame instead of a text.
+
+        Returns
+        -------
+        str or DataFrame
+            A row for every layer: nodes kept, of how many; the relative loss and its lower bound;
+            parameters and multiply-adds per step, after and before; whether the reconstruction is
+            folded into the readers, and if not, why. The last row is of the whole module, with the
+            multiply-adds of its recurrent layers.
+        """
+        check_is_fitted(self)
+        dense = module_of(self.estimator_)
+        rows = summarise(self._found, self.layers_, dense, self.pruned_module_, self._unfolded)
+        if not as_frame:
+            return as_text(rows)
+        import pandas as pd  # noqa: PLC0415  not needed for anything else
+
+        return pd.DataFrame(rows, columns=list(HEADS)).set_index("layer")
+
+    def _html_repr(self) -> str:
+        """The diagram of scikit-learn, and below it the summary."""
+        diagram: str = estimator_html_repr(self)
+        if not hasattr(self, "pruned_module_"):
+            return diagram
+        return f"{diagram}<pre>{escape(self.summary())}</pre>"
+
+    def _repr_html_inner(self) -> str:
+        return self._html_repr()
+
+
+HEADS = {
+    "layer": "layer",
+    "kept": "kept",
+    "nodes": "of",
+    "loss": "loss",
+    "bound": "bound",
+    "parameters": "parameters",
+    "parameters_before": "before",
+    "multiply_adds": "mult-adds",
+    "multiply_adds_before": "before",
+    "reconstruction": "reconstruction",
+}
+
+
+def summarise(
+    layers: Iterable[RecurrentLayer],
+    pruned: Mapping[str, PrunedLayer],
+    dense: nn.Module,
+    small: nn.Module,
+    unfolded: Mapping[str, str],
+) -> list[dict[str, Any]]:
+    """A row for every layer and one for the whole module.
+
+    Parameters
+    ----------
+    layers : iterable of RecurrentLayer
+        The layers.
+    pruned : dict of PrunedLayer
+        What was chosen for each.
+    dense, small : nn.Module
+        The module before and after.
+    unfolded : dict of str
+        By host, why its reconstruction stays a linear layer of its own.
+
+    Returns
+    -------
+    list of dict
+        Multiply-adds are those of the weights of a layer in a step of one sequence.
+    """
+    wide, narrow = laid_out(dense), laid_out(small)
+    rows: list[dict[str, Any]] = []
+    for layer in layers:
+        found = pruned[layer.name]
+        stays = unfolded.get(layer.host)
+        before, after = layer.of(wide), layer.of(narrow)
+        rows.append(
+            {
+                "layer": layer.name,
+                "kept": found.m,
+                "nodes": found.problem.n_nodes,
+                "loss": found.information_loss,
+                "bound": found.loss_lower_bound,
+                "parameters": n_parameters(after),
+                "parameters_before": n_parameters(before),
+                "multiply_adds": multiply_adds(after),
+                "multiply_adds_before": multiply_adds(before),
+                "reconstruction": f"stays: {stays}" if stays else "folded",
+            }
+        )
+    rows.append(
+        {
+            "layer": "all",
+            "kept": sum(row["kept"] for row in rows),
+            "nodes": sum(row["nodes"] for row in rows),
+            "parameters": n_parameters(small),
+            "parameters_before": n_parameters(dense),
+            "multiply_adds": sum(row["multiply_adds"] for row in rows) + expanding(narrow),
+            "multiply_adds_before": sum(row["multiply_adds_before"] for row in rows),
+        }
+    )
+    return rows
+
+
+def n_parameters(module: nn.Module) -> int:
+    """Numbers in all parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def multiply_adds(layer: nn.Module) -> int:
+    """Of the weights of a layer, in a step of one sequence."""
+    return sum(weight.numel() for weight in weights_of(layer).values() if weight.ndim == 2)
+
+
+def expanding(module: nn.Module) -> int:
+    """Multiply-adds of the reconstructions that stay."""
+    linears = (part.expand for part in module.modules() if isinstance(part, StandIn))
+    return sum(linear.weight.numel() for each in linears for linear in each)
+
+
+def as_text(rows: list[dict[str, Any]]) -> str:
+    """The rows as a table."""
+    table = [list(HEADS.values()), *([cell(row.get(key, "")) for key in HEADS] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    last = len(widths) - 1
+    lines = (
+        "  ".join(
+            text.ljust(width) if i in (0, last) else text.rjust(width)
+            for i, (text, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in table
+    )
+    return "\n".join(lines)
+
+
+def cell(value: Any) -> str:
+    """A number or a word."""
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,108 @@
+"""Pruned modules in the hands of other tools."""
+
+import io
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from networks import N_FEATURES
+from skorch import NeuralNetRegressor
+from torch import nn
+
+from skspectral import SpectralRNNPruner, prune
+
+X = torch.randn(64, 10, N_FEATURES, generator=torch.Generator().manual_seed(0))
+HEADS = {"folded": lambda states: states, "stays": torch.relu}
+SIZES = {"one size": 6, "several sizes": {"rnn.l0": 5, "rnn.l1": 7}}
+
+
+class Net(nn.Module):
+    """Two levels in both directions."""
+
+    def __init__(self, kind=nn.LSTM, between=None, n_nodes=16):
+        super().__init__()
+        self.rnn = kind(N_FEATURES, n_nodes, 2, bidirectional=True, batch_first=True)
+        self.head = nn.Linear(2 * n_nodes, 2)
+        self.between = between or HEADS["folded"]
+
+    def forward(self, x):
+        return self.head(self.between(self.rnn(x)[0][:, -1]))
+
+
+@pytest.fixture(params=[(head, size) for head in HEADS for size in SIZES], ids=" ".join)
+def small(request):
+    head, size = request.param
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The reconstruction of")
+        return prune(Net(between=HEADS[head]), X, m=SIZES[size]).eval()
+
+
+def answer(module, x=X):
+    with torch.no_grad():
+        return module(x)
+
+
+@pytest.mark.filterwarnings("ignore:The tensor attributes:UserWarning")  # of any nn.LSTM
+def test_torch_export(small):
+    exported = torch.export.export(small, (X,)).module()
+    torch.testing.assert_close(exported(X), answer(small))
+
+
+def test_torch_compile(small):
+    torch.compiler.reset()
+    compiled = torch.compile(small, backend="eager")
+    torch.testing.assert_close(answer(compiled), answer(small))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_onnx_runtime(small):
+    ort = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model = io.BytesIO()
+    torch.onnx.export(small, (X,), dynamo=True, verbose=False).save(model)
+    session = ort.InferenceSession(model.getvalue(), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {session.get_inputs()[0].name: X.numpy()})
+    np.testing.assert_allclose(found, answer(small), atol=1e-4)
+
+
+def n_bytes(module):
+    buffer = io.BytesIO()
+    torch.save(module.state_dict(), buffer)
+    return buffer.tell()
+
+
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore:torch.quantize_per_tensor:UserWarning"
+)
+def test_int8_quantization_on_top():
+    torch.manual_seed(0)
+    dense = Net(n_nodes=64).eval()
+    half = prune(dense, X, m=0.5)
+    layers = {nn.LSTM, nn.Linear}
+    quantised, both = (torch.ao.quantization.quantize_dynamic(net, layers) for net in (dense, half))
+    sizes = [n_bytes(net) for net in (dense, quantised, half, both)]
+    assert sizes == sorted(sizes, reverse=True)
+    spread = answer(dense).std()
+    assert float((answer(both) - answer(half)).abs().max()) < 0.05 * spread
+
+
+def test_skorch_trains_a_pruned_module_on():
+    torch.manual_seed(0)
+    dense = Net().eval()
+    target = answer(dense) + 0.5
+    small = prune(dense, X, m=0.25)
+    net = NeuralNetRegressor(
+        small, max_epochs=15, lr=0.05, train_split=None, verbose=0, optimizer=torch.optim.Adam
+    )
+    net.fit(X, target)
+    losses = net.history[:, "train_loss"]
+    assert losses[-1] < 0.3 * losses[0]
+
+
+def test_a_pruned_module_can_be_pruned_again():
+    once = SpectralRNNPruner(Net(), m={"rnn.l0": 12, "rnn.l1": 10}).fit(X).pruned_module_
+    twice = SpectralRNNPruner(once, m=4).fit(X)
+    assert type(twice.pruned_module_.rnn) is nn.LSTM
+    assert set(twice.m_.values()) == {4}

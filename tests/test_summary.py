@@ -1,0 +1,71 @@
+"""What a person reads of a pruned model."""
+
+import numpy as np
+import pytest
+import torch
+from networks import N_FEATURES
+from sklearn.exceptions import NotFittedError
+from test_whole_models import linear, make
+from torch import nn
+
+from skspectral import SpectralRNNPruner
+
+X = np.random.default_rng(0).normal(size=(40, 8, N_FEATURES))
+
+
+@pytest.fixture(scope="module")
+def stays():
+    net, batch, _ = make("convolution")
+    with pytest.warns(UserWarning, match="stays a linear layer"):
+        return SpectralRNNPruner(net, m={"rnn.l0": 3, "rnn.l1": 5}, n_refit=0).fit(iter([batch]))
+
+
+def test_numbers_are_those_of_the_modules(stays):
+    frame = stays.summary(as_frame=True)
+    small, dense = stays.pruned_module_, stays.estimator_
+    assert frame.index.tolist() == ["rnn.l0", "rnn.l1", "all"]
+    assert frame["kept"].tolist() == [3, 5, 8]
+    assert frame["nodes"].tolist() == [8, 8, 16]
+    assert frame.loc["all", "parameters"] == sum(p.numel() for p in small.parameters())
+    assert frame.loc["all", "parameters_before"] == sum(p.numel() for p in dense.parameters())
+    # Three gates: inputs and states of each layer, and then the reconstruction of each.
+    assert frame["multiply_adds"].tolist() == [9 * (3 + 3), 15 * (3 + 5), 54 + 120 + 8 * (3 + 5)]
+    assert frame["multiply_adds_before"].tolist() == [24 * 11, 24 * 16, 24 * 27]
+    for layer in ("rnn.l0", "rnn.l1"):
+        assert frame.loc[layer, "loss"] == stays.information_loss_[layer]
+        assert frame.loc[layer, "bound"] == stays.loss_lower_bound_[layer]
+        assert frame.loc[layer, "reconstruction"] == "stays: is used by conv1d"
+
+
+def test_text_is_the_same_table(stays):
+    head, *lines = stays.summary().splitlines()
+    assert head.split()[:4] == ["layer", "kept", "of", "loss"]
+    assert [line.split()[0] for line in lines] == ["rnn.l0", "rnn.l1", "all"]
+    assert lines[0].endswith("stays: is used by conv1d")
+    assert f"{stays.information_loss_['rnn.l1']:.4f}" in lines[1]
+
+
+def test_a_notebook_shows_it(stays):
+    assert stays.summary().splitlines()[1].split()[0] in stays._repr_html_()
+    assert "<pre>" in stays._repr_mimebundle_()["text/html"]
+    assert "<pre>layer" not in SpectralRNNPruner()._repr_html_()
+
+
+def test_before_fit_there_is_none():
+    with pytest.raises(NotFittedError):
+        SpectralRNNPruner().summary()
+
+
+def test_a_folded_layer_says_so():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.LSTM(N_FEATURES, 8, batch_first=True, dtype=torch.float64)
+            self.head = linear()
+
+        def forward(self, x):
+            return self.head(self.rnn(x)[0])
+
+    frame = SpectralRNNPruner(Net(), m=3).fit(X).summary(as_frame=True)
+    assert frame.loc["rnn.l0", "reconstruction"] == "folded"
+    assert frame.loc["rnn.l0", "multiply_adds"] == 12 * (N_FEATURES + 3)
