@@ -60,9 +60,11 @@ $(VENV)/.demo: $(PINS) $(VENV)/.pip
 	@$(call install,$(VENV),constraints.txt) -e '.[plot]'
 	@touch $@
 
+$(VENV)/.test: extra := --group onnx
+
 $(VENV)/.test $(VENV)/.lint $(VENV)/.docs: $(VENV)/.%: $(PINS) $(VENV)/.pip
 	@echo "==> Installing skspectral and its $* tools into $(VENV) (some minutes the first time)"
-	@$(call install,$(VENV),constraints.txt) -e . --group $*
+	@$(call install,$(VENV),constraints.txt) -e . --group $* $(extra)
 	@touch $@
 
 $(OLDEST)/.test: $(OLDEST_PINS) $(OLDEST)/.pip

@@ -18,10 +18,10 @@ from tqdm.auto import tqdm
 from skspectral import InformationLoss, SpectralRNNPruner
 from skspectral.reconstruction import reconstruct
 from skspectral.rnn.closed_loop import ClosedLoop
+from skspectral.rnn.cut import Cut
 from skspectral.rnn.likelihood import Likelihood, answer_of
-from skspectral.rnn.sensitivity import with_exposed_layers
+from skspectral.rnn.sensitivity import reading_gradients, with_exposed_layers
 from skspectral.rnn.stacked import laid_out
-from skspectral.rnn.surgery import Cut
 from skspectral.sensitivity import reading_sensitivity
 from skspectral.sequences import check_sequences
 from skspectral.solvers import ExchangeSolver, GreedySolver
@@ -151,10 +151,9 @@ class Traces:
         for batch in subject.calibration.sample:
             args, kwargs = collector.arguments(batch, whole=False)
             score = likelihood.projected(answer_of(module(*args, **kwargs)), generator)
-            ((read, *call),) = layer.take()
-            (gradient,) = torch.autograd.grad(score, read)
-            g = layer.of_states(gradient, read, *call).double().numpy()
-            h = layer._previous(*call).detach().double().numpy()
+            (states,) = (call.output for call in layer._calls)
+            g = reading_gradients(exposed, score)[subject.name].reshape(states.shape).numpy()
+            h = states.detach().double().numpy()
             late = DISCOUNT ** np.arange(g.shape[1])[::-1, None]
             strength = np.square(g).sum(-1, keepdims=True)
             self.G += product(g, g)

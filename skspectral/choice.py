@@ -8,7 +8,7 @@ from dataclasses import replace
 from .calibration import Calibration
 from .pruned_layer import PrunedLayer
 from .reconstruction import Kind
-from .rnn.surgery import Cut
+from .rnn.cut import Cut
 from .sampling import first, split
 from .solvers import Selection, Solver
 from .trials import ClosedLoopTrials

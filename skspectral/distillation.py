@@ -11,8 +11,8 @@ from torch import nn
 
 from .calibration import Calibration
 from .parameters import check_count, is_number
+from .rnn.cut import Cut
 from .rnn.imitation import Imitation
-from .rnn.surgery import Cut
 from .sampling import first, split
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .covariance import HiddenStateMoments
 from .reconstruction import Kind, reconstruct, reconstruction_loss
-from .rnn.surgery import Cut
+from .rnn.cut import Cut
 from .solvers import Selection, SelectionProblem
 from .statistics import LayerStatistics
 

@@ -15,7 +15,7 @@ from .objective import InformationLoss
 from .pruned_layer import PrunedLayer
 from .reconstruction import Kind
 from .rnn.closed_loop import ClosedLoop
-from .rnn.surgery import Cut
+from .rnn.cut import Cut
 from .solvers import Selection, Trials
 
 REFIT_PART = 0.25  # of the batches; enough to see which network will be best

@@ -25,8 +25,8 @@ from torch import nn
 
 from skspectral import InformationLoss, RNNRegressor, SpectralRNNPruner, prune
 from skspectral.rnn.closed_loop import ClosedLoop
+from skspectral.rnn.cut import Cut
 from skspectral.rnn.likelihood import Likelihood
-from skspectral.rnn.surgery import Cut
 from skspectral.solvers import ClosedLoopSolver
 
 X = np.random.default_rng(0).normal(size=(60, 8, N_FEATURES))

@@ -8,9 +8,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from skspectral.rnn.closed_loop import ClosedLoop
+from skspectral.rnn.cut import Cut
 from skspectral.rnn.likelihood import Likelihood
 from skspectral.rnn.replay import Replay
-from skspectral.rnn.surgery import Cut
 
 SUPPORT = [0, 2, 5]
 

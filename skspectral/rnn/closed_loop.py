@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .cut import Cut
 from .layers import MISFITS
 from .likelihood import Likelihood, answer_of
 from .refit import Refit
 from .replay import Recorder
 from .states import StateCollector
-from .surgery import Cut, Surgery
+from .surgery import Surgery
 
 MOST_OUTPUTS = 2**26  # numbers of answers that are kept to compare with
 LAG = 0.4  # a network that far behind the best on one batch, as a fraction, seldom catches up

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator
-from itertools import repeat
+from dataclasses import dataclass, field
+from itertools import repeat, zip_longest
 from typing import Any
 
 import torch
@@ -25,9 +26,10 @@ def sensitivity(
 ) -> dict[str, Tensor]:
     """Gauss–Newton weight of a reading error, ``G = mean_t g_t g_tᵀ``.
 
-    With ``e_t`` added to the hidden state as ``weight_hh`` reads it at step t, and ℓ a random
-    projection of what the network answers (of its logits, where it answers with labels),
-    ``g_t = ∂ℓ/∂e_t`` at zero, through all later steps.
+    With ``e_t`` added to the hidden state of step t wherever it is read, by ``weight_hh`` in the
+    next step and by whatever reads it outside, and ℓ a random projection of what the network
+    answers (of its logits, where it answers with labels), ``g_t = ∂ℓ/∂e_t`` at zero, through all
+    later steps.
 
     Parameters
     ----------
@@ -73,39 +75,60 @@ def with_exposed_layers(collector: StateCollector) -> tuple[nn.Module, dict[str,
 
 
 def reading_gradients(exposed: dict[str, Exposed], score: Tensor) -> dict[str, Tensor]:
-    """``g_t`` of every layer in the last forward pass, each (n_readings, n_nodes), float64."""
-    reads = {name: layer.take() for name, layer in exposed.items()}
-    every = [read for calls in reads.values() for read, *_ in calls]
+    """``g_t`` of every layer in the last forward pass, each (n_states, n_nodes), float64."""
+    calls = {name: layer.take() for name, layer in exposed.items()}
+    every = [tensor for each in calls.values() for call in each for tensor in call.watched]
     gradients: Iterator[Tensor | None] = repeat(None)
     if score.requires_grad and every:
         gradients = iter(torch.autograd.grad(score, every, allow_unused=True))
     found = {}
     for name, layer in exposed.items():
-        rows = []
-        for read, *call in reads[name]:
-            gradient = next(gradients)
-            gradient = torch.zeros_like(read) if gradient is None else gradient
-            rows.append(layer.of_states(gradient, read, *call).flatten(0, -2))
-        if rows:
+        for call in calls[name]:
+            pairs = zip(call.watched, gradients, strict=False)
+            call.gradients = [torch.zeros_like(x) if g is None else g for x, g in pairs]
+        if calls[name]:
+            rows = [states.flatten(0, -2) for states in layer.of_states(calls[name])]
             found[name] = torch.cat(rows).to("cpu", torch.float64)
     return found
 
 
+@dataclass
+class Call:
+    """A call of a layer.
+
+    Parameters
+    ----------
+    watched : list of Tensor
+        What the score is differentiated by.
+    output : object
+        The states.
+    start : object
+        Where it started from.
+    gradients : list of Tensor
+        Of the score, by what is watched.
+    """
+
+    watched: list[Tensor]
+    output: Any
+    start: Any
+    gradients: list[Tensor] = field(default_factory=list)
+
+
 class Exposed(StandIn):
-    """A layer that keeps what its gates read, to differentiate by it."""
+    """A layer that keeps what its gates read and what others read of it, to differentiate by."""
 
     def __init__(self, layer: Any) -> None:
         super().__init__(layer)
         self.rnn: Any
-        self._calls: list[tuple[Any, ...]] = []
+        self._calls: list[Call] = []
 
-    def take(self) -> list[tuple[Any, ...]]:
-        """What was read in every call since the last time."""
+    def take(self) -> list[Call]:
+        """The calls since the last time."""
         calls, self._calls = self._calls, []
         return calls
 
-    def of_states(self, gradient: Tensor, *call: Any) -> Tensor:
-        """The gradient by an error in reading the states, from the one by what was read."""
+    def of_states(self, calls: list[Call]) -> Iterator[Tensor]:
+        """The gradients by errors in reading the states, from those by what is watched."""
         raise NotImplementedError
 
 
@@ -117,9 +140,10 @@ class ExposedCell(Exposed):
         n_nodes, mode, weights = self.rnn.hidden_size, mode_of(self.rnn), weights_of(self.rnn)
         zero = input.new_zeros(*input.shape[:-1], n_nodes)
         hx = ((zero, zero) if mode == "LSTM" else zero) if hx is None else hx
-        h, c = hx if mode == "LSTM" else (hx, zero)
-        error = torch.zeros_like(h, requires_grad=True)
-        self._calls.append((error,))
+        start, c = hx if mode == "LSTM" else (hx, zero)
+        # All that the cell makes of its state, and what the gates alone read of it.
+        enters, error = (torch.zeros_like(start, requires_grad=True) for _ in range(2))
+        h = start + enters
         linear = nn.functional.linear
         x = linear(input, weights["weight_ih"], weights.get("bias_ih"))
         read = linear(h + error, weights["weight_hh"], weights.get("bias_hh"))
@@ -128,16 +152,23 @@ class ExposedCell(Exposed):
             reset_h, update_h, new_h = read.chunk(3, -1)
             update = (update_x + update_h).sigmoid()
             new = (new_x + (reset_x + reset_h).sigmoid() * new_h).tanh()
-            return (1.0 - update) * new + update * h
-        if mode == "LSTM":
+            output = (1.0 - update) * new + update * h
+        elif mode == "LSTM":
             gate_in, forget, new, gate_out = (x + read).chunk(4, -1)
             c = forget.sigmoid() * c + gate_in.sigmoid() * new.tanh()
-            return gate_out.sigmoid() * c.tanh(), c
-        return (x + read).tanh() if mode == "RNN_TANH" else (x + read).relu()
+            output = gate_out.sigmoid() * c.tanh()
+        else:
+            output = (x + read).tanh() if mode == "RNN_TANH" else (x + read).relu()
+        self._calls.append(Call([enters, error, output], output, start))
+        return (output, c) if mode == "LSTM" else output
 
-    def of_states(self, gradient: Tensor, *_call: Any) -> Tensor:
-        """The gradient as it is."""
-        return gradient
+    def of_states(self, calls: list[Call]) -> Iterator[Tensor]:
+        """What others make of a state, and what the gates of the next step read of it."""
+        for call, after in zip_longest(calls, calls[1:]):
+            gradient = call.gradients[2]
+            if after is not None and after.start is call.output:
+                gradient = gradient - after.gradients[0] + after.gradients[1]
+            yield gradient
 
 
 class ExposedRNN(Exposed):
@@ -171,43 +202,73 @@ class ExposedRNN(Exposed):
         data = input.data if packed else input
         read = nn.functional.linear(data, self.weight_ih, self.bias_ih).detach().requires_grad_()
         output, final = self.inner(PackedSequence(read, *input[1:]) if packed else read, hx)
-        self._calls.append((read, output, hx))
+        last = final[0] if isinstance(final, tuple) else final
+        states = output.data if packed else output
+        self._calls.append(Call([read, states, last], output, hx))
         return output, final
 
-    def of_states(self, gradient: Tensor, *call: Any) -> Tensor:
-        """The gradient by an error in reading the states, from the one by what was read."""
-        if self.rnn.mode == "GRU":
-            # The reset gate stands between what is read of the state and the candidate.
-            reset, update, new = gradient.chunk(3, -1)
-            gradient = torch.cat([reset, update, self._reset(*call) * new], -1)
-        return gradient @ self.inner.get_parameter("weight_hh_l0")
+    def of_states(self, calls: list[Call]) -> Iterator[Tensor]:
+        """What others read of a state, and the gates of the next step."""
+        for call in calls:
+            read, gradient, last = call.gradients
+            if self.rnn.mode == "GRU":
+                # The reset gate stands between what is read of the state and the candidate.
+                gates = read.chunk(3, -1)
+                read = torch.cat([*gates[:2], self._reset(call) * gates[2]], -1)
+            before = read @ self.inner.get_parameter("weight_hh_l0")
+            yield self._joined(call.output, before, gradient.clone(), last)
+
+    def _joined(self, output: Any, before: Tensor, gradient: Tensor, last: Tensor) -> Tensor:
+        """By states, from those by the states before them, by outputs and by the last states."""
+        if isinstance(output, PackedSequence):
+            rows, places, ends = packed_rows(output)
+            gradient.index_add_(0, places, before[rows])
+            order = output.sorted_indices
+            return gradient.index_add_(0, ends, last[0] if order is None else last[0][order])
+        steps = self._steps(output)
+        n_steps = output.shape[steps]
+        gradient.narrow(steps, 0, n_steps - 1).add_(before.narrow(steps, 1, n_steps - 1))
+        gradient.select(steps, n_steps - 1).add_(last.squeeze(0))
+        return gradient
+
+    def _steps(self, output: Tensor) -> int:
+        """The axis of the steps."""
+        return 1 if self.rnn.batch_first and output.ndim == 3 else 0
 
     @torch.no_grad()
-    def _reset(self, read: Tensor, output: Any, start: Any) -> Tensor:
+    def _reset(self, call: Call) -> Tensor:
         n_nodes = self.rnn.hidden_size
         weights = weights_of(self.rnn)
         bias = weights["bias_hh"][:n_nodes] if self.rnn.bias else None
-        before = self._previous(output, start)
+        before = self._previous(call.output, call.start)
         recurrent = nn.functional.linear(before, weights["weight_hh"][:n_nodes], bias)
-        return (read[..., :n_nodes] + recurrent).sigmoid()
+        return (call.watched[0][..., :n_nodes] + recurrent).sigmoid()
 
     def _previous(self, output: Any, start: Any) -> Tensor:
         """The state before every step, laid out like the states."""
         if isinstance(output, PackedSequence):
             return self._previous_packed(output, start)
-        steps = 1 if self.rnn.batch_first and output.ndim == 3 else 0
+        steps = self._steps(output)
         first = output.select(steps, 0)
         start = torch.zeros_like(first) if start is None else start.reshape(first.shape)
         rest = output.narrow(steps, 0, output.shape[steps] - 1)
         return torch.cat([start.unsqueeze(steps), rest], steps)
 
     def _previous_packed(self, states: PackedSequence, given: Any) -> Tensor:
-        sizes = states.batch_sizes
-        first = states.data[: sizes[0]]
+        first = states.data[: states.batch_sizes[0]]
         start = torch.zeros_like(first)
         if given is not None:
             order = states.sorted_indices
             start = given[0] if order is None else given[0][order]
-        rows = torch.arange(int(sizes[0]), len(states.data))
-        before = rows - sizes[:-1].repeat_interleave(sizes[1:])
-        return torch.cat([start, states.data[before.to(states.data.device)]])
+        return torch.cat([start, states.data[packed_rows(states)[1]]])
+
+
+def packed_rows(states: PackedSequence) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows with a step before them, the rows of those steps, and the last rows of sequences."""
+    sizes = states.batch_sizes
+    rows = torch.arange(int(sizes[0]), len(states.data))
+    before = rows - sizes[:-1].repeat_interleave(sizes[1:])
+    lengths = (sizes[:, None] > torch.arange(int(sizes[0]))).sum(0)
+    ends = (sizes.cumsum(0) - sizes)[lengths - 1] + torch.arange(int(sizes[0]))
+    device = states.data.device
+    return rows.to(device), before.to(device), ends.to(device)

@@ -1,0 +1,129 @@
+"""What a layer keeps, and the smaller layers and readers that follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .layers import GATES, empty_like, filled, in_float64, mode_of, weights_of
+from .readers import Reader, input_weight
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The nodes to keep of a layer and the map that rebuilds the rest.
+
+    Parameters
+    ----------
+    support : Tensor of int, shape (m,)
+        The kept nodes, ascending.
+    A : Tensor of shape (n_nodes, m)
+        Reconstruction, float64.
+    c : Tensor of shape (n_nodes,)
+        Its constant part, float64.
+    cell : tuple of Tensor or None
+        The same two for the cell state of an LSTM, where another layer starts from it.
+    """
+
+    support: Tensor
+    A: Tensor
+    c: Tensor
+    cell: tuple[Tensor, Tensor] | None = None
+
+    @classmethod
+    def from_arrays(cls, support: Any, A: Any, c: Any) -> Cut:
+        """Take NumPy arrays."""
+        return cls(torch.as_tensor(support), torch.as_tensor(A), torch.as_tensor(c))
+
+    @classmethod
+    def nothing(cls, n_nodes: int) -> Cut:
+        """Keep all nodes."""
+        eye = torch.eye(n_nodes, dtype=torch.float64)
+        return cls(torch.arange(n_nodes), eye, torch.zeros(n_nodes, dtype=torch.float64))
+
+    @classmethod
+    def half(cls, n_nodes: int) -> Cut:
+        """Keep some nodes and rebuild none: enough to see how a module is put together."""
+        whole, m = cls.nothing(n_nodes), max(1, n_nodes // 2)
+        return cls(whole.support[:m], whole.A[:, :m], whole.c)
+
+    @property
+    def n_nodes(self) -> int:
+        """Nodes before."""
+        return len(self.A)
+
+    @property
+    def of_cells(self) -> tuple[Tensor, Tensor]:
+        """What rebuilds the cell state; where that is not known, the kept ones among zeros."""
+        nothing = Cut.nothing(self.n_nodes)
+        return self.cell or (nothing.A[:, self.support], nothing.c)
+
+    def fold(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias that read the kept nodes as the given ones read all nodes."""
+        wide = in_float64(weight)
+        shift = wide @ self.c
+        if bias is not None:
+            shift += in_float64(bias)
+        needed = bias is not None or bool(self.c.any())
+        return wide @ self.A, shift if needed else None
+
+
+def shrink_rnn(rnn: Any, cut: Cut) -> nn.Module:
+    """The layer of the kept nodes alone: rows J of every gate block."""
+    wide = weights_of(rnn)
+    weight_hh, bias_hh = cut.fold(wide["weight_hh"], wide.get("bias_hh"))
+    weights = {"weight_ih": in_float64(wide["weight_ih"]), "weight_hh": weight_hh}
+    if bias_hh is not None:
+        bias_ih = in_float64(wide["bias_ih"]) if rnn.bias else torch.zeros_like(bias_hh)
+        weights |= {"bias_ih": bias_ih, "bias_hh": bias_hh}
+    starts = torch.arange(GATES[mode_of(rnn)])[:, None] * rnn.hidden_size
+    rows = (starts + cut.support).flatten()
+    kept = {name: weight[rows] for name, weight in weights.items()}
+    return with_weights(rnn, kept, len(cut.support))
+
+
+def with_weights(rnn: nn.Module, weights: dict[str, Tensor], hidden_size: int) -> nn.Module:
+    """A layer of the same kind with other weights."""
+    end = "" if isinstance(rnn, nn.RNNCellBase) else "_l0"
+    n_inputs = weights["weight_ih"].shape[1]
+    empty = empty_like(rnn, hidden_size, "bias_hh" in weights, n_inputs)
+    return filled(empty, {name + end: weight for name, weight in weights.items()}, rnn)
+
+
+def narrowed(part: Any, reader: Reader, cuts: Mapping[str, Cut]) -> nn.Module:
+    """A reader that reads the kept nodes of some layers as the given one reads all of them."""
+    if not cuts:
+        return part
+    wide = in_float64(input_weight(part))
+    biased = part.bias is not None and part.bias is not False
+    shift = in_float64(input_bias(part)) if biased else torch.zeros(len(wide), dtype=wide.dtype)
+    columns, start = [], 0
+    for name, width in reader.runs:
+        read = wide[:, start : start + width]
+        start += width
+        if name is not None and name in cuts:
+            shift = shift + read @ cuts[name].c
+            read = read @ cuts[name].A
+        columns.append(read)
+    needed = biased or any(bool(cut.c.any()) for cut in cuts.values())
+    return with_input(part, torch.cat(columns, dim=1), shift if needed else None)
+
+
+def input_bias(part: nn.Module) -> Tensor:
+    """The bias beside ``input_weight``."""
+    return part.bias if isinstance(part, nn.Linear) else weights_of(part)["bias_ih"]
+
+
+def with_input(part: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:
+    """A linear map or a layer with other weights for its input."""
+    if isinstance(part, nn.Linear):
+        small = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+        return filled(small, {"weight": weight} | ({} if bias is None else {"bias": bias}), part)
+    weights = weights_of(part) | {"weight_ih": weight}
+    if bias is not None:
+        weights |= {"bias_ih": bias, "bias_hh": weights.get("bias_hh", torch.zeros_like(bias))}
+    return with_weights(part, weights, part.hidden_size)
