@@ -157,11 +157,13 @@ class Calibrator:
     def _refit(
         self, collector: StateCollector, readers: Readers, batches: list[Any]
     ) -> Refit | None:
-        if not batches or collector.is_bare:
+        if not batches or (collector.is_bare and not readers.readers):
             return None
         passes = [collector.arguments(batch, whole=False) for batch in batches]
-        places = [Place(reader.path) for reader in readers.readers]
-        places += [Place(layer.name, layer) for layer in collector.layers]
+        own = {layer.path: layer for layer in collector.layers}
+        places = [Place(reader.path, own.get(reader.path)) for reader in readers.readers]
+        stays = [layer for layer in own.values() if layer.host in readers.obstacles]
+        places += [Place(layer.path, layer, leaving=True) for layer in stays if layer.host]
         known = self._recall(dense_states, collector.module, places, passes)
         return Refit(collector.module, collector.layers, readers, passes, known)
 

@@ -341,7 +341,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, BaseEsti
         small = calibration.surgery.build_checked(cuts)
         calibration.surgery.warn()
         if calibration.refit and any(cut.n_nodes > len(cut.support) for cut in cuts.values()):
-            calibration.refit.apply(small)
+            calibration.refit.apply(small, cuts)
         self.distillation_history_ = distilled(
             small, cuts, calibration, self.distill, self._seed(), self.verbose
         )

@@ -72,9 +72,10 @@ class ClosedLoopTrials:
             path = np.zeros(len(support) + 1)  # nobody asks for it
             selection = Selection(support, path, reconstruction=kind)
             cut = PrunedLayer(statistics, problem, selection, self._kinds[0]).cut
-            module = self._loop.pruned({**cuts, name: cut})
+            whole = {**cuts, name: cut}
+            module = self._loop.pruned(whole)
             if self._refit:
-                self._refit.apply(module)
+                self._refit.apply(module, whole)
             return module
 
         def run(support: NDArray[np.intp], kind: str, at_most: float) -> float:

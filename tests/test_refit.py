@@ -140,3 +140,55 @@ def test_a_bare_layer_has_no_readers():
 def test_a_bad_count_is_named(value, error):
     with pytest.raises(error, match="n_refit must be an int of at least 0"):
         fitted(network(), value)
+
+
+@pytest.mark.parametrize("cell", ["tanh", "gru", "lstm"])
+@pytest.mark.parametrize("both", [True, False])
+def test_upper_levels_are_refitted_to_those_below(cell, both):
+    torch.manual_seed(0)
+    net, X = Levels(cell, both).eval(), sequences(500)
+    folded, small = (fitted(net, n, X).pruned_module_ for n in (0, 2048))
+    for suffix in ("", "_reverse")[: 1 + both]:
+        name = f"weight_ih_l1{suffix}"
+        assert not torch.equal(getattr(small.rnn, name), getattr(folded.rnn, name))
+        for name in (f"weight_hh_l1{suffix}", f"weight_ih_l0{suffix}", f"weight_hh_l0{suffix}"):
+            torch.testing.assert_close(getattr(small.rnn, name), getattr(folded.rnn, name))
+    other = torch.as_tensor(np.random.default_rng(1).normal(size=(500, 8, N_FEATURES)))
+    with torch.no_grad():
+        errors = [float((module(other) - net(other)).square().mean()) for module in (folded, small)]
+    assert errors[1] < errors[0]
+
+
+class Levels(nn.Module):
+    """Two levels."""
+
+    def __init__(self, cell, both):
+        super().__init__()
+        self.rnn = make_rnn(cell, n_nodes=N_NODES, num_layers=2, bidirectional=both)
+        self.head = nn.Linear(N_NODES * (1 + both), 2).double()
+
+    def forward(self, x):
+        return self.head(self.rnn(x)[0])
+
+
+def test_a_layer_that_reads_itself_is_not_refitted():
+    cell, head = nn.GRUCell(N_NODES, N_NODES).double(), nn.Linear(N_NODES, 2).double()
+
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell, self.head = cell, head
+
+        def forward(self, x):
+            h = x[:, 0].repeat(1, N_NODES // N_FEATURES)
+            for _ in range(4):
+                h = self.cell(h, h)
+            return self.head(h)
+
+    X = sequences(50)
+    states = [(torch.as_tensor(X),)]
+    with pytest.warns(UserWarning, match="stays a linear layer"):
+        folded = fitted(Own(), 0, iter(states)).pruned_module_
+    with pytest.warns(UserWarning, match="stays a linear layer"):
+        small = fitted(Own(), 2048, iter(states)).pruned_module_
+    torch.testing.assert_close(small.cell.rnn.weight_ih, folded.cell.rnn.weight_ih)

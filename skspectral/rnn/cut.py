@@ -56,6 +56,11 @@ class Cut:
         """Nodes before."""
         return len(self.A)
 
+    def rows(self, rnn: nn.Module) -> Tensor:
+        """Rows J of every gate block of a layer."""
+        starts = torch.arange(GATES[mode_of(rnn)])[:, None] * self.n_nodes
+        return (starts + self.support).flatten()
+
     @property
     def of_cells(self) -> tuple[Tensor, Tensor]:
         """What rebuilds the cell state; where that is not known, the kept ones among zeros."""
@@ -80,9 +85,7 @@ def shrink_rnn(rnn: Any, cut: Cut) -> nn.Module:
     if bias_hh is not None:
         bias_ih = in_float64(wide["bias_ih"]) if rnn.bias else torch.zeros_like(bias_hh)
         weights |= {"bias_ih": bias_ih, "bias_hh": bias_hh}
-    starts = torch.arange(GATES[mode_of(rnn)])[:, None] * rnn.hidden_size
-    rows = (starts + cut.support).flatten()
-    kept = {name: weight[rows] for name, weight in weights.items()}
+    kept = {name: weight[cut.rows(rnn)] for name, weight in weights.items()}
     return with_weights(rnn, kept, len(cut.support))
 
 

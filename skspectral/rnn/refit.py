@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from .cut import Cut
 from .expanded import ExpandedCell, ExpandedRNN
 from .layers import RecurrentLayer, in_float64
 from .readers import Readers
@@ -23,18 +24,21 @@ Pass = tuple[tuple[Any, ...], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Place:
-    """Where states are read: what enters a module, or the states that leave a layer.
+    """Where states are read: what enters a reader, or the states that leave a layer.
 
     Parameters
     ----------
     path : str
-        A reader; or of the states of a layer, its name.
+        The reader, or the layer.
     layer : RecurrentLayer or None
-        The layer, where its states are wanted.
+        The layer, if it is one.
+    leaving : bool
+        Whether the states that leave it are wanted.
     """
 
     path: str
     layer: RecurrentLayer | None = None
+    leaving: bool = False
 
     def watch(self, module: nn.Module, into: list[Tensor]) -> Any:
         """Keep what is read there, each (n_rows, n_nodes); returns the hook."""
@@ -43,10 +47,9 @@ class Place:
             data = states.data if isinstance(states, PackedSequence) else states
             into.append(data.reshape(-1, data.shape[-1]))
 
-        if self.layer is None:
-            part = module.get_submodule(self.path)
+        part = self.layer.of(module) if self.layer else module.get_submodule(self.path)
+        if not self.leaving:
             return part.register_forward_pre_hook(lambda _, args: keep(args[0]))
-        part = self.layer.of(module)
         return part.register_forward_hook(
             lambda _, __, output: keep(output if isinstance(output, Tensor) else output[0])
         )
@@ -61,8 +64,8 @@ class Refit:
     reader ``V`` of drifted states ``z`` answers as ``W`` does to the states ``h`` of the dense
     network, ``V = (W C + λ V₀) (Z + λ I)⁻¹`` with the cross-moment ``C = mean h zᵀ`` and
     ``Z = mean z zᵀ``. It is drawn towards the folded reader ``V₀`` as ``m + 1`` readings would do,
-    ``λ = Tr Z / n``. A layer's own ``weight_hh`` stays: refitted to its own drift it would change
-    it.
+    ``λ = Tr Z / n``. So are the weights by which a layer reads the states of those below it, one
+    after another. Its own ``weight_hh`` stays: refitted to its own drift it would change that.
 
     Parameters
     ----------
@@ -84,7 +87,7 @@ class Refit:
     passes: Sequence[Pass]
     known: dict[Place, list[Tensor]] = field(default_factory=dict)
 
-    def apply(self, small: nn.Module) -> None:
+    def apply(self, small: nn.Module, cuts: Mapping[str, Cut]) -> None:
         """Refit the readers of a pruned module, in place, from the first to the last."""
         for place in self.places(small):
             if place not in self.known:
@@ -92,32 +95,41 @@ class Refit:
             dense = self.known[place]
             passes = self.passes[: len(dense)]
             drifted = [states_read(small, [place], each)[0] for each in passes]
-            wide, narrow = self._readers(small, place)
+            wide, narrow = self._readers(small, place, cuts)
             refit(wide, narrow, list(zip(dense, drifted, strict=True)))
 
     def places(self, small: nn.Module) -> Iterator[Place]:
         """Where states are read, in the order in which that happens."""
-        expanded = {
-            layer.name: layer
-            for layer in self.layers
-            if isinstance(small.get_submodule(layer.host), (ExpandedRNN, ExpandedCell))
-        }
+        own = {layer.path: layer for layer in self.layers}
+        hosts = {layer.name: layer.host for layer in self.layers}
+        kinds = (ExpandedRNN, ExpandedCell)
+        stays = {host for host in hosts.values() if isinstance(small.get_submodule(host), kinds)}
         for reader in self.readers.readers:
-            names = {name for name, _ in reader.runs if name}
-            inside = {layer.path for layer in self.layers}
-            if reader.path not in inside and not names <= expanded.keys():
-                yield Place(reader.path)
-        for name, layer in expanded.items():
-            yield Place(name, layer)
+            layer = own.get(reader.path)
+            read = {name for name, _ in reader.runs if name}
+            inside = {layer.host} if layer else set()
+            kept = any(hosts[name] not in stays - inside for name in read)
+            if kept and (layer is None or layer.name not in read):
+                yield Place(reader.path, layer)
+        for layer in self.layers:
+            if layer.host in stays:
+                yield Place(layer.path, layer, leaving=True)
 
-    def _readers(self, small: nn.Module, place: Place) -> tuple[Affine | None, Affine]:
+    def _readers(
+        self, small: nn.Module, place: Place, cuts: Mapping[str, Cut]
+    ) -> tuple[Affine | None, Affine]:
         """The reader of the dense and of the pruned module."""
-        if place.layer is None:
+        layer = place.layer
+        if layer is None:
             wide, narrow = (module.get_submodule(place.path) for module in (self.module, small))
             return Affine.of(wide), Affine.of(narrow)
-        host = cast(ExpandedRNN, small.get_submodule(place.layer.host))
-        own = [layer.name for layer in self.layers if layer.host == place.layer.host]
-        return None, Affine.of(host.expand[own.index(place.path)])
+        if place.leaving:
+            host = cast(ExpandedRNN, small.get_submodule(layer.host))
+            names = [each.name for each in self.layers if each.host == layer.host]
+            return None, Affine.of(host.expand[names.index(layer.name)])
+        part = layer.of(self.module)
+        rows = cuts[layer.name].rows(part) if layer.name in cuts else None
+        return Affine.of(part, rows), Affine.of(layer.of(small))
 
 
 @dataclass(frozen=True)
@@ -128,9 +140,15 @@ class Affine:
     bias: Tensor | None
 
     @classmethod
-    def of(cls, part: nn.Module) -> Affine:
-        """Those by which a module reads its input."""
-        return cls(cast(Tensor, part.weight), cast(Tensor | None, part.bias))
+    def of(cls, part: Any, rows: Tensor | None = None) -> Affine:
+        """Those by which a module reads its input, or some rows of them."""
+        if isinstance(part, nn.Linear):
+            return cls(part.weight, part.bias)
+        end = "" if isinstance(part, nn.RNNCellBase) else "_l0"
+        weight, bias = getattr(part, f"weight_ih{end}"), getattr(part, f"bias_ih{end}", None)
+        if rows is None:
+            return cls(weight, bias)
+        return cls(weight[rows], None if bias is None else bias[rows])
 
     @property
     def whole(self) -> Tensor:
@@ -138,12 +156,12 @@ class Affine:
         parts = [self.weight] if self.bias is None else [self.weight, self.bias[:, None]]
         return in_float64(torch.cat(parts, dim=1))
 
+    @torch.no_grad()
     def set(self, whole: Tensor) -> None:
         """Take other values."""
-        with torch.no_grad():
-            self.weight.copy_(whole[:, : self.weight.shape[1]])
-            if self.bias is not None:
-                self.bias.copy_(whole[:, -1])
+        self.weight.copy_(whole[:, : self.weight.shape[1]])
+        if self.bias is not None:
+            self.bias.copy_(whole[:, -1])
 
 
 def dense_states(

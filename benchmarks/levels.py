@@ -1,0 +1,108 @@
+"""Measure how the readers of a model of several levels are best made.
+
+Networks of two or three levels, of 64 nodes in each layer, read the digits of scikit-learn in 8 or
+16 steps and are pruned to 32, 20 and 12 nodes. Their readers take in the reconstruction as it is;
+or those outside the recurrent layers are refitted to the states that the pruned network reaches; or
+also the weights by which a level reads the one below it.
+"""
+
+import platform
+import warnings
+from unittest import mock
+
+import numpy as np
+import torch
+from networks import digits, memory
+from skorch import NeuralNetClassifier
+from skorch.callbacks import GradientNormClipping, LRScheduler
+from torch import nn
+
+from skspectral import SpectralRNNPruner
+from skspectral.rnn.refit import Refit
+
+KINDS = {"gru": nn.GRU, "lstm": nn.LSTM, "tanh": nn.RNN}
+SHAPES = [("gru", 2, False), ("lstm", 2, False), ("lstm", 2, True), ("tanh", 3, False)]
+SIZES = (32, 20, 12)
+
+
+class Levels(nn.Module):
+    """Levels of one kind, and a head on the last state of each direction."""
+
+    def __init__(self, kind, n_features, n_levels, both, n_nodes=64):
+        super().__init__()
+        self.rnn = KINDS[kind](n_features, n_nodes, n_levels, bidirectional=both, batch_first=True)
+        self.head = nn.Linear(n_nodes * (1 + both), 10)
+
+    def forward(self, x):
+        """Logits."""
+        states, n_nodes = self.rnn(x)[0], self.rnn.hidden_size
+        last = [states[:, -1, :n_nodes]]
+        if self.rnn.bidirectional:
+            last.append(states[:, 0, n_nodes:])
+        return self.head(torch.cat(last, -1))
+
+
+@memory.cache
+def trained(n_steps, shape):
+    """A network, trained for 25 epochs."""
+    X, y, _, _ = digits(n_steps)
+    torch.manual_seed(0)
+    net = NeuralNetClassifier(
+        Levels(shape[0], X.shape[2], *shape[1:]),
+        criterion=nn.CrossEntropyLoss,
+        optimizer=torch.optim.Adam,
+        lr=3e-3,
+        batch_size=64,
+        max_epochs=25,
+        train_split=None,
+        iterator_train__shuffle=True,
+        callbacks=[
+            ("clip", GradientNormClipping(1.0)),
+            ("decay", LRScheduler("CosineAnnealingLR", T_max=25)),
+        ],
+        verbose=0,
+    )
+    return net.fit(X, y.astype(np.int64)).module_.eval()
+
+
+def heads_alone(places):
+    """Leave out what layers read."""
+    return lambda refit, small: [place for place in places(refit, small) if place.layer is None]
+
+
+def measured(dense, X, X_test, y_test, m, n_refit):
+    """Accuracy in percent, and the divergence from the dense network, on test digits."""
+    pruner = SpectralRNNPruner(dense, m, likelihood="categorical", n_refit=n_refit)
+    small, x = pruner.fit(X).pruned_module_, torch.as_tensor(X_test)
+    with torch.no_grad():
+        p, q = (module(x).log_softmax(-1) for module in (dense, small))
+    divergence = (p.exp() * (p - q)).sum(-1).mean()
+    return 100 * np.mean(q.argmax(-1).numpy() == y_test), float(divergence)
+
+
+def table():
+    """A row for every network and size, and the geometric mean of the ratios."""
+    print(f"{'network':22} {'nodes':>5} {'folded':>16} {'heads refitted':>16} {'all refitted':>16}")
+    ratios = []
+    for n_steps in (8, 16):
+        X, _, X_test, y_test = digits(n_steps)
+        for shape in SHAPES:
+            dense = trained(n_steps, shape)
+            name = f"{shape[0]} {n_steps} steps, {shape[1]}{' both' if shape[2] else ''}"
+            for m in SIZES:
+                row = [measured(dense, X, X_test, y_test, m, 0)]
+                with mock.patch.object(Refit, "places", heads_alone(Refit.places)):
+                    row.append(measured(dense, X, X_test, y_test, m, 2048))
+                row.append(measured(dense, X, X_test, y_test, m, 2048))
+                ratios.append([np.log(divergence / row[0][1]) for _, divergence in row])
+                cells = " ".join(f"{accuracy:7.1f} {kl:8.4f}" for accuracy, kl in row)
+                print(f"{name:22} {m:5d} {cells}", flush=True)
+    means = " ".join(f"{mean:16.3f}" for mean in np.exp(np.mean(ratios, axis=0)))
+    print(f"{'geometric mean of the ratio':28} {means}")
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore", UserWarning)
+    torch.set_num_threads(1)
+    print(f"one thread, Python {platform.python_version()}, torch {torch.__version__}")
+    table()
