@@ -28,7 +28,9 @@ DIGITS = {
     "closed loop": SEARCH,
     "greedy, distilled": {"distill": 10},
     "the same, noisy copies": {"distill": 10},
+    "closed loop, the same": SEARCH | {"distill": 10},
 }
+COPIES = ("the same, noisy copies", "closed loop, the same")
 N_COPIES, NOISE = 3, 0.3  # of every sequence, and its strength relative to how these vary
 CASES = {
     "pixels": [(pixel_task, cell, 42) for cell in ("gru", "lstm")],
@@ -36,7 +38,7 @@ CASES = {
 }
 
 
-def digits(which, seeds, cells):
+def digits(which, seeds, cells, methods):
     """Accuracy on test digits in percent: every seed, the mean, and the seconds of a fit."""
     for make, cell, m in CASES[which]:
         if cells and cell not in cells:
@@ -44,11 +46,11 @@ def digits(which, seeds, cells):
         tasks = [make(cell, seed) for seed in range(seeds)]
         print(f"{tasks[0].name.rpartition(' ')[0]}, {m} of 128 nodes")
         accuracy_row("dense", [task.accuracy(task.module) for task in tasks], 0.0)
-        for method, params in DIGITS.items():
+        for method, params in ((method, DIGITS[method]) for method in methods):
             accuracies, start = [], time.perf_counter()
             for task in tqdm(tasks, method, leave=False):
                 pruner = SpectralRNNPruner(task.module, m, likelihood=task.likelihood, **params)
-                X = with_copies(task.X) if "copies" in method else task.X
+                X = with_copies(task.X) if method in COPIES else task.X
                 accuracies.append(task.accuracy(pruner.fit(X).pruned_module_))
             accuracy_row(method, accuracies, (time.perf_counter() - start) / len(tasks))
 
@@ -91,12 +93,13 @@ if __name__ == "__main__":
     parser.add_argument("what", choices=[*CASES, "search"])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--cells", nargs="*", help="gru, lstm or irnn; all if none is named")
+    parser.add_argument("--methods", nargs="*", default=list(DIGITS), help="all if none is named")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"
     print(f"{arguments.threads} thread(s), {versions}")
     if arguments.what in CASES:
-        digits(arguments.what, arguments.seeds, arguments.cells)
+        digits(arguments.what, arguments.seeds, arguments.cells, arguments.methods)
     else:
         search()

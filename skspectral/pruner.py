@@ -103,6 +103,9 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, BaseEsti
 
     Attributes
     ----------
+    layers_ : dict of PrunedLayer
+        What was chosen for each layer, by its name. The attributes below that are of a layer are
+        dicts by these names where there are several layers.
     estimator_ : nn.Module or estimator
         The trained dense network: a copy of what was given, or what was trained.
     pruned_estimator_ : nn.Module or estimator

@@ -135,6 +135,7 @@ def described(part: Any) -> dict[str, Any]:
             "nodes": list(part._sizes),
             "kept": [len(getattr(part, f"support_{i}")) for i in range(n_supports)],
             "cells": len(part.expand_cells) > 0,
+            "apart": isinstance(part, ExpandedRNN) and part.is_apart,
             "dtype": dtype,
         }
     options = {"bias": bool(part.bias)}
@@ -191,7 +192,10 @@ def stand_in(description: Mapping[str, Any], dtype: torch.dtype) -> nn.Module:
     shapes = list(zip(sizes, nodes, strict=True))
     expand = [nn.Linear(m, n, dtype=dtype) for m, n in shapes]
     cells = [nn.Linear(m, n, dtype=dtype) for m, n in shapes if description["cells"]]
-    return cast(nn.Module, kind(rnn, supports, expand, cells, like))
+    part = kind(rnn, supports, expand, cells, like)
+    if description["apart"]:
+        part.set_apart()
+    return cast(nn.Module, part)
 
 
 class Like(nn.Module):

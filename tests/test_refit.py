@@ -77,7 +77,7 @@ def test_the_reconstruction_that_stays_is_refitted_itself():
     wide, errors = run_layer(net.rnn, X), []
     for module in (folded, small):
         narrow = run_layer(module.rnn.rnn, X)
-        rebuilt = linear_reference(module.rnn.expand[0])(narrow)
+        rebuilt = linear_reference(module.rnn.expand_output[0])(narrow)
         errors.append(((rebuilt - wide) ** 2).mean())
     assert errors[1] < errors[0]
 
@@ -192,3 +192,45 @@ def test_a_layer_that_reads_itself_is_not_refitted():
     with pytest.warns(UserWarning, match="stays a linear layer"):
         small = fitted(Own(), 2048, iter(states)).pruned_module_
     torch.testing.assert_close(small.cell.rnn.weight_ih, folded.cell.rnn.weight_ih)
+
+
+@pytest.mark.filterwarnings("ignore:The reconstruction:UserWarning")
+def test_a_module_may_go_on_from_the_states_it_got():
+    class Going(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head = make_rnn("lstm", n_nodes=N_NODES), nn.Linear(N_NODES, 2).double()
+
+        def forward(self, x, state=None):
+            states, state = self.rnn(x, state)
+            return self.head(states.relu()), state
+
+    net, X = Going(), torch.as_tensor(sequences(100))
+    small = fitted(net, 2048, iter([(X,)])).pruned_module_
+    with torch.no_grad():
+        whole, _ = small(X)
+        first, state = small(X[:, :3])
+        rest, _ = small(X[:, 3:], state)
+    torch.testing.assert_close(torch.cat([first, rest], 1), whole)
+
+
+def test_a_cell_goes_on_from_the_states_it_shows():
+    class Loop(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell = nn.GRUCell(N_FEATURES, N_NODES).double()
+            self.head = nn.Linear(N_NODES, 2).double()
+
+        def forward(self, x):
+            h, answers = None, []
+            for t in range(x.shape[1]):
+                h = self.cell(x[:, t], h)
+                answers.append(self.head(h.relu()))
+            return torch.stack(answers, 1)
+
+    net, X = Loop(), torch.as_tensor(sequences(300))
+    with pytest.warns(UserWarning, match="stays a linear layer"):
+        pruner = fitted(net, 2048, iter([(X,)]))
+    expand = pruner.pruned_module_.cell.expand[0].weight.detach()
+    torch.testing.assert_close(expand[pruner.support_], torch.eye(M).double())
+    assert not torch.allclose(expand, torch.as_tensor(pruner.reconstruction_))

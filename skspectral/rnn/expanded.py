@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -124,6 +125,20 @@ class ExpandedRNN(StartedRNN):
         super().__init__(rnn, supports, [linear.out_features for linear in expand], like)
         self.expand, self.expand_cells = nn.ModuleList(expand), nn.ModuleList(cells)
         self._n_directions = 1 + like.bidirectional
+        self.expand_output = nn.ModuleList(self.expand[-self._n_directions :])
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether the states that are put out are rebuilt otherwise than those to go on from."""
+        return self.expand_output[0] is not self.expand[-self._n_directions]
+
+    def set_apart(self) -> None:
+        """Rebuild the states that are put out by maps of their own.
+
+        The others have to keep the kept nodes as they are, since the layer goes on from them.
+        """
+        if not self.is_apart:
+            self.expand_output = copy.deepcopy(self.expand_output)
 
     def forward(self, input: Any, hx: Any = None) -> Any:  # noqa: A002  as in torch
         """Run the small layer; states go in and come out in the old size."""
@@ -138,9 +153,8 @@ class ExpandedRNN(StartedRNN):
 
     def _rebuilt(self, states: Tensor) -> Tensor:
         """States of the last level, of all directions."""
-        last = self.expand[-self._n_directions :]
-        parts = states.split([linear.in_features for linear in last], dim=-1)
-        rebuilt = [linear(part) for linear, part in zip(last, parts, strict=True)]
+        parts = states.split([linear.in_features for linear in self.expand_output], dim=-1)
+        rebuilt = [linear(part) for linear, part in zip(self.expand_output, parts, strict=True)]
         return rebuilt[0] if len(rebuilt) == 1 else torch.cat(rebuilt, dim=-1)
 
     def _finals(self, states: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -96,7 +96,12 @@ class Refit:
             passes = self.passes[: len(dense)]
             drifted = [states_read(small, [place], each)[0] for each in passes]
             wide, narrow = self._readers(small, place, cuts)
+            before = narrow.whole
             refit(wide, narrow, list(zip(dense, drifted, strict=True)))
+            if place.leaving and isinstance(small.get_submodule(place.path), ExpandedCell):
+                # A cell goes on from the states that it shows, so kept nodes stay themselves.
+                support = cuts[place.path].support
+                narrow.set(narrow.whole.index_copy(0, support, before[support]))
 
     def places(self, small: nn.Module) -> Iterator[Place]:
         """Where states are read, in the order in which that happens."""
@@ -111,9 +116,14 @@ class Refit:
             kept = any(hosts[name] not in stays - inside for name in read)
             if kept and (layer is None or layer.name not in read):
                 yield Place(reader.path, layer)
-        for layer in self.layers:
-            if layer.host in stays:
+        for host in sorted(stays):
+            for layer in self._last(host):
                 yield Place(layer.path, layer, leaving=True)
+
+    def _last(self, host: str) -> list[RecurrentLayer]:
+        """The layers whose states a host puts out."""
+        both = getattr(self.module.get_submodule(host), "bidirectional", False)
+        return [layer for layer in self.layers if layer.host == host][-1 - both :]
 
     def _readers(
         self, small: nn.Module, place: Place, cuts: Mapping[str, Cut]
@@ -124,9 +134,11 @@ class Refit:
             wide, narrow = (module.get_submodule(place.path) for module in (self.module, small))
             return Affine.of(wide), Affine.of(narrow)
         if place.leaving:
-            host = cast(ExpandedRNN, small.get_submodule(layer.host))
-            names = [each.name for each in self.layers if each.host == layer.host]
-            return None, Affine.of(host.expand[names.index(layer.name)])
+            host: Any = small.get_submodule(layer.host)
+            if isinstance(host, ExpandedCell):
+                return None, Affine.of(host.expand[0])
+            host.set_apart()
+            return None, Affine.of(host.expand_output[self._last(layer.host).index(layer)])
         part = layer.of(self.module)
         rows = cuts[layer.name].rows(part) if layer.name in cuts else None
         return Affine.of(part, rows), Affine.of(layer.of(small))
