@@ -103,7 +103,7 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
     >>> pruner.m_
     16
     >>> pruner.cv_results_["mean_test_score"].round(2)
-    array([0.95, 0.99, 1.  ])
+    array([0.97, 0.99, 1.  ])
     """
 
     def __init__(
