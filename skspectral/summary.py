@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from .pruned_layer import PrunedLayer
-from .rnn.expanded import ExpandedCell, ExpandedRNN
+from .rnn.expanded import Expanded
 from .rnn.layers import RecurrentLayer, weights_of
 from .rnn.stacked import laid_out
 from .wrapped import module_of
@@ -147,8 +147,7 @@ def multiply_adds(layer: nn.Module) -> int:
 
 def expanding(module: nn.Module) -> int:
     """Multiply-adds of the reconstructions that stay."""
-    kinds = (ExpandedRNN, ExpandedCell)
-    parts: Iterable[Any] = (part for part in module.modules() if isinstance(part, kinds))
+    parts: Iterable[Any] = (part for part in module.modules() if isinstance(part, Expanded))
     linears = (getattr(part, "expand_output", part.expand) for part in parts)
     return sum(linear.weight.numel() for each in linears for linear in each)
 

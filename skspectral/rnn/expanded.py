@@ -94,11 +94,11 @@ class StartedRNN(StandIn):
         return states[..., getattr(self, f"support_{i}")]
 
 
-class ExpandedRNN(StartedRNN):
-    """A small layer that shows states of the old size.
+class Expanded(StartedRNN):
+    """Shows states of the old size.
 
-    Stands where the way from the states to their readers cannot be followed: its
-    hidden states are rebuilt by a linear map, so the module around it needs no change.
+    Stands where the way from the states to their readers cannot be followed: hidden states are
+    rebuilt by a linear map, so the module around it needs no change.
 
     Parameters
     ----------
@@ -124,7 +124,14 @@ class ExpandedRNN(StartedRNN):
     ) -> None:
         super().__init__(rnn, supports, [linear.out_features for linear in expand], like)
         self.expand, self.expand_cells = nn.ModuleList(expand), nn.ModuleList(cells)
-        self._n_directions = 1 + like.bidirectional
+
+
+class ExpandedRNN(Expanded):
+    """A small layer, or a stack of them, that shows states of the old size."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._n_directions = 1 + self.rnn.bidirectional
         self.expand_output = nn.ModuleList(self.expand[-self._n_directions :])
 
     @property
@@ -168,33 +175,8 @@ class ExpandedRNN(StartedRNN):
         return together([self._cell(i, cells[i]) for i in range(self._n_layers)])
 
 
-class ExpandedCell(StartedRNN):
-    """A small cell that shows states of the old size.
-
-    Parameters
-    ----------
-    rnn : nn.RNNCellBase
-        The small cell.
-    supports : sequence of Tensor
-        The nodes that it keeps.
-    expand : sequence of nn.Linear
-        Their reconstruction.
-    cells : sequence of nn.Linear
-        That of their cell states, if another layer starts from these.
-    like : nn.RNNCellBase
-        What it takes the place of.
-    """
-
-    def __init__(
-        self,
-        rnn: nn.Module,
-        supports: Sequence[Tensor],
-        expand: Sequence[nn.Linear],
-        cells: Sequence[nn.Linear],
-        like: Any,
-    ) -> None:
-        super().__init__(rnn, supports, [linear.out_features for linear in expand], like)
-        self.expand, self.expand_cells = nn.ModuleList(expand), nn.ModuleList(cells)
+class ExpandedCell(Expanded):
+    """A small cell that shows states of the old size."""
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:  # noqa: A002  as in torch
         """Run the small cell for a step; states go in and come out in the old size."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from .cut import Cut
-from .expanded import ExpandedCell, ExpandedRNN
+from .expanded import Expanded, ExpandedCell
 from .layers import RecurrentLayer, in_float64
 from .readers import Readers
 
@@ -107,8 +107,7 @@ class Refit:
         """Where states are read, in the order in which that happens."""
         own = {layer.path: layer for layer in self.layers}
         hosts = {layer.name: layer.host for layer in self.layers}
-        kinds = (ExpandedRNN, ExpandedCell)
-        stays = {host for host in hosts.values() if isinstance(small.get_submodule(host), kinds)}
+        stays = {host for host in hosts.values() if isinstance(small.get_submodule(host), Expanded)}
         for reader in self.readers.readers:
             layer = own.get(reader.path)
             read = {name for name, _ in reader.runs if name}
