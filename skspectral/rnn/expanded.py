@@ -131,7 +131,8 @@ class ExpandedRNN(Expanded):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._n_directions = 1 + self.rnn.bidirectional
+        inner: Any = self.rnn
+        self._n_directions = 1 + inner.bidirectional
         self.expand_output = nn.ModuleList(self.expand[-self._n_directions :])
 
     @property
