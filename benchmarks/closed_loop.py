@@ -27,10 +27,9 @@ DIGITS = {
     "greedy": {},
     "closed loop": SEARCH,
     "greedy, distilled": {"distill": 10},
-    "the same, noisy copies": {"distill": 10},
-    "closed loop, the same": SEARCH | {"distill": 10},
+    "greedy, distilled, copies": {"distill": 10},
+    "closed loop, distilled, copies": SEARCH | {"distill": 10},
 }
-COPIES = ("the same, noisy copies", "closed loop, the same")
 N_COPIES, NOISE = 3, 0.3  # of every sequence, and its strength relative to how these vary
 CASES = {
     "pixels": [(pixel_task, cell, 42) for cell in ("gru", "lstm")],
@@ -46,11 +45,12 @@ def digits(which, seeds, cells, methods):
         tasks = [make(cell, seed) for seed in range(seeds)]
         print(f"{tasks[0].name.rpartition(' ')[0]}, {m} of 128 nodes")
         accuracy_row("dense", [task.accuracy(task.module) for task in tasks], 0.0)
-        for method, params in ((method, DIGITS[method]) for method in methods):
+        for method in methods:
             accuracies, start = [], time.perf_counter()
             for task in tqdm(tasks, method, leave=False):
-                pruner = SpectralRNNPruner(task.module, m, likelihood=task.likelihood, **params)
-                X = with_copies(task.X) if method in COPIES else task.X
+                pruner = SpectralRNNPruner(task.module, m, likelihood=task.likelihood)
+                pruner.set_params(**DIGITS[method])
+                X = with_copies(task.X) if "copies" in method else task.X
                 accuracies.append(task.accuracy(pruner.fit(X).pruned_module_))
             accuracy_row(method, accuracies, (time.perf_counter() - start) / len(tasks))
 
@@ -66,7 +66,7 @@ def accuracy_row(name, accuracies, seconds):
     """A row of the table."""
     cells = " ".join(f"{100 * accuracy:5.1f}" for accuracy in accuracies)
     mean = 100 * np.mean(accuracies)
-    print(f"  {name:22} {cells}  mean {mean:5.2f}  {seconds:6.1f} s", flush=True)
+    print(f"  {name:30} {cells}  mean {mean:5.2f}  {seconds:6.1f} s", flush=True)
 
 
 def search():

@@ -16,42 +16,32 @@ ALLOCATIONS = ("global", "uniform")
 
 def check_nodes(m: Any, name: str = "m") -> None:
     """Refuse what is no number of nodes for any network."""
-    each = (
-        {f"{name}[{layer!r}]": count for layer, count in m.items()}
-        if isinstance(m, Mapping)
-        else {}
-    )
-    for what, count in (each or {name: m}).items():
-        count_nodes(count, name=what)
+    if not isinstance(m, Mapping):
+        count_nodes(m, name=name)
+        return
+    for layer, count in m.items():
+        count_nodes(count, name=f"{name}[{layer!r}]")
 
 
-def count_by_allocation(
-    m: Any, problems: Mapping[str, SelectionProblem], allocation: str, name: str = "m"
-) -> dict[str, int]:
-    """Nodes to keep of every layer: of each by itself, or of all together.
+def count_in_all(m: Any, sizes: Mapping[str, int], name: str = "m") -> int:
+    """Nodes to keep of all layers together.
 
     Parameters
     ----------
-    m : int, float or dict
-        Nodes to keep.
-    problems : dict of SelectionProblem
-        The choices that the layers pose.
-    allocation : {"uniform", "global"}
-        Whether m is for each layer, or for all together.
+    m : int or float
+        Nodes, or a part of all.
+    sizes : dict of int
+        Nodes of every layer.
     name : str
         What m is called.
 
     Raises
     ------
     ValueError
-        If a count is out of range, a layer unknown, or all layers have fewer nodes than there are
-        layers.
+        If a count is out of range or less than one for each layer, or m is a dict.
     TypeError
-        If a count is no number.
+        If it is no number.
     """
-    sizes = {layer: problem.n_nodes for layer, problem in problems.items()}
-    if allocation == "uniform" or len(sizes) == 1:
-        return count_by_layer(m, sizes, name)
     if isinstance(m, Mapping):
         raise ValueError(
             f"{name} must be a number for allocation='global'; got a dict, which says itself what "
@@ -62,8 +52,7 @@ def count_by_allocation(
         raise ValueError(
             f"{name}={m!r} leaves {total} nodes to {len(sizes)} layers; give at least one for each."
         )
-    paths = {layer: relative_path(problem) for layer, problem in problems.items()}
-    return shared_budget(paths, total)
+    return total
 
 
 def relative_path(problem: SelectionProblem) -> NDArray[np.float64]:

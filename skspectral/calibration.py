@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from tqdm.auto import tqdm
 
+from .allocation import count_by_layer, count_in_all, relative_path, shared_budget
 from .caching import recalled
 from .covariance import HiddenStateMoments
+from .hidden_states import cell_moments, collect
 from .objective import Objective
+from .pruned_layer import PrunedLayer
 from .reconstruction import Kind
-from .rnn.layers import in_float64, incoming_norms, weights_of
 from .rnn.likelihood import Likelihood
-from .rnn.readers import Readers, find_readers
+from .rnn.readers import Readers
 from .rnn.refit import Place, Refit, dense_states
 from .rnn.states import StateCollector
 from .rnn.surgery import Surgery
+from .rnn.tracker import find_readers
+from .rnn.weights import in_float64, incoming_norms, weights_of
 from .sampling import Reservoir, draw, first
 from .sensitivity import answers_likelihood, reading_sensitivity
 from .sequences import Batches, Sequences
-from .solvers import SelectionProblem, Solver
+from .solvers import Selection, SelectionProblem, Solver
 from .statistics import LayerStatistics
 
 Array = NDArray[np.float64]
@@ -56,6 +58,8 @@ class Calibration:
         What the answers say of the labels, where that is needed.
     refit : Refit or None
         Fits readers to the states that a pruned network reaches.
+    kinds : tuple of str
+        Reconstructions to choose from, the one to take unless others are tried first.
     """
 
     collector: StateCollector
@@ -67,11 +71,22 @@ class Calibration:
     sample: list[Any]
     likelihood: Likelihood
     refit: Refit | None
+    kinds: tuple[Kind, ...]
 
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Nodes of every layer."""
-        return {name: problem.n_nodes for name, problem in self.problems.items()}
+    def layer(self, name: str, selection: Selection) -> PrunedLayer:
+        """A layer that keeps what was selected."""
+        return PrunedLayer(self.statistics[name], self.problems[name], selection, self.kinds[0])
+
+    def counts(self, m: Any, allocation: str, name: str = "m") -> dict[str, int]:
+        """Nodes to keep of every layer: of each by itself, or of all together."""
+        sizes = {layer: problem.n_nodes for layer, problem in self.problems.items()}
+        if allocation == "uniform" or len(sizes) == 1:
+            return count_by_layer(m, sizes, name)
+        return shared_budget(self._paths, count_in_all(m, sizes, name))
+
+    @cached_property
+    def _paths(self) -> Mapping[str, Array]:
+        return {layer: relative_path(problem) for layer, problem in self.problems.items()}
 
 
 @dataclass(frozen=True)
@@ -152,6 +167,7 @@ class Calibrator:
             sample,
             likelihood,
             self._refit(collector, readers, first(sample, self.n_refit)),
+            self.kinds,
         )
 
     def _refit(
@@ -242,20 +258,6 @@ def averaged(
     return found
 
 
-def cell_moments(
-    collector: StateCollector, readers: Readers, batches: list[Any]
-) -> dict[str, HiddenStateMoments]:
-    """Moments of the last cell states of the layers from which others start."""
-    layers = [layer for layer in collector.layers if layer.host in readers.cells]
-    moments = {
-        layer.name: HiddenStateMoments(layer.of(collector.module).hidden_size) for layer in layers
-    }
-    for batch in batches if layers else []:
-        for name, cells in collector.cells(batch, layers).items():
-            moments[name].update(cells.to("cpu", torch.float64).numpy())
-    return moments
-
-
 def statistics_of(
     collector: StateCollector,
     readers: Readers,
@@ -277,39 +279,3 @@ def statistics_of(
             cells.get(name),
         )
     return found
-
-
-def run(
-    collector: StateCollector, batches: Iterable[tuple[Any, Any]], what: str, verbose: int
-) -> Iterator[tuple[Any, Any, dict[str, Tensor]]]:
-    """Places in X, batches, and hidden states of every layer."""
-    for index, batch in tqdm(batches, desc=what, unit="batch", disable=not verbose):
-        yield index, batch, collector.run(batch)
-
-
-def collect(
-    collector: StateCollector, batches: Iterable[tuple[Any, Any]], verbose: int
-) -> tuple[dict[str, HiddenStateMoments], str | None]:
-    """Moments of the hidden states, and the layout in which the module read the batches.
-
-    Raises
-    ------
-    ValueError
-        If a state is not finite, or no layer ran.
-    """
-    moments: dict[str, HiddenStateMoments] = {}
-    for _, _, found in run(collector, batches, "hidden states", verbose):
-        for name, states in found.items():
-            rows = states.reshape(-1, states.shape[-1]).to("cpu", torch.float64).numpy()
-            seen = moments.setdefault(name, HiddenStateMoments(rows.shape[1])).update(rows)
-            if not np.isfinite(seen.products_.diagonal()).all():
-                raise ValueError(
-                    f"the hidden states of layer {name!r} are not finite on X; "
-                    "check the scale of X and that the training of the network did not diverge."
-                )
-    if not moments:
-        raise ValueError(
-            f"no recurrent layer of {type(collector.module).__name__} ran on X; give sequences on "
-            "which it does."
-        )
-    return moments, collector.layout

@@ -7,20 +7,15 @@ from dataclasses import replace
 
 from .calibration import Calibration
 from .pruned_layer import PrunedLayer
-from .reconstruction import Kind
 from .rnn.cut import Cut
 from .sampling import first, split
-from .solvers import Selection, Solver
+from .solvers import Solver
 from .trials import ClosedLoopTrials
 
 
 def choose(
-    calibration: Calibration,
-    solver: Solver,
-    counts: Mapping[str, int],
-    kinds: tuple[Kind, ...],
-    verbose: int = 0,
-) -> dict[str, Selection]:
+    calibration: Calibration, solver: Solver, counts: Mapping[str, int], verbose: int = 0
+) -> dict[str, PrunedLayer]:
     """Choose the nodes of every layer.
 
     A solver that runs networks goes through the layers from the first to the last, each in a
@@ -34,26 +29,26 @@ def choose(
         Who chooses.
     counts : dict of int
         Nodes to keep, by layer.
-    kinds : tuple of str
-        Reconstructions to choose from.
     verbose : int
         Whether to show progress.
 
     Returns
     -------
-    dict of Selection
-        By layer.
+    dict of PrunedLayer
+        By the name of the layer.
     """
     problems = calibration.problems
     if not solver.runs_network:
-        return {name: solver.select(problems[name], m) for name, m in counts.items()}
+        return {
+            name: calibration.layer(name, solver.select(problems[name], m))
+            for name, m in counts.items()
+        }
     parts = split(first(calibration.sample, solver.n_sequences), solver.held_out)
-    trials = ClosedLoopTrials(calibration, parts, kinds, verbose)
-    chosen: dict[str, Selection] = {}
+    trials = ClosedLoopTrials(calibration, parts, verbose)
+    chosen: dict[str, PrunedLayer] = {}
     cuts: dict[str, Cut] = {}
     for name, m in counts.items():
         problem = replace(problems[name], trials=trials.of(name, cuts))
-        chosen[name] = solver.select(problem, m)
-        statistics = calibration.statistics[name]
-        cuts[name] = PrunedLayer(statistics, problems[name], chosen[name], kinds[0]).cut
+        chosen[name] = calibration.layer(name, solver.select(problem, m))
+        cuts[name] = chosen[name].cut
     return chosen

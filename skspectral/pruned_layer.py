@@ -112,16 +112,17 @@ class PrunedLayer:
         )
         return loss / (float(np.vdot(weight, covariance)) or 1.0)
 
+    def first(self, m: int) -> PrunedLayer:
+        """Keep the first nodes of the ranking."""
+        return replace(self, selection=self.selection.first(m))
+
     def within(self, tol: float | None) -> PrunedLayer:
-        """The fewest nodes whose loss is within ``tol``; all if none are."""
+        """Keep the fewest nodes whose loss is within ``tol``; all if none are."""
         if tol is None:
             return self
         enough = self.selection.loss_path <= tol * self.total
         enough[0] = False
-        if not enough.any():
-            return self
-        selection = self.selection.first(int(enough.argmax()))
-        return PrunedLayer(self.statistics, self.problem, selection, self.kind)
+        return self.first(int(enough.argmax())) if enough.any() else self
 
 
 # Attributes of a fitted pruner, and what they are of a layer.

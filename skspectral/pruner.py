@@ -9,11 +9,11 @@ from typing import Any, Self
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state, get_tags
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from .allocation import ALLOCATIONS, check_nodes, count_by_allocation
+from .allocation import ALLOCATIONS, check_nodes
 from .caching import as_memory
 from .calibration import Calibration, Calibrator
 from .choice import choose
@@ -28,13 +28,13 @@ from .parameters import (
     check_tol,
 )
 from .pruned_layer import ATTRIBUTES, PrunedLayer, of_layers, relative_loss
-from .reconstruction import RECONSTRUCTIONS, Kind
-from .rnn.layers import find_layers
+from .reconstruction import RECONSTRUCTIONS
+from .rnn.layers import find_layers, last_level
 from .rnn.likelihood import FAMILIES
 from .rnn.stacked import laid_out, put_together
 from .rnn.states import StateCollector
 from .sequences import Batches, Sequences, check_sequences
-from .solvers import Selection, Solver
+from .solvers import Solver
 from .summary import SummaryMixin
 from .transformer import POOLINGS, StateTransformer
 from .wrapped import PredictorMixin, classifies, module_of, trained, with_module, wrapped_has
@@ -318,28 +318,17 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, BaseEsti
             verbose=self.verbose,
         )
 
-    def _select(self, calibration: Calibration) -> dict[str, Selection]:
+    def _select(self, calibration: Calibration) -> dict[str, PrunedLayer]:
         """Nodes of every layer, as many as are asked for, or with ``tol`` at most as many."""
-        counts = self._counts(calibration)
-        return choose(calibration, self._solver(), counts, self._kinds(), self.verbose)
+        return choose(calibration, self._solver(), self._counts(calibration), self.verbose)
 
     def _counts(self, calibration: Calibration) -> dict[str, int]:
         """How many nodes every layer keeps."""
-        return count_by_allocation(self.m, calibration.problems, self.allocation)
+        return calibration.counts(self.m, self.allocation)
 
-    def _shrink(self, calibration: Calibration, selections: Mapping[str, Selection]) -> None:
-        """From selections to the smaller module; as often as there are selections to try."""
-        self._describe(
-            {
-                name: PrunedLayer(
-                    calibration.statistics[name],
-                    calibration.problems[name],
-                    selection,
-                    self._kinds()[0],
-                ).within(self.tol)
-                for name, selection in selections.items()
-            }
-        )
+    def _shrink(self, calibration: Calibration, layers: Mapping[str, PrunedLayer]) -> None:
+        """From a choice to the smaller module; as often as there are choices to try."""
+        self._describe({name: layer.within(self.tol) for name, layer in layers.items()})
         cuts = {name: layer.cut for name, layer in self.layers_.items()}
         small = calibration.surgery.build_checked(cuts)
         calibration.surgery.warn()
@@ -348,15 +337,12 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, BaseEsti
         self.distillation_history_ = distilled(
             small, cuts, calibration, self.distill, self._seed(), self.verbose
         )
-        self._host = calibration.collector.layers[-1].host
-        self._last = calibration.surgery.last_level(self._host)
-        self._found, self._unfolded = calibration.surgery.layers, calibration.surgery.unfolded()
+        surgery = calibration.surgery
+        self._found, self._unfolded = surgery.layers, surgery.unfolded()
+        self._last = last_level(surgery.layers, surgery.module, surgery.layers[-1].host)
         self.pruned_module_ = put_together(small)
         self.pruned_estimator_ = with_module(self.estimator_, self.pruned_module_)
         self.n_parameters_ = sum(p.numel() for p in self.pruned_module_.parameters())
-
-    def _kinds(self) -> tuple[Kind, ...]:
-        return RECONSTRUCTIONS[self.reconstruction]
 
     def _describe(self, layers: dict[str, PrunedLayer]) -> None:
         """Set the attributes that tell of the selection."""
@@ -405,21 +391,6 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, BaseEsti
         sequences = check_sequences(X, self, reset=False)
         collector = self._collector(laid_out(module_of(self.estimator_)))
         return self._calibrator(sequences).collect(collector, sequences)[0]
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        # Once fitted, that of estimator=None is known to be a classifier or a regressor.
-        estimator = getattr(self, "estimator_", self.estimator)
-        if isinstance(estimator, BaseEstimator):
-            inner = get_tags(estimator)
-            tags.estimator_type = inner.estimator_type
-            tags.classifier_tags = inner.classifier_tags
-            tags.regressor_tags = inner.regressor_tags
-            tags.target_tags = inner.target_tags
-        tags.target_tags.required |= self.estimator is None
-        tags.input_tags.three_d_array = True
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
 
     def _check_params(self) -> None:
         self._check_m()

@@ -13,9 +13,9 @@ from safetensors import safe_open
 from safetensors.torch import load_model, save_model
 from torch import nn
 
-from .rnn.expanded import ExpandedCell, ExpandedRNN, StartedRNN
-from .rnn.layers import replace
+from .rnn.expanded import Expanded, ExpandedCell, ExpandedRNN, StartedRNN
 from .rnn.stacked import StackedRNN
+from .rnn.weights import replace
 
 FORMAT = "skspectral pruned module"
 VERSION = 1
@@ -127,14 +127,13 @@ def described(part: Any) -> dict[str, Any]:
         options = {"bias": part.bias is not None}
         return {"kind": kind, "sizes": sizes, "options": options, "dtype": dtype}
     if isinstance(part, StartedRNN):
-        n_supports = sum(name.startswith("support_") for name, _ in part.named_buffers())
         return {
             "kind": kind,
             "rnn": described(part.rnn),
             "size": part.hidden_size,
-            "nodes": list(part._sizes),
-            "kept": [len(getattr(part, f"support_{i}")) for i in range(n_supports)],
-            "cells": len(part.expand_cells) > 0,
+            "nodes": list(part.sizes),
+            "kept": [len(getattr(part, f"support_{i}")) for i in range(len(part.sizes))],
+            "cells": isinstance(part, Expanded) and len(part.expand_cells) > 0,
             "apart": isinstance(part, ExpandedRNN) and part.is_apart,
             "dtype": dtype,
         }
@@ -183,25 +182,15 @@ def like_of(description: Mapping[str, Any]) -> Any:
 def stand_in(description: Mapping[str, Any], dtype: torch.dtype) -> nn.Module:
     """A layer behind its stand-in."""
     rnn, nodes, sizes = built(description["rnn"]), description["nodes"], description["kept"]
-    both = description["rnn"]["options"].get("bidirectional", False)
-    like = Like(description["size"], both)
+    hidden_size = description["size"]
     supports = [torch.zeros(size, dtype=torch.long) for size in sizes]
     kind = KINDS[description["kind"]]
     if kind is StartedRNN:
-        return StartedRNN(rnn, supports, nodes, like)
+        return StartedRNN(rnn, supports, nodes, hidden_size)
     shapes = list(zip(sizes, nodes, strict=True))
     expand = [nn.Linear(m, n, dtype=dtype) for m, n in shapes]
     cells = [nn.Linear(m, n, dtype=dtype) for m, n in shapes if description["cells"]]
-    part = kind(rnn, supports, expand, cells, like)
+    part = kind(rnn, supports, expand, cells, hidden_size)
     if description["apart"]:
         part.set_apart()
     return cast(nn.Module, part)
-
-
-class Like(nn.Module):
-    """Stands for the layer that was pruned, as far as its stand-in has to know."""
-
-    def __init__(self, hidden_size: int, bidirectional: bool) -> None:
-        super().__init__()
-        self.hidden_size, self.bidirectional = hidden_size, bidirectional
-        self.place = nn.Parameter(torch.empty(0))

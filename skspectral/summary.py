@@ -12,8 +12,9 @@ from torch import nn
 
 from .pruned_layer import PrunedLayer
 from .rnn.expanded import Expanded
-from .rnn.layers import RecurrentLayer, weights_of
+from .rnn.layers import RecurrentLayer
 from .rnn.stacked import laid_out
+from .rnn.weights import weights_of
 from .wrapped import module_of
 
 

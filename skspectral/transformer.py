@@ -11,7 +11,7 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from .calibration import run
+from .hidden_states import run
 from .parameters import check_choice
 from .pruned_layer import PrunedLayer, of_layers
 from .rnn.layers import RecurrentLayer
@@ -33,8 +33,7 @@ class StateTransformer(TransformerMixin):
     verbose: int
     pruned_module_: nn.Module
     layers_: dict[str, PrunedLayer]
-    _host: str
-    _last: tuple[str, ...]
+    _last: list[RecurrentLayer]
     _layout: str | None
 
     def transform(self, X: Any) -> Any:
@@ -56,12 +55,13 @@ class StateTransformer(TransformerMixin):
         check_choice("output", self.output, POOLINGS)
         sequences = check_sequences(X, self, reset=False)
         # The states of the last level, of all directions.
-        shown = RecurrentLayer(self._host, self._host, self._host)
+        host = self._last[0].host
+        shown = RecurrentLayer(host, host, host)
         collector = StateCollector(self.pruned_module_, [shown], self._layout)
         batches = sequences.batches(self.batch_size)
         found: list[tuple[Any, NDArray[Any]]] = []
         for index, _, seen in run(collector, batches, "transform", self.verbose):
-            states = seen[self._host]
+            states = seen[host]
             if states.ndim != 3:
                 raise ValueError(
                     "transform cannot tell the sequences of a packed batch apart; give sequences "
@@ -105,8 +105,7 @@ class StateTransformer(TransformerMixin):
             ``"h3"`` for node 3 of the dense layer; of several layers, ``"rnn.l1.h3"``.
         """
         check_is_fitted(self)
-        prefix = {name: f"{name}." if len(self.layers_) > 1 else "" for name in self._last}
-        names = [
-            f"{prefix[name]}h{node}" for name in self._last for node in self.layers_[name].support
-        ]
-        return np.array(names, dtype=object)
+        names = [layer.name for layer in self._last]
+        prefix = {name: f"{name}." if len(self.layers_) > 1 else "" for name in names}
+        nodes = [f"{prefix[name]}h{node}" for name in names for node in self.layers_[name].support]
+        return np.array(nodes, dtype=object)

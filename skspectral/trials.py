@@ -12,8 +12,6 @@ from tqdm.auto import tqdm
 
 from .calibration import Calibration
 from .objective import InformationLoss
-from .pruned_layer import PrunedLayer
-from .reconstruction import Kind
 from .rnn.closed_loop import ClosedLoop
 from .rnn.cut import Cut
 from .solvers import Selection, Trials
@@ -40,8 +38,6 @@ class ClosedLoopTrials:
         The dense network and its calibration sequences.
     batches : tuple of list
         Batches to judge by, and others that are held out.
-    kinds : tuple of str
-        Reconstructions to choose from.
     verbose : int
         Whether to show progress.
     """
@@ -50,11 +46,10 @@ class ClosedLoopTrials:
         self,
         calibration: Calibration,
         batches: tuple[list[Any], list[Any]],
-        kinds: tuple[Kind, ...],
         verbose: int,
     ) -> None:
         collector, surgery = calibration.collector, calibration.surgery
-        self._calibration, self._kinds, self._verbose = calibration, kinds, verbose
+        self._calibration, self._verbose = calibration, verbose
         self._loop = ClosedLoop(collector, surgery, batches[0], calibration.likelihood)
         self._other = (
             ClosedLoop(collector, surgery, batches[1], calibration.likelihood)
@@ -65,14 +60,14 @@ class ClosedLoopTrials:
 
     def of(self, name: str, cuts: Mapping[str, Cut]) -> Trials:
         """Trials of a layer; those that have a cut are pruned already."""
-        statistics, problem = self._calibration.statistics[name], self._calibration.problems[name]
+        calibration = self._calibration
+        statistics, kinds = calibration.statistics[name], calibration.kinds
         bar = tqdm(desc=f"closed loop {name}", unit="network", disable=not self._verbose)
 
         def pruned(support: NDArray[np.intp], kind: str) -> nn.Module:
             path = np.zeros(len(support) + 1)  # nobody asks for it
             selection = Selection(support, path, reconstruction=kind)
-            cut = PrunedLayer(statistics, problem, selection, self._kinds[0]).cut
-            whole = {**cuts, name: cut}
+            whole = {**cuts, name: calibration.layer(name, selection).cut}
             module = self._loop.pruned(whole)
             if self._refit:
                 self._refit.apply(module, whole)
@@ -86,7 +81,7 @@ class ClosedLoopTrials:
             return self._other.divergence(pruned(support, kind)) if self._other else np.nan
 
         problems = {
-            tried: statistics.problem(InformationLoss(*weights), self._kinds[0])
+            tried: statistics.problem(InformationLoss(*weights), kinds[0])
             for tried, weights in TRIED.items()
         }
-        return Trials(problems, self._kinds, run, held_out)
+        return Trials(problems, kinds, run, held_out)

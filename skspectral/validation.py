@@ -12,13 +12,11 @@ from scipy.stats import rankdata
 from sklearn.metrics import check_scoring
 from sklearn.utils import _safe_indexing
 
-from .allocation import count_by_allocation
 from .calibration import Calibration
 from .choice import choose
-from .pruned_layer import relative_loss
+from .pruned_layer import PrunedLayer, relative_loss
 from .pruner import SpectralRNNPruner
 from .rnn.stacked import laid_out
-from .solvers import Selection
 from .wrapped import module_of, wrapped_has
 
 
@@ -26,8 +24,7 @@ def count_each(
     ms: Iterable[Any], calibration: Calibration, allocation: str
 ) -> list[dict[str, int]]:
     """Nodes to keep of every layer for each of several m."""
-    problems = calibration.problems
-    return [count_by_allocation(m, problems, allocation, f"ms[{i}]") for i, m in enumerate(ms)]
+    return [calibration.counts(m, allocation, f"ms[{i}]") for i, m in enumerate(ms)]
 
 
 def fold_scores(
@@ -47,23 +44,23 @@ def fold_scores(
         calibration = pruner._calibrate(collector, sequences)
         counts = count_each(ms, calibration, pruner.allocation)
         score, scores = scorer(pruner, scoring, *test), []
-        for m, selections in zip(ms, select_each(pruner, calibration, counts), strict=True):
+        for m, layers in zip(ms, select_each(pruner, calibration, counts), strict=True):
             pruner.m = m
-            pruner._shrink(calibration, selections)
+            pruner._shrink(calibration, layers)
             scores.append(score())
     return scores
 
 
 def select_each(
     pruner: SpectralRNNPruner, calibration: Calibration, counts: list[dict[str, int]]
-) -> Iterator[dict[str, Selection]]:
-    """Selections of each number of nodes; of a nested solver they are parts of the largest."""
-    solver, kinds = pruner._solver(), pruner._kinds()
+) -> Iterator[dict[str, PrunedLayer]]:
+    """A choice of each number of nodes; of a nested solver they are parts of the largest."""
+    solver = pruner._solver()
     if solver.nested and not solver.refine:  # swaps are for their own number of nodes
         most = {name: max(count[name] for count in counts) for name in counts[0]}
-        paths = choose(calibration, solver, most, kinds)
+        paths = choose(calibration, solver, most)
         return ({name: path.first(count[name]) for name, path in paths.items()} for count in counts)
-    return (choose(calibration, solver, count, kinds) for count in counts)
+    return (choose(calibration, solver, count) for count in counts)
 
 
 def scorer(pruner: SpectralRNNPruner, scoring: Any, X: Any, y: Any) -> Callable[[], float]:

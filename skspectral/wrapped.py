@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
 from sklearn.frozen import FrozenEstimator
+from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted
@@ -129,6 +130,21 @@ class PredictorMixin:
 
     estimator: Any
     pruned_estimator_: Any
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()  # type: ignore[misc]  # of the estimator mixed into
+        # Once fitted, that of estimator=None is known to be a classifier or a regressor.
+        estimator = getattr(self, "estimator_", self.estimator)
+        if isinstance(estimator, BaseEstimator):
+            inner = get_tags(estimator)
+            tags.estimator_type = inner.estimator_type
+            tags.classifier_tags = inner.classifier_tags
+            tags.regressor_tags = inner.regressor_tags
+            tags.target_tags = inner.target_tags
+        tags.target_tags.required |= self.estimator is None
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
 
     @available_if(wrapped_has("predict"))
     def predict(self, X: Any) -> NDArray[Any]:

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from skspectral.rnn.layers import find_layers
-from skspectral.rnn.readers import find_readers
 from skspectral.rnn.stacked import laid_out
 from skspectral.rnn.states import StateCollector
 from skspectral.rnn.surgery import Surgery
+from skspectral.rnn.tracker import find_readers
 
 N_FEATURES, N_NODES = 3, 7
 

@@ -6,7 +6,8 @@ from networks import CELLS, FOLLOWED, N_FEATURES, N_NODES, UNFOLLOWED, Net, make
 from torch import nn
 
 from skspectral.rnn.layers import find_layers
-from skspectral.rnn.readers import Reader, Readers, find_readers
+from skspectral.rnn.readers import Reader, Readers
+from skspectral.rnn.tracker import find_readers
 
 
 def readers_of(module, x=None):
@@ -202,3 +203,11 @@ def test_following_leaves_the_module_as_it_was(name):
     assert net.training
     assert not net.rnn._forward_hooks
     assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["layers", "_n_layers", "rnn_layers"])
+def test_a_module_may_call_its_attributes_as_it_likes(name):
+    net = Net(make_rnn(), UNFOLLOWED["relu"].read)
+    setattr(net, name, 2)
+    assert [layer.host for layer in find_layers(net)] == ["rnn"]
+    assert readers_of(net).obstacles == {"rnn": "is used by relu"}

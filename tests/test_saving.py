@@ -5,9 +5,9 @@ import pickle
 
 import pytest
 import torch
+from models import MODELS, STAYS, Stack, answers, assert_same, fitted, make, sequences
 from safetensors import safe_open
 from safetensors.torch import save_file
-from test_whole_models import MODELS, STAYS, Stack, answers, assert_same, fitted, make, sequences
 from torch import nn
 
 from skspectral import load_pruned, prune, save_pruned

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from models import linear, make
 from networks import N_FEATURES
 from sklearn.exceptions import NotFittedError
-from test_whole_models import linear, make
 from torch import nn
 
 from skspectral import SpectralRNNPruner

@@ -9,8 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .layers import GATES, empty_like, filled, in_float64, mode_of, weights_of
-from .readers import Reader, input_weight
+from .readers import Reader
+from .weights import (
+    GATES,
+    empty_like,
+    filled,
+    in_float64,
+    mode_of,
+    reading_of,
+    weights_of,
+)
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,7 @@ def with_weights(rnn: nn.Module, weights: dict[str, Tensor], hidden_size: int) -
     """A layer of the same kind with other weights."""
     end = "" if isinstance(rnn, nn.RNNCellBase) else "_l0"
     n_inputs = weights["weight_ih"].shape[1]
-    empty = empty_like(rnn, hidden_size, "bias_hh" in weights, n_inputs)
+    empty = empty_like(rnn, n_inputs, hidden_size, "bias_hh" in weights)
     return filled(empty, {name + end: weight for name, weight in weights.items()}, rnn)
 
 
@@ -101,9 +109,9 @@ def narrowed(part: Any, reader: Reader, cuts: Mapping[str, Cut]) -> nn.Module:
     """A reader that reads the kept nodes of some layers as the given one reads all of them."""
     if not cuts:
         return part
-    wide = in_float64(input_weight(part))
-    biased = part.bias is not None and part.bias is not False
-    shift = in_float64(input_bias(part)) if biased else torch.zeros(len(wide), dtype=wide.dtype)
+    weight, bias = reading_of(part)
+    wide = in_float64(weight)
+    shift = wide.new_zeros(len(wide)) if bias is None else in_float64(bias)
     columns, start = [], 0
     for name, width in reader.runs:
         read = wide[:, start : start + width]
@@ -112,13 +120,8 @@ def narrowed(part: Any, reader: Reader, cuts: Mapping[str, Cut]) -> nn.Module:
             shift = shift + read @ cuts[name].c
             read = read @ cuts[name].A
         columns.append(read)
-    needed = biased or any(bool(cut.c.any()) for cut in cuts.values())
+    needed = bias is not None or any(bool(cut.c.any()) for cut in cuts.values())
     return with_input(part, torch.cat(columns, dim=1), shift if needed else None)
-
-
-def input_bias(part: nn.Module) -> Tensor:
-    """The bias beside ``input_weight``."""
-    return part.bias if isinstance(part, nn.Linear) else weights_of(part)["bias_ih"]
 
 
 def with_input(part: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:

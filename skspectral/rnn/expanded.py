@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from .layers import mode_of
+from .weights import mode_of
 
 
 class StandIn(nn.Module):
@@ -45,19 +45,21 @@ class StartedRNN(StandIn):
         The nodes that each keeps.
     sizes : sequence of int
         How many each had.
-    like : nn.Module
-        What it takes the place of.
+    hidden_size : int
+        What the module in whose place it stands gives as its size.
     """
 
     def __init__(
-        self, rnn: nn.Module, supports: Sequence[Tensor], sizes: Sequence[int], like: Any
+        self,
+        rnn: nn.Module,
+        supports: Sequence[Tensor],
+        sizes: Sequence[int],
+        hidden_size: int,
     ) -> None:
         super().__init__(rnn)
-        self.hidden_size: int = like.hidden_size
-        self._sizes = tuple(sizes)
-        device = next(like.parameters()).device
-        self._n_layers = len(supports)
-        self.expand_cells = nn.ModuleList()
+        self.hidden_size = hidden_size
+        self.sizes = tuple(sizes)
+        device = next(rnn.parameters()).device
         for i, support in enumerate(supports):
             self.register_buffer(f"support_{i}", support.to(device))
 
@@ -71,25 +73,13 @@ class StartedRNN(StandIn):
             return tuple(self._kept(states) for states in hx)
         return hx if hx is None else self._kept(hx)
 
-    def _cell(self, i: int, cell: Tensor) -> Tensor:
-        """Cell states of a layer in the old size.
-
-        Unless another layer starts from them, it is enough to have the kept ones in their places:
-        only this layer goes on from them.
-        """
-        if len(self.expand_cells):
-            return self.expand_cells[i](cell)
-        wide = cell.new_zeros(*cell.shape[:-1], self._sizes[i])
-        wide[..., getattr(self, f"support_{i}")] = cell
-        return wide
-
     def _kept(self, states: Any) -> Any:
-        if self._n_layers == 1:
+        if len(self.sizes) == 1:
             return self._kept_of(0, states)
-        return together([self._kept_of(i, states[i]) for i in range(self._n_layers)])
+        return together([self._kept_of(i, states[i]) for i in range(len(self.sizes))])
 
     def _kept_of(self, i: int, states: Tensor) -> Tensor:
-        if states.shape[-1] != self._sizes[i]:
+        if states.shape[-1] != self.sizes[i]:
             return states
         return states[..., getattr(self, f"support_{i}")]
 
@@ -102,16 +92,12 @@ class Expanded(StartedRNN):
 
     Parameters
     ----------
-    rnn : nn.Module
-        The small layer, or several in a ``StackedRNN``.
-    supports : sequence of Tensor
-        The nodes that each keeps.
+    rnn, supports, hidden_size
+        As of ``StartedRNN``.
     expand : sequence of nn.Linear
-        The reconstruction of each.
+        The reconstruction of each layer.
     cells : sequence of nn.Linear
         That of their cell states, if another layer starts from these.
-    like : nn.Module
-        What it takes the place of.
     """
 
     def __init__(
@@ -120,10 +106,22 @@ class Expanded(StartedRNN):
         supports: Sequence[Tensor],
         expand: Sequence[nn.Linear],
         cells: Sequence[nn.Linear],
-        like: Any,
+        hidden_size: int,
     ) -> None:
-        super().__init__(rnn, supports, [linear.out_features for linear in expand], like)
+        super().__init__(rnn, supports, [linear.out_features for linear in expand], hidden_size)
         self.expand, self.expand_cells = nn.ModuleList(expand), nn.ModuleList(cells)
+
+    def _cell(self, i: int, cell: Tensor) -> Tensor:
+        """Cell states of a layer in the old size.
+
+        Unless another layer starts from them, it is enough to have the kept ones in their places:
+        only this layer goes on from them.
+        """
+        if len(self.expand_cells):
+            return self.expand_cells[i](cell)
+        wide = cell.new_zeros(*cell.shape[:-1], self.sizes[i])
+        wide[..., getattr(self, f"support_{i}")] = cell
+        return wide
 
 
 class ExpandedRNN(Expanded):
@@ -166,14 +164,14 @@ class ExpandedRNN(Expanded):
         return rebuilt[0] if len(rebuilt) == 1 else torch.cat(rebuilt, dim=-1)
 
     def _finals(self, states: Any) -> Any:
-        if self._n_layers == 1:
+        if len(self.sizes) == 1:
             return self.expand[0](states)
-        return together([self.expand[i](states[i]) for i in range(self._n_layers)])
+        return together([self.expand[i](states[i]) for i in range(len(self.sizes))])
 
     def _all_cells(self, cells: Any) -> Any:
-        if self._n_layers == 1:
+        if len(self.sizes) == 1:
             return self._cell(0, cells)
-        return together([self._cell(i, cells[i]) for i in range(self._n_layers)])
+        return together([self._cell(i, cells[i]) for i in range(len(self.sizes))])
 
 
 class ExpandedCell(Expanded):

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
+from .layers import states_of
 from .likelihood import Likelihood, answer_of
 from .states import StateCollector
 
@@ -74,9 +74,7 @@ class Imitation:
         seen: dict[str, list[Tensor]] = {name: [] for name in self._supports}
 
         def keep(name: str, _layer: nn.Module, _inputs: Any, output: Any) -> None:
-            states = output if isinstance(output, Tensor) else output[0]
-            data = states.data if isinstance(states, PackedSequence) else states
-            seen[name].append(data.flatten(0, -2))
+            seen[name].append(states_of(output).flatten(0, -2))
 
         with ExitStack() as stack:
             for layer in self._collector.layers:

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
 from .cut import Cut
 from .expanded import Expanded, ExpandedCell
-from .layers import RecurrentLayer, in_float64
+from .layers import RecurrentLayer, last_level, states_of
 from .readers import Readers
+from .weights import in_float64, reading_of
 
 MOST_READ = 2**24  # numbers that are kept of what the dense network reads
 
@@ -43,16 +43,14 @@ class Place:
     def watch(self, module: nn.Module, into: list[Tensor]) -> Any:
         """Keep what is read there, each (n_rows, n_nodes); returns the hook."""
 
-        def keep(states: Any) -> None:
-            data = states.data if isinstance(states, PackedSequence) else states
-            into.append(data.reshape(-1, data.shape[-1]))
+        def keep(given: Any) -> None:
+            states = states_of(given)
+            into.append(states.reshape(-1, states.shape[-1]))
 
         part = self.layer.of(module) if self.layer else module.get_submodule(self.path)
-        if not self.leaving:
-            return part.register_forward_pre_hook(lambda _, args: keep(args[0]))
-        return part.register_forward_hook(
-            lambda _, __, output: keep(output if isinstance(output, Tensor) else output[0])
-        )
+        if self.leaving:
+            return part.register_forward_hook(lambda _, __, output: keep(output))
+        return part.register_forward_pre_hook(lambda _, args: keep(args))
 
 
 @dataclass
@@ -96,12 +94,8 @@ class Refit:
             passes = self.passes[: len(dense)]
             drifted = [states_read(small, [place], each)[0] for each in passes]
             wide, narrow = self._readers(small, place, cuts)
-            before = narrow.whole
-            refit(wide, narrow, list(zip(dense, drifted, strict=True)))
-            if place.leaving and isinstance(small.get_submodule(place.path), ExpandedCell):
-                # A cell goes on from the states that it shows, so kept nodes stay themselves.
-                support = cuts[place.path].support
-                narrow.set(narrow.whole.index_copy(0, support, before[support]))
+            fixed = self._fixed(small, place, cuts)
+            refit(wide, narrow, list(zip(dense, drifted, strict=True)), fixed)
 
     def places(self, small: nn.Module) -> Iterator[Place]:
         """Where states are read, in the order in which that happens."""
@@ -116,13 +110,15 @@ class Refit:
             if kept and (layer is None or layer.name not in read):
                 yield Place(reader.path, layer)
         for host in sorted(stays):
-            for layer in self._last(host):
+            for layer in last_level(self.layers, self.module, host):
                 yield Place(layer.path, layer, leaving=True)
 
-    def _last(self, host: str) -> list[RecurrentLayer]:
-        """The layers whose states a host puts out."""
-        both = getattr(self.module.get_submodule(host), "bidirectional", False)
-        return [layer for layer in self.layers if layer.host == host][-1 - both :]
+    def _fixed(self, small: nn.Module, place: Place, cuts: Mapping[str, Cut]) -> Tensor | None:
+        """Rows that stay: a cell goes on from the states it shows, so kept nodes are themselves."""
+        layer = place.layer if place.leaving else None
+        if layer is None or not isinstance(small.get_submodule(layer.host), ExpandedCell):
+            return None
+        return cuts[layer.name].support
 
     def _readers(
         self, small: nn.Module, place: Place, cuts: Mapping[str, Cut]
@@ -137,7 +133,8 @@ class Refit:
             if isinstance(host, ExpandedCell):
                 return None, Affine.of(host.expand[0])
             host.set_apart()
-            return None, Affine.of(host.expand_output[self._last(layer.host).index(layer)])
+            last = last_level(self.layers, self.module, layer.host)
+            return None, Affine.of(host.expand_output[last.index(layer)])
         part = layer.of(self.module)
         rows = cuts[layer.name].rows(part) if layer.name in cuts else None
         return Affine.of(part, rows), Affine.of(layer.of(small))
@@ -153,10 +150,7 @@ class Affine:
     @classmethod
     def of(cls, part: Any, rows: Tensor | None = None) -> Affine:
         """Those by which a module reads its input, or some rows of them."""
-        if isinstance(part, nn.Linear):
-            return cls(part.weight, part.bias)
-        end = "" if isinstance(part, nn.RNNCellBase) else "_l0"
-        weight, bias = getattr(part, f"weight_ih{end}"), getattr(part, f"bias_ih{end}", None)
+        weight, bias = reading_of(part)
         if rows is None:
             return cls(weight, bias)
         return cls(weight[rows], None if bias is None else bias[rows])
@@ -198,10 +192,16 @@ def states_read(module: nn.Module, places: Sequence[Place], forward: Pass) -> li
     return [torch.cat(rows) if rows else torch.empty(0, 0) for rows in seen]
 
 
-def refit(wide: Affine | None, narrow: Affine, pairs: list[tuple[Tensor, Tensor]]) -> None:
+def refit(
+    wide: Affine | None,
+    narrow: Affine,
+    pairs: list[tuple[Tensor, Tensor]],
+    fixed: Tensor | None = None,
+) -> None:
     """Refit one reader, in place, to pairs of what it should have read and what it reads.
 
-    It stays as it is where the pairs do not match, or the pruned network explodes.
+    Fixed rows stay as they are. All rows do where the pairs do not match, or
+    the pruned network explodes.
     """
     before = narrow.whole
     size = before.shape[1]
@@ -216,7 +216,10 @@ def refit(wide: Affine | None, narrow: Affine, pairs: list[tuple[Tensor, Tensor]
     ridge = Z.trace() / n_rows or 1.0
     if torch.isfinite(target).all() and torch.isfinite(Z).all():
         ridged = Z + ridge * torch.eye(size, dtype=Z.dtype)
-        narrow.set(torch.linalg.solve(ridged, target + ridge * before, left=False))
+        fitted = torch.linalg.solve(ridged, target + ridge * before, left=False)
+        if fixed is not None:
+            fitted[fixed] = before[fixed]
+        narrow.set(fitted)
 
 
 def with_one(states: Tensor, needed: bool) -> Tensor:

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from .expanded import StandIn
-from .layers import empty_like, filled, mode_of, replace, weights_of
+from .layers import states_of
 from .likelihood import Likelihood, answer_of
 from .states import StateCollector
+from .weights import empty_like, filled, mode_of, replace, weights_of
 
 
 def sensitivity(
@@ -192,7 +193,7 @@ class ExposedRNN(Exposed):
         if layer.bias:
             zero = torch.zeros_like(weights["bias_hh"])
             inner |= {"bias_ih_l0": zero, "bias_hh_l0": weights["bias_hh"]}
-        empty = empty_like(layer, layer.hidden_size, layer.bias, input_size=n_rows)
+        empty = empty_like(layer, n_rows, layer.hidden_size, layer.bias)
         self.inner = filled(empty, inner, layer)
         self.weight_ih, self.bias_ih = weights["weight_ih"], weights.get("bias_ih")
 
@@ -201,10 +202,10 @@ class ExposedRNN(Exposed):
         packed = isinstance(input, PackedSequence)
         data = input.data if packed else input
         read = nn.functional.linear(data, self.weight_ih, self.bias_ih).detach().requires_grad_()
-        output, final = self.inner(PackedSequence(read, *input[1:]) if packed else read, hx)
+        given = PackedSequence(read, *input[1:]) if packed else read
+        output, final = shown = self.inner(given, hx)
         last = final[0] if isinstance(final, tuple) else final
-        states = output.data if packed else output
-        self._calls.append(Call([read, states, last], output, hx))
+        self._calls.append(Call([read, states_of(shown), last], output, hx))
         return output, final
 
     def of_states(self, calls: list[Call]) -> Iterator[Tensor]:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from .layers import empty_like, filled, replace
+from .expanded import together
+from .weights import empty_like, filled, replace
 
 BIASES = ("bias_ih", "bias_hh")
 
@@ -51,21 +52,26 @@ class StackedRNN(nn.Module):
 
     def forward(self, input: Any, hx: Any = None) -> Any:  # noqa: A002  as in torch
         """Run level after level."""
+        states = input
         finals: list[Any] = []
         for level in range(self.num_layers):
             outputs = []
             for suffix in directions(self.bidirectional):
                 layer = self.get_submodule(f"l{level}{suffix}")
                 start = self._start(hx, len(finals))
-                output, final = run_backward(layer, input, start) if suffix else layer(input, start)
+                output, final = (
+                    run_backward(layer, states, start) if suffix else layer(states, start)
+                )
                 outputs.append(output)
                 finals.append(final)
-            input = join(outputs)  # noqa: A001
+            states = join(outputs)
             if self.training and level < self.num_layers - 1:
-                input = self._dropped(input)  # noqa: A001
+                states = self._dropped(states)
         if self.mode == "LSTM":
-            return input, (gather([h for h, _ in finals]), gather([c for _, c in finals]))
-        return input, gather(finals)
+            return states, tuple(
+                together([each[0] for each in part]) for part in zip(*finals, strict=True)
+            )
+        return states, together([final[0] for final in finals])
 
     def _start(self, hx: Any, i: int) -> Any:
         """Where one layer starts from, of where all do."""
@@ -123,13 +129,6 @@ def join(outputs: list[Any]) -> Any:
     return torch.cat(outputs, -1)
 
 
-def gather(finals: list[Tensor]) -> Any:
-    """Last states of all layers, in one tensor where they have one size."""
-    if len({final.shape[-1] for final in finals}) == 1:
-        return torch.cat(finals)
-    return tuple(final[0] for final in finals)
-
-
 def has_layers(part: nn.Module) -> bool:
     """Whether a module holds several levels or directions."""
     return isinstance(part, nn.RNNBase) and (part.num_layers > 1 or part.bidirectional)
@@ -160,7 +159,7 @@ def layer_of(rnn: nn.RNNBase, suffix: str) -> nn.RNNBase:
     kinds = ("weight_ih", "weight_hh") + BIASES * rnn.bias
     old = {f"{kind}_l0": rnn.get_parameter(kind + suffix) for kind in kinds}
     n_inputs = old["weight_ih_l0"].shape[1]
-    layer = filled(empty_like(rnn, rnn.hidden_size, rnn.bias, n_inputs), old, rnn)
+    layer = filled(empty_like(rnn, n_inputs, rnn.hidden_size, rnn.bias), old, rnn)
     for name, parameter in layer.named_parameters():
         parameter.requires_grad_(old[name].requires_grad)
     return cast(nn.RNNBase, layer)
@@ -169,13 +168,11 @@ def layer_of(rnn: nn.RNNBase, suffix: str) -> nn.RNNBase:
 def as_torch(rnn: StackedRNN) -> nn.Module:
     """The module of torch that computes the same, where there is one: all layers of one size."""
     layers = rnn.layers
-    if not all(isinstance(layer, nn.RNNBase) for layer in layers.values()):
-        return rnn
     if len({layer.hidden_size for layer in layers.values()}) > 1:
         return rnn
     first = layers["l0"]
     bias = any(layer.bias for layer in layers.values())
-    empty = empty_like(first, first.hidden_size, bias, rnn.input_size, like=rnn)
+    empty = empty_like(first, rnn.input_size, first.hidden_size, bias, like=rnn)
     weights: dict[str, Tensor] = {}
     flags: dict[str, bool] = {}
     for name, layer in layers.items():

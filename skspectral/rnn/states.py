@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_map
 
-from .layers import MISFITS, RecurrentLayer
+from .layers import MISFITS, RecurrentLayer, states_of
 
 BLOCK = 16  # float32 numbers in the widest vector register of today's CPUs
 
@@ -159,16 +159,15 @@ class StateCollector:
 
 def keeper(part: nn.Module, into: list[Tensor]) -> Callable[..., None]:
     """A forward hook that keeps the states, batch first; those of a cell as one step."""
-    is_cell = isinstance(part, nn.RNNCellBase)
 
     def keep(_part: nn.Module, _inputs: Any, output: Any) -> None:
-        states = output if isinstance(output, Tensor) else output[0]
-        if is_cell:
+        states = states_of(output)
+        if isinstance(part, nn.RNNCellBase):
             into.append(states.unsqueeze(-2))
-        elif isinstance(states, PackedSequence):
-            into.append(states.data)
+        elif part.batch_first or isinstance(output[0], PackedSequence):
+            into.append(states)
         else:
-            into.append(states if part.batch_first else states.transpose(0, -2))
+            into.append(states.transpose(0, -2))
 
     return keep
 

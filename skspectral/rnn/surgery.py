@@ -13,8 +13,9 @@ from torch.utils._pytree import tree_iter
 
 from .cut import Cut, narrowed, shrink_rnn
 from .expanded import ExpandedCell, ExpandedRNN, StartedRNN
-from .layers import MISFITS, RecurrentLayer, filled, replace
+from .layers import MISFITS, RecurrentLayer
 from .readers import Readers
+from .weights import filled, replace
 
 
 class Surgery:
@@ -73,12 +74,6 @@ class Surgery:
         lost = "goes a way that could not be followed"
         return {host: self.readers.obstacles.get(host, lost) for host in sorted(expanded)}
 
-    def last_level(self, host: str) -> tuple[str, ...]:
-        """Names of the layers whose states a host puts out."""
-        names = [layer.name for layer in self.layers if layer.host == host]
-        both = getattr(self.module.get_submodule(host), "bidirectional", False)
-        return tuple(names[-1 - both :])
-
     def warn(self) -> None:
         """Tell of reconstructions that stay."""
         for host, obstacle in self.unfolded().items():
@@ -102,8 +97,7 @@ class Surgery:
     def _settle(self) -> tuple[frozenset[str], frozenset[str]]:
         if not self._inner:
             return frozenset(), frozenset()
-        sizes = {layer.name: layer.of(self.module).hidden_size for layer in self.layers}
-        cuts = {name: Cut.half(size) for name, size in sizes.items()}
+        cuts = {name: Cut.half(cut.n_nodes) for name, cut in self._whole({}).items()}
         args, kwargs = self._arguments
         expected = self._built(cuts, self._inner, frozenset())
 
@@ -148,14 +142,15 @@ class Surgery:
         return small
 
     def _wrapped(self, part: nn.Module, cuts: list[Cut], host: str, expand: bool) -> nn.Module:
-        supports, wide = [cut.support for cut in cuts], self.module.get_submodule(host)
+        wide: Any = self.module.get_submodule(host)
+        supports, size = [cut.support for cut in cuts], wide.hidden_size
         if not expand:
-            return StartedRNN(part, supports, [cut.n_nodes for cut in cuts], wide)
+            return StartedRNN(part, supports, [cut.n_nodes for cut in cuts], size)
         kind = ExpandedCell if isinstance(wide, nn.RNNCellBase) else ExpandedRNN
         linear = [expanding(cut.A, cut.c, part) for cut in cuts]
         started = host in self.readers.cells
         cells = [expanding(*cut.of_cells, part) for cut in cuts] if started else []
-        return kind(part, supports, linear, cells, wide)
+        return kind(part, supports, linear, cells, size)
 
 
 def expanding(A: Tensor, c: Tensor, like: nn.Module) -> nn.Linear:
