@@ -26,6 +26,7 @@ MODELS = {
     "date_seq2seq": ("categorical", {"batch": 128}, 2),
 }
 FOLDED = {"objective": "one-step", "n_refit": 0}
+FEW = ClosedLoopSolver(n_evaluations=14, n_sequences=512, random_state=0)
 BRIEF = ClosedLoopSolver(time_budget=10.0, held_out=0.2, random_state=0)
 METHODS = {
     "random + fold": FOLDED | {"solver": RandomSolver(random_state=0)},
@@ -34,6 +35,7 @@ METHODS = {
     "sensitivity": {"objective": "sensitivity"},
     "default": {},
     "default, not refitted": {"n_refit": 0},
+    "closed loop, 14 tried": {"solver": FEW},
     "closed loop": {"solver": BRIEF},
     "distilled": {"distill": Distillation(lr=2e-3)},
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,10 +108,27 @@ class Objective(BaseEstimator, ABC):
         TypeError
             If a parameter is no number.
         """
-        self._check_strength("tau")
+        self.check()
         ridge = np.full(len(covariance), self.tau * covariance.diagonal().mean())
         weight = self.weight(covariance, recurrent, readers, sensitivity)
         return SelectionProblem(covariance, weight, ridge)
+
+    def check(self) -> None:
+        """Check the parameters.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of its range.
+        TypeError
+            If a parameter is no number.
+        """
+        self._check_strength("tau")
+        rule = f"n_sensitivity of {type(self).__name__} must be an int of at least 1"
+        if not isinstance(self.n_sensitivity, Integral):
+            raise TypeError(f"{rule}; got {self.n_sensitivity!r}.")
+        if self.n_sensitivity < 1:
+            raise ValueError(f"{rule}; got {self.n_sensitivity}.")
 
     def _check_strength(self, name: str) -> None:
         value = getattr(self, name)
@@ -153,8 +170,8 @@ class InformationLoss(Objective):
     Notes
     -----
     ``G = mean_t g_t g_tᵀ``, where ``g_t`` is the derivative of a random projection of the answers
-    (of the logits, where they are labels) by a vector added to the state as ``weight_hh`` reads it
-    at step t: the Gauss–Newton matrix of the squared error of the answers. It needs no labels.
+    (of the logits, where they are labels) by a vector added to the state of step t wherever it is
+    read: the Gauss–Newton matrix of the squared error of the answers. It needs no labels.
 
     References
     ----------
@@ -228,7 +245,7 @@ class InformationLoss(Objective):
         TypeError
             If a weight is no number.
         """
-        self._check_strengths()
+        self.check()
         identity = np.eye(len(covariance))
         outside = np.vstack(readers) if readers else identity
         terms = [
@@ -245,7 +262,17 @@ class InformationLoss(Objective):
                 weight += strength / unit * term
         return weight
 
-    def _check_strengths(self) -> None:
+    def check(self) -> None:
+        """Check the parameters.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of its range, or all weights are zero.
+        TypeError
+            If a parameter is no number.
+        """
+        super().check()
         for name in TERMS:
             self._check_strength(name)
         if not any(getattr(self, name) for name in TERMS):

@@ -68,7 +68,9 @@ def as_objective(objective: str | Objective | None) -> Objective:
     if objective is None:
         return OBJECTIVES["combined"]
     if not isinstance(objective, str):
-        return _instance("objective", objective, Objective, OBJECTIVES)
+        objective = _instance("objective", objective, Objective, OBJECTIVES)
+        objective.check()
+        return objective
     check_choice("objective", objective, OBJECTIVES)
     return OBJECTIVES[objective]
 

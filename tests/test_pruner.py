@@ -386,6 +386,9 @@ def test_states_are_forgotten_batch_by_batch(monkeypatch):
         ({"objective": "total"}, ValueError, "objective must be one of combined, input, one-step"),
         ({"objective": 1.0}, TypeError, "objective must be .* an instance of Objective"),
         ({"objective": InformationLoss(tau=-1)}, ValueError, "tau of InformationLoss must be"),
+        ({"objective": InformationLoss(sensitivity="no")}, TypeError, "sensitivity of Information"),
+        ({"objective": InformationLoss(n_sensitivity=0)}, ValueError, "n_sensitivity of Information"),
+        ({"objective": InformationLoss(n_sensitivity=1.5)}, TypeError, "n_sensitivity of Information"),
         (
             {"reconstruction": "cubic"},
             ValueError,

@@ -139,8 +139,8 @@ class Candidate:
 def proposals(problem: SelectionProblem, m: int) -> Iterator[Candidate]:
     """What other solvers choose under every objective, with every reconstruction."""
     trials = cast(Trials, problem.trials)
-    for objective, posed in {"chosen": problem, **trials.problems}.items():
-        for name, solver in PROPOSERS.items():
+    for name, solver in PROPOSERS.items():
+        for objective, posed in {"chosen": problem, **trials.problems}.items():
             support = solver.select(posed, m).support
             for kind in trials.reconstructions:
                 yield Candidate(f"{name}, {objective}", support, kind)
