@@ -28,7 +28,7 @@ from skspectral.solvers import ExchangeSolver, GreedySolver
 from skspectral.trials import TRIED
 
 FRACTIONS = (1 / 4, 1 / 3, 1 / 2)
-WEIGHTS = (0.0, 0.3, 1.0, 3.0, 10.0, np.inf)
+WEIGHTS = (0.0, 1.0, 10.0, 50.0, 200.0, np.inf)
 DISCOUNT = 0.95  # of a step before the last
 N_RANDOM, N_PERTURBED = 50, 10
 
@@ -95,8 +95,10 @@ def with_labels(subject):
     calibration = subject.calibration
     likelihood = calibration.likelihood
     labels = LabelLikelihood(likelihood.family, likelihood.probabilities)
-    found = reading_sensitivity(calibration.collector, calibration.sample, labels, seed=0)
-    return replace(subject.statistics, sensitivity=found[subject.name])
+    units = {name: each.whitening for name, each in calibration.moments.items()}
+    sample = calibration.sample
+    found = reading_sensitivity(calibration.collector, sample, labels, units, seed=0)
+    return replace(subject.statistics, sensitivities=found[subject.name])
 
 
 def weights(labels):
@@ -151,8 +153,9 @@ class Traces:
         for batch in subject.calibration.sample:
             args, kwargs = collector.arguments(batch, whole=False)
             score = likelihood.projected(answer_of(module(*args, **kwargs)), generator)
-            (states,) = (call.output for call in layer._calls)
-            g = reading_gradients(exposed, score)[subject.name].reshape(states.shape).numpy()
+            calls = {subject.name: layer.take()}
+            (states,) = (call.output for call in calls[subject.name])
+            g = reading_gradients(exposed, calls, score)[subject.name].reshape(states.shape).numpy()
             h = states.detach().double().numpy()
             late = DISCOUNT ** np.arange(g.shape[1])[::-1, None]
             strength = np.square(g).sum(-1, keepdims=True)
@@ -207,8 +210,9 @@ def losses_of(subject):
         "recurrent": residual(one_step(0, 0, 1, 0)),
         "input + output + recurrent": residual(one_step(1, 1, 1, 0)),
         "sensitivity": residual(one_step(0, 0, 0, 1)),
-        "one-step + 3 sensitivity": residual(one_step(1, 1, 1, 3)),
+        "sensitivity of the answers": residual(outputs.G),
         "one-step + 10 sensitivity": residual(one_step(1, 1, 1, 10)),
+        "one-step + 200 sensitivity": residual(one_step(1, 1, 1, 200)),
         "sensitivity of drawn labels": residual(labels.G),
         "sensitivity, late steps": residual(outputs.discounted),
         "steps weighted by sensitivity": residual(identity, outputs.weighted),

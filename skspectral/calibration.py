@@ -146,7 +146,7 @@ class Calibrator:
             likelihood = self._recall(
                 answers_likelihood, collector, batch, self.family, self.classifies
             )
-        weights = self._sensitivity(collector, sample, likelihood)
+        weights = self._sensitivity(collector, sample, likelihood, moments)
         if before is not None:
             weights = averaged(weights, before[1], moments, before[0])
             moments = {name: found.merge(before[0][name]) for name, found in moments.items()}
@@ -229,12 +229,17 @@ class Calibrator:
         return moments, head[1]
 
     def _sensitivity(
-        self, collector: StateCollector, sample: list[Any], likelihood: Likelihood
+        self,
+        collector: StateCollector,
+        sample: list[Any],
+        likelihood: Likelihood,
+        moments: dict[str, HiddenStateMoments],
     ) -> dict[str, Array] | None:
         if not self._needs_sensitivity():
             return None
         some = first(sample, self.objective.n_sensitivity)
-        return self._recall(reading_sensitivity, collector, some, likelihood, self.seed)
+        units = {name: each.whitening for name, each in moments.items()}
+        return self._recall(reading_sensitivity, collector, some, likelihood, units, self.seed)
 
 
 def follow(collector: StateCollector, batch: Any) -> Readers:

@@ -113,6 +113,15 @@ class HiddenStateMoments:
         return self.products_ / self.n_steps
 
     @property
+    def whitening(self) -> NDArray[np.float64]:
+        """``(Σ + δI)^(-1/2) / σ``, with σ² the mean of ``diag Σ`` and δ a hundredth of it."""
+        values, vectors = np.linalg.eigh(self.covariance)
+        unit = values.mean()
+        if unit <= 0.0:
+            return np.eye(self.n_nodes)
+        return (vectors / np.sqrt((values + unit / 100) * unit)) @ vectors.T
+
+    @property
     def mean(self) -> NDArray[np.float64]:
         """μ, the time-mean of the state, shape (n_nodes,)."""
         return self.sum_ / self.n_steps

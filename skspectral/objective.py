@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,11 +124,12 @@ class Objective(BaseEstimator, ABC):
             If a parameter is no number.
         """
         self._check_strength("tau")
-        rule = f"n_sensitivity of {type(self).__name__} must be an int of at least 1"
-        if not isinstance(self.n_sensitivity, Integral):
-            raise TypeError(f"{rule}; got {self.n_sensitivity!r}.")
-        if self.n_sensitivity < 1:
-            raise ValueError(f"{rule}; got {self.n_sensitivity}.")
+        self._check_strength("n_sensitivity")
+        if self.n_sensitivity < 1 or self.n_sensitivity % 1:
+            raise ValueError(
+                f"n_sensitivity of {type(self).__name__} must be an int of at least 1; "
+                f"got {self.n_sensitivity!r}."
+            )
 
     def _check_strength(self, name: str) -> None:
         value = getattr(self, name)
@@ -147,7 +148,7 @@ class InformationLoss(Objective):
     ``Tr E_J`` (input), ``Tr W_o E_J W_oᵀ`` (output, ``W_o`` the readers outside the
     layer), ``Tr W_h E_J W_hᵀ`` (recurrent, ``W_h`` the recurrent weights of all gates) and
     ``Tr G E_J`` (sensitivity). The first three look one step ahead [1]_; G goes by what an error in
-    reading the state does to the answer in the end, through all later steps. Each term is
+    reading the state does to the answers and to the states, through all later steps. Each term is
     divided by its value at the empty support, so the weights have no unit.
 
     Parameters
@@ -159,7 +160,7 @@ class InformationLoss(Objective):
         output: this term is then the input information loss.
     recurrent : float, default=1.0
         Weight of the recurrent information loss.
-    sensitivity : float, default=10.0
+    sensitivity : float, default=200.0
         Weight of the sensitivity. It takes a backward pass over ``n_sensitivity`` sequences. A
         network whose answer does not depend on the states by derivatives has none.
     n_sensitivity : int, default=512
@@ -169,9 +170,12 @@ class InformationLoss(Objective):
 
     Notes
     -----
-    ``G = mean_t g_t g_tᵀ``, where ``g_t`` is the derivative of a random projection of the answers
-    (of the logits, where they are labels) by a vector added to the state of step t wherever it is
-    read: the Gauss–Newton matrix of the squared error of the answers. It needs no labels.
+    G is the sum of two matrices ``mean_t g_t g_tᵀ``, each divided by its value at the empty
+    support. In the first ``g_t`` is the derivative of a random projection of the answers (of the
+    logits, where they are labels) by a vector added to the state of step t wherever it is read,
+    in the second that of a random projection of the states of all layers: the Gauss–Newton
+    matrices of their squared errors. The first sees what the answers depend on, the second what
+    would drive the states off their way. Neither needs labels.
 
     References
     ----------
@@ -196,7 +200,7 @@ class InformationLoss(Objective):
         input: float = 1.0,  # noqa: A002  the loss is called so in the paper
         output: float = 1.0,
         recurrent: float = 1.0,
-        sensitivity: float = 10.0,
+        sensitivity: float = 200.0,
         n_sensitivity: int = 512,
         tau: float = 1e-6,
     ) -> None:

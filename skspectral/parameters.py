@@ -68,9 +68,9 @@ def as_objective(objective: str | Objective | None) -> Objective:
     if objective is None:
         return OBJECTIVES["combined"]
     if not isinstance(objective, str):
-        objective = _instance("objective", objective, Objective, OBJECTIVES)
-        objective.check()
-        return objective
+        chosen: Objective = _instance("objective", objective, Objective, OBJECTIVES)
+        chosen.check()
+        return chosen
     check_choice("objective", objective, OBJECTIVES)
     return OBJECTIVES[objective]
 

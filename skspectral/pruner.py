@@ -132,7 +132,8 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, BaseEsti
     moments_ : HiddenStateMoments
         The sums both are made of.
     sensitivity_ : ndarray of shape (n_nodes, n_nodes) or None
-        G, how much the answers depend on errors in reading the state; None where it is not needed.
+        G, what errors in reading the state do to the answers and to later states; None where it
+        is not needed.
     reconstruction_ : ndarray of shape (n_nodes, m)
         A, which rebuilds all nodes from the kept ones.
     intercept_ : ndarray of shape (n_nodes,)
@@ -292,10 +293,12 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, BaseEsti
         self._layout = collector.layout
         self._moments: dict[str, HiddenStateMoments] = calibration.moments
         self._weights: dict[str, Any] = {
-            name: each.sensitivity for name, each in calibration.statistics.items()
+            name: each.sensitivities for name, each in calibration.statistics.items()
         }
         self.moments_ = of_layers(self._moments)
-        self.sensitivity_ = of_layers(self._weights)
+        self.sensitivity_ = of_layers(
+            {name: each.sensitivity for name, each in calibration.statistics.items()}
+        )
         self.covariance_, self.mean_ = (
             of_layers({name: getattr(each, what) for name, each in self._moments.items()})
             for what in ("covariance", "mean")

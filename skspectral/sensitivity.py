@@ -1,4 +1,4 @@
-"""What the answers of a network stand for, and how much they depend on its states."""
+"""What the answers of a network stand for, and what depends on its states."""
 
 from __future__ import annotations
 
@@ -27,18 +27,21 @@ def answers_likelihood(
 
 
 def reading_sensitivity(
-    collector: StateCollector, batches: Iterable[Any], likelihood: Likelihood, seed: int
+    collector: StateCollector,
+    batches: Iterable[Any],
+    likelihood: Likelihood,
+    whitening: dict[str, NDArray[np.float64]],
+    seed: int,
 ) -> dict[str, NDArray[np.float64]] | None:
-    """G of every layer; None, with a warning, where derivatives cannot be had.
+    """G of the answers and G of the states, of every layer; None where there are no derivatives.
 
     Warns
     -----
     UserWarning
         When the backward pass fails.
     """
-    generator = torch.Generator().manual_seed(seed)
     try:
-        found = sensitivity(collector, batches, likelihood, generator)
+        found = sensitivity(collector, batches, likelihood, whitening, seed)
         return {name: weight.numpy() for name, weight in found.items()}
     except RuntimeError as error:
         warnings.warn(

@@ -31,8 +31,8 @@ class LayerStatistics:
         Weights that read the states outside the layer.
     magnitude : ndarray of shape (n_nodes,)
         Norm of all weights into each node.
-    sensitivity : ndarray of shape (n_nodes, n_nodes) or None
-        G, where it is needed.
+    sensitivities : ndarray of shape (2, n_nodes, n_nodes) or None
+        G of the answers and G of the states, where they are needed.
     cells : HiddenStateMoments or None
         Of the last cell states of an LSTM, where another layer starts from them.
     """
@@ -42,11 +42,25 @@ class LayerStatistics:
     recurrent: Array
     readers: list[Array]
     magnitude: Array
-    sensitivity: Array | None = None
+    sensitivities: Array | None = None
     cells: HiddenStateMoments | None = None
+
+    @property
+    def sensitivity(self) -> Array | None:
+        """G, of answers and states alike."""
+        return combined(self.sensitivities, self.covariance)
 
     def problem(self, objective: Objective, kind: Kind) -> SelectionProblem:
         """The choice that an objective poses for a kind of reconstruction."""
         problem = objective.problem(self.covariance, self.recurrent, self.readers, self.sensitivity)
         covariance = centred(self.covariance, self.mean, kind)
         return replace(problem, covariance=covariance, magnitude=self.magnitude)
+
+
+def combined(parts: Array | None, covariance: Array) -> Array | None:
+    """Sum of G of the answers and G of the states, each divided by its value at no nodes."""
+    if parts is None:
+        return None
+    units = [np.vdot(part, covariance) for part in parts]
+    whole = [part / unit for part, unit in zip(parts, units, strict=True) if unit > 0.0]
+    return np.sum(whole, axis=0) if whole else np.zeros_like(covariance)

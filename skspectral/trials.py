@@ -24,7 +24,7 @@ TRIED = {
     "output + recurrent": (0.0, 1.0, 1.0, 0.0),
     "one-step": (1.0, 1.0, 1.0, 0.0),
     "all but input": (0.0, 1.0, 1.0, 1.0),
-    "combined": (1.0, 1.0, 1.0, 10.0),
+    "combined": (1.0, 1.0, 1.0, 200.0),
     "sensitivity": (0.0, 0.0, 0.0, 1.0),
 }
 

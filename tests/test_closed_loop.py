@@ -118,11 +118,22 @@ def test_a_network_is_not_run_to_the_end_once_it_has_lost(rng):
     assert loop.divergence(best, least) == least
     for limit in (0.99 * least, 0.5 * first):
         assert limit < loop.divergence(best, limit) < least
-    whole = loop.divergence(worse)
-    assert whole > 1.5 * least
     # As many times the least as it was behind after the first batch.
     behind = float(next(iter(loop.each(worse))).sum()) / len(X) / first
     assert loop.divergence(worse, least) == pytest.approx(behind * least)
+    assert loop.divergence(worse) > 1.5 * least
+
+
+def test_a_new_search_does_not_go_by_the_best_of_the_one_before(rng):
+    loop = loop_of(network(), [X[:20], X[20:40], X[40:]])
+    cut = some_cut(rng)
+    best, middle, worst = (
+        pruned(loop, Cut(cut.support, scale * cut.A, cut.c)) for scale in (1.0, 3.0, 5.0)
+    )
+    expected = loop.divergence(middle)
+    loop.divergence(best)
+    worse = loop.divergence(worst)
+    assert loop.divergence(middle, worse) == expected < worse
 
 
 def test_states_out_of_bounds_are_infinitely_far(rng):

@@ -13,6 +13,7 @@ from skspectral.rnn.likelihood import Likelihood
 from skspectral.rnn.sensitivity import sensitivity
 
 STEP = 1e-5
+WHITENING = np.random.default_rng(1).normal(size=(N_NODES, N_NODES))
 every_cell = pytest.mark.parametrize("cell", CELLS)
 
 
@@ -46,8 +47,9 @@ class Answering(nn.Module):
 
 
 def products(module, batches, likelihood, seed=3):
-    generator = torch.Generator().manual_seed(seed)
-    (found,) = sensitivity(collector_of(module), batches, likelihood, generator).values()
+    collector = collector_of(module)
+    whitening = {layer.name: WHITENING for layer in collector.layers}
+    (found,) = sensitivity(collector, batches, likelihood, whitening, seed).values()
     return found.numpy()
 
 
@@ -55,32 +57,40 @@ def measured(module, x, likelihood):
     return products(module, [x], likelihood)
 
 
-def projection(logits, likelihood, seed=3):
-    """The direction that this seed gives, and none along what the logits have in common."""
-    direction = torch.randn(logits.shape, generator=torch.Generator().manual_seed(seed)).numpy()
+def projections(logits, states, likelihood, batch_first, seed=3):
+    """The directions that this seed gives; none along what the logits have in common."""
+    generators = [torch.Generator().manual_seed(seed + i) for i in range(2)]
+    of_answers = torch.randn(logits.shape, generator=generators[0]).numpy()
     if likelihood.family == "categorical":
-        direction -= direction.mean(-1, keepdims=True)
-    return direction
+        of_answers -= of_answers.mean(-1, keepdims=True)
+    laid_out = states if batch_first else states.swapaxes(0, 1)
+    rows = laid_out.reshape(-1, N_NODES)
+    rows = rows[torch.randperm(len(rows), generator=generators[1]).numpy()]
+    strength = torch.randn(len(rows), 1, generator=generators[1]).numpy()
+    of_states = (strength * (rows @ WHITENING)).reshape(laid_out.shape)
+    return of_answers, of_states if batch_first else of_states.swapaxes(0, 1)
 
 
 def by_differences(rnn, head, x, pick, likelihood):
-    """G from central differences of a projection of the logits."""
+    """G of the answers and of the states from central differences of their projections."""
 
-    def answer(errors):
+    def outcome(errors):
         before = np.concatenate([np.zeros_like(errors[:, :1]), errors[:, :-1]], axis=1)
-        return head(pick(run_cell(rnn.mode, layer_weights(rnn), x, before) + errors))
+        states = run_cell(rnn.mode, layer_weights(rnn), x, before) + errors
+        return head(pick(states)), states
 
     zero = np.zeros((*x.shape[:2], N_NODES))
-    direction = projection(answer(zero), likelihood)
-    gradient = np.empty_like(zero)
+    directions = projections(*outcome(zero), likelihood, rnn.batch_first)
+    gradients = np.empty((2, *zero.shape))
     for t in range(x.shape[1]):
         for node in range(N_NODES):
             error = zero.copy()
             error[:, t, node] = STEP
-            change = direction * (answer(error) - answer(-error))
-            gradient[:, t, node] = change.reshape(len(x), -1).sum(1)
-    gradient = (gradient / (2 * STEP)).reshape(-1, N_NODES)
-    return gradient.T @ gradient / len(gradient)
+            for i, (one, other) in enumerate(zip(outcome(error), outcome(-error), strict=True)):
+                change = directions[i] * (one - other)
+                gradients[i, :, t, node] = change.reshape(len(x), -1).sum(1)
+    gradients = (gradients / (2 * STEP)).reshape(2, -1, N_NODES)
+    return gradients.swapaxes(1, 2) @ gradients / gradients.shape[1]
 
 
 @every_cell
@@ -141,16 +151,18 @@ def test_packed_sequences_count_their_valid_steps(cell, rng):
     packing, plain = Packing(cell), Plain(cell)
     plain.load_state_dict(packing.state_dict())
     apart = [(x[i : i + 1, :n], start[:, i : i + 1]) for i, n in enumerate(lengths)]
-    # The same directions are drawn for one sequence after another.
-    packed = products(packing, [(x, lengths, start)], Likelihood("gaussian"))
-    np.testing.assert_allclose(packed, products(plain, apart, Likelihood("gaussian")), rtol=1e-9)
+    # The same directions of the answers are drawn for one sequence after another.
+    packed, _ = products(packing, [(x, lengths, start)], Likelihood("gaussian"))
+    expected, _ = products(plain, apart, Likelihood("gaussian"))
+    np.testing.assert_allclose(packed, expected, rtol=1e-9)
 
 
 def test_more_batches_are_one_mean(rng):
     net, likelihood = Net(make_rnn("gru"), last_step), Likelihood("gaussian")
-    x = rng.normal(size=(6, 4, N_FEATURES))
-    parts = products(net, [x[:2], x[2:]], likelihood)
-    np.testing.assert_allclose(parts, products(net, [x], likelihood), rtol=1e-9)
+    x = rng.normal(size=(24, 4, N_FEATURES))  # numbers are drawn in blocks of 16
+    parts, _ = products(net, [x[:8], x[8:]], likelihood)
+    whole, _ = products(net, [x], likelihood)
+    np.testing.assert_allclose(parts, whole, rtol=1e-9)
 
 
 def test_the_module_is_left_as_it_is(rng):
@@ -165,8 +177,11 @@ def test_the_module_is_left_as_it_is(rng):
 
 def test_an_answer_without_derivatives_has_none(rng):
     net = Net(make_rnn("gru"), lambda net, states, h: net.head(h[-1].detach()))
-    G = measured(net, rng.normal(size=(3, 4, N_FEATURES)), Likelihood("categorical"))
-    np.testing.assert_array_equal(G, 0.0)
+    of_answers, of_states = measured(
+        net, rng.normal(size=(3, 4, N_FEATURES)), Likelihood("categorical")
+    )
+    np.testing.assert_array_equal(of_answers, 0.0)
+    assert np.linalg.eigvalsh(of_states).min() > 0.0
 
 
 class Overwriting(nn.Module):

@@ -54,7 +54,7 @@ class ClosedLoop:
         self._unit = self._scale()
         self._against = [likelihood.against(answer) for answer in self._answers]
         self._tried_replay = False
-        self._pace: list[float] = []  # of the best: its divergence after each batch
+        self._pace: list[float] = []  # of the best of a search: its divergence after each batch
 
     @torch.inference_mode()
     def _add(self, batch: Any) -> None:
@@ -96,7 +96,7 @@ class ClosedLoop:
         module : nn.Module
             The pruned network.
         at_most : float
-            The divergence of the best network so far. Once a network exceeds it, or lags behind
+            The divergence of the best network so far, that of none when it is infinite. Once a network exceeds it, or lags behind
             the best on the batches so far, it is run no further.
 
         Returns
@@ -113,7 +113,7 @@ class ClosedLoop:
             if at_most < math.inf and not total <= min(at_most, self._slowest(len(pace))):
                 lag = total / (self._pace[len(pace) - 1] or math.inf)
                 return at_most * max(lag, 1.0 + 1e-9) if math.isfinite(total) else math.inf
-        if not self._pace or total < self._pace[-1]:
+        if at_most == math.inf or total < self._pace[-1]:
             self._pace = pace
         return total
 
