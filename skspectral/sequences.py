@@ -202,7 +202,10 @@ def _as_arrays(X: Any) -> Any:
 
 
 def _from_torch(X: Any) -> Any:
-    return X.numpy(force=True) if isinstance(X, torch.Tensor) else X
+    if not isinstance(X, torch.Tensor):
+        return X
+    X = X.float() if X.dtype == torch.bfloat16 else X  # which NumPy does not know
+    return X.numpy(force=True)
 
 
 def _as_array(sequence: Any, i: int) -> NDArray[Any]:

@@ -462,3 +462,15 @@ def test_feature_names_are_remembered():
     assert list(pruner.feature_names_in_) == list(frame.columns)
     with config_context(transform_output="pandas"):
         assert pruner.transform(frame).shape == (40, 4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_modules_and_sequences_of_any_precision(dtype):
+    dense = network().to(dtype)
+    given = torch.tensor(X, dtype=dtype)
+    pruner = SpectralRNNPruner(dense, m=5).fit(given)
+    assert {p.dtype for p in pruner.pruned_module_.parameters()} == {dtype}
+    single = SpectralRNNPruner(network(), m=5).fit(X)
+    np.testing.assert_allclose(pruner.covariance_, single.covariance_, atol=0.01)
+    assert pruner.score(given) == pytest.approx(single.score(X), abs=0.05)
+    assert pruner.transform(given).shape == (len(X), 5)

@@ -96,8 +96,8 @@ class ClosedLoop:
         module : nn.Module
             The pruned network.
         at_most : float
-            The divergence of the best network so far, that of none when it is infinite. Once a network exceeds it, or lags behind
-            the best on the batches so far, it is run no further.
+            The divergence of the best network so far; infinite for the first of a search. Once a
+            network exceeds it, or lags behind the best on the batches so far, it is run no further.
 
         Returns
         -------
