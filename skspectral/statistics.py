@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,7 @@ class LayerStatistics:
     sensitivities: Array | None = None
     cells: HiddenStateMoments | None = None
 
-    @property
+    @cached_property
     def sensitivity(self) -> Array | None:
         """G, of answers and states alike."""
         return combined(self.sensitivities, self.covariance)
