@@ -16,6 +16,7 @@ from scipy.stats import spearmanr
 from tqdm.auto import tqdm
 
 from skspectral import InformationLoss, SpectralRNNPruner
+from skspectral.forms import check_sequences
 from skspectral.reconstruction import reconstruct
 from skspectral.rnn.closed_loop import ClosedLoop
 from skspectral.rnn.cut import Cut
@@ -23,7 +24,6 @@ from skspectral.rnn.likelihood import Likelihood, answer_of
 from skspectral.rnn.sensitivity import reading_gradients, with_exposed_layers
 from skspectral.rnn.stacked import laid_out
 from skspectral.sensitivity import reading_sensitivity
-from skspectral.sequences import check_sequences
 from skspectral.solvers import ExchangeSolver, GreedySolver
 from skspectral.trials import TRIED
 

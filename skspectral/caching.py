@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from pickle import PicklingError
 from types import FunctionType
 from typing import Any
@@ -49,6 +50,16 @@ def recalled(function: Callable[..., Any], memory: Any, key: Any) -> Callable[..
     digest = content_hash((skspectral.__version__, function.__qualname__, key))
     call = store.cache(_call, ignore=["function", "args"])
     return lambda *args: call(digest, function, args)
+
+
+def place_for(memory: Any, digest: str) -> Path | None:
+    """Where to keep what a function has found when it is stopped; nowhere without memory."""
+    location = getattr(as_memory(memory), "location", None)
+    if location is None:
+        return None
+    folder = Path(location) / "skspectral"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{digest}.safetensors"
 
 
 def _call(

@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .allocation import count_by_layer, count_in_all, relative_path, shared_budget
-from .caching import recalled
+from .batches import Batches
+from .caching import content_hash, place_for, recalled
 from .covariance import HiddenStateMoments
-from .hidden_states import cell_moments, collect
+from .hidden_states import cell_moments, cutter
 from .objective import Objective
 from .pruned_layer import PrunedLayer
 from .reconstruction import Kind
@@ -27,9 +29,10 @@ from .rnn.tracker import find_readers
 from .rnn.weights import in_float64, incoming_norms, weights_of
 from .sampling import Reservoir, draw, first
 from .sensitivity import answers_likelihood, reading_sensitivity
-from .sequences import Batches, Sequences
+from .sequences import Sequences
 from .solvers import Selection, SelectionProblem, Solver
 from .statistics import LayerStatistics
+from .whole_pass import run_through
 
 Array = NDArray[np.float64]
 
@@ -113,6 +116,8 @@ class Calibrator:
         Most sequences in one forward pass.
     memory : object
         Where results are kept.
+    n_jobs : int or None
+        Processes that run batches at the same time.
     seed : int
         Seed of what is drawn.
     verbose : int
@@ -128,6 +133,7 @@ class Calibrator:
     n_refit: int
     batch_size: int
     memory: Any
+    n_jobs: int | None
     seed: int
     verbose: int
 
@@ -135,7 +141,7 @@ class Calibrator:
         self,
         collector: StateCollector,
         sequences: Sequences | Batches,
-        before: tuple[dict[str, HiddenStateMoments], dict[str, Array] | None] | None = None,
+        before: tuple[dict[str, HiddenStateMoments], dict[str, Array] | None],
     ) -> Calibration:
         """Run the sequences, and add moments and sensitivity of those seen before."""
         moments, batch, sample = self._collect(collector, sequences)
@@ -147,9 +153,10 @@ class Calibrator:
                 answers_likelihood, collector, batch, self.family, self.classifies
             )
         weights = self._sensitivity(collector, sample, likelihood, moments)
-        if before is not None:
+        if before[0]:
+            check_layers(before[0], moments)
             weights = averaged(weights, before[1], moments, before[0])
-            moments = {name: found.merge(before[0][name]) for name, found in moments.items()}
+            moments = {name: each.merge(before[0][name]) for name, each in moments.items()}
         cells = cell_moments(collector, readers, sample or [batch])
         statistics = statistics_of(collector, readers, moments, weights, cells)
         arguments = collector.arguments(batch)
@@ -220,13 +227,22 @@ class Calibrator:
         reservoir: Reservoir | None = None,
     ) -> tuple[dict[str, HiddenStateMoments], Any]:
         """Moments of the hidden states, and the first batch."""
-        batches = sequences.batches(self.batch_size)
+        batches_from = cutter(collector, sequences, self.batch_size)
+        batches = batches_from(0)
         head = next(batches)
-        every = chain([head], batches)
-        run_through = recalled(collect, self.memory, (collector, sequences, self.batch_size))
-        watched = every if reservoir is None else reservoir.watch(every)
-        moments, collector.layout = run_through(collector, watched, self.verbose)
+        if isinstance(sequences, Batches):
+            every = chain([head], batches)
+            watched = every if reservoir is None else reservoir.watch(every)
+            moments, collector.layout = self._run(collector, lambda _: watched, None)
+        else:
+            digest = content_hash((collector, sequences, self.batch_size)) if self.memory else ""
+            run = recalled(self._run, self.memory, digest)
+            place = place_for(self.memory, digest)
+            moments, collector.layout = run(collector, batches_from, place)
         return moments, head[1]
+
+    def _run(self, collector: StateCollector, batches_from: Any, place: Path | None) -> Any:
+        return run_through(collector, batches_from, self.n_jobs, place, self.verbose)
 
     def _sensitivity(
         self,
@@ -245,6 +261,15 @@ class Calibrator:
 def follow(collector: StateCollector, batch: Any) -> Readers:
     """Who reads the states of a module on a batch."""
     return find_readers(collector.module, collector.layers, *collector.arguments(batch))
+
+
+def check_layers(before: Mapping[str, Any], moments: Mapping[str, Any]) -> None:
+    """Refuse moments of some of the layers alone."""
+    if missing := sorted(moments.keys() - before.keys()):
+        raise ValueError(
+            f"moments lack the layers {missing}; give those of all layers that run on X, which are "
+            f"{sorted(moments)}."
+        )
 
 
 def averaged(

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from os import PathLike
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from safetensors.numpy import load_file, save_file
+
+from .files import header, read_header, replacing
+
+FORMAT = "skspectral moments of hidden states"
+VERSION = 1
+BLOCK = 2048  # rows that are converted and multiplied while they are in the cache
 
 
 @dataclass
@@ -49,7 +58,31 @@ class HiddenStateMoments:
         self.sum_ = np.zeros(self.n_nodes)
         self.products_ = np.zeros((self.n_nodes, self.n_nodes))
 
-    def update(self, states: ArrayLike) -> HiddenStateMoments:
+    @classmethod
+    def from_sums(cls, n_steps: int, sum_: ArrayLike, products: ArrayLike) -> Self:
+        """Moments that were added up elsewhere.
+
+        Parameters
+        ----------
+        n_steps : int
+            Steps seen.
+        sum_ : array-like of shape (n_nodes,)
+            Sum of the states.
+        products : array-like of shape (n_nodes, n_nodes)
+            Sum of their outer products.
+
+        Returns
+        -------
+        HiddenStateMoments
+            The moments.
+        """
+        total = np.array(sum_, dtype=np.float64)
+        moments = cls(len(total))
+        moments.n_steps, moments.sum_ = n_steps, total
+        moments.products_ = np.array(products, dtype=np.float64)
+        return moments
+
+    def update(self, states: ArrayLike) -> Self:
         """Add a block of states; of states that are not finite, neither are the moments.
 
         Parameters
@@ -67,19 +100,26 @@ class HiddenStateMoments:
         ValueError
             If the block is of another shape.
         """
-        block = np.asarray(states, dtype=np.float64)
-        if block.ndim != 2 or block.shape[1] != self.n_nodes:
+        rows = np.asarray(states)
+        if rows.ndim != 2 or rows.shape[1] != self.n_nodes:
             raise ValueError(
                 f"states must be of shape (n_steps, {self.n_nodes}), a column for each of the "
-                f"nodes; got {block.shape}."
+                f"nodes; got {rows.shape}."
             )
         with np.errstate(over="ignore", invalid="ignore"):
-            self.sum_ += block.sum(axis=0)
-            self.products_ += block.T @ block
-        self.n_steps += len(block)
+            for start in range(0, len(rows), BLOCK):
+                block = rows[start : start + BLOCK].astype(np.float64, copy=False)
+                self.sum_ += block.sum(axis=0)
+                self.products_ += block.T @ block
+        self.n_steps += len(rows)
         return self
 
-    def merge(self, other: HiddenStateMoments) -> HiddenStateMoments:
+    @property
+    def is_finite(self) -> bool:
+        """Whether all states were finite, and not too large to be squared."""
+        return bool(np.isfinite(self.products_.diagonal()).all())
+
+    def merge(self, other: HiddenStateMoments) -> Self:
         """Add the moments of other data.
 
         Parameters
@@ -106,6 +146,87 @@ class HiddenStateMoments:
         self.sum_ += other.sum_
         self.products_ += other.products_
         return self
+
+    def all_reduce(self, group: Any = None) -> Self:
+        """Add up the moments of all processes of a ``torch.distributed`` job.
+
+        Every process of the group has to call it, and has the moments of all data then.
+
+        Parameters
+        ----------
+        group : torch.distributed.ProcessGroup or None
+            Whose moments to add up; None is that of all processes.
+
+        Returns
+        -------
+        HiddenStateMoments
+            Itself.
+
+        Raises
+        ------
+        RuntimeError
+            If the process is in no job.
+        """
+        import torch  # noqa: PLC0415  these moments are NumPy's but for this
+        from torch import distributed  # noqa: PLC0415
+
+        if not (distributed.is_available() and distributed.is_initialized()):
+            raise RuntimeError(
+                "all_reduce adds up the moments of the processes of a job, and this process is in "
+                "none; call torch.distributed.init_process_group first."
+            )
+        device = "cuda" if distributed.get_backend(group) == "nccl" else "cpu"
+        n_steps = torch.tensor(self.n_steps, device=device)
+        sums = torch.from_numpy(np.vstack([self.products_, self.sum_])).to(device)
+        for tensor in (n_steps, sums):
+            distributed.all_reduce(tensor, group=group)
+        self.n_steps = int(n_steps)
+        self.products_, self.sum_ = sums[:-1].cpu().numpy(), sums[-1].cpu().numpy()
+        return self
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Save as safetensors, with a header in JSON; nothing is pickled.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file to write. One that is there is replaced once all is written.
+        """
+        with replacing(path) as beside:
+            tensors = {"products": self.products_, "sum": self.sum_}
+            save_file(tensors, beside, metadata=header(FORMAT, VERSION, n_steps=self.n_steps))
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Self:
+        """Load what ``save`` wrote.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file.
+
+        Returns
+        -------
+        HiddenStateMoments
+            The moments.
+
+        Raises
+        ------
+        ValueError
+            If the file is of something else.
+        """
+        n_steps = read_header(path, FORMAT, VERSION, "HiddenStateMoments.save").get("n_steps")
+        tensors = load_file(path)
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        n_nodes = len(tensors["sum"]) if shapes.get("sum") else 0
+        fits = shapes == {"sum": (n_nodes,), "products": (n_nodes, n_nodes)}
+        doubles = all(tensor.dtype == np.float64 for tensor in tensors.values())
+        if not (fits and doubles and type(n_steps) is int and n_steps >= 0):
+            raise ValueError(
+                f"path={str(path)!r} holds moments of the shapes {shapes} and n_steps={n_steps!r}, "
+                "which do not belong together; give a file that HiddenStateMoments.save wrote."
+            )
+        return cls.from_sums(n_steps, tensors["sum"], tensors["products"])
 
     @property
     def covariance(self) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,27 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from .batches import Batches
 from .covariance import HiddenStateMoments
+from .rnn.device_moments import DeviceMoments
+from .rnn.padded import Padded
 from .rnn.readers import Readers
 from .rnn.states import StateCollector
+from .sequences import Sequences
+
+
+def cutter(
+    collector: StateCollector, sequences: Sequences | Batches, batch_size: int
+) -> Callable[[int], Iterator[tuple[Any, Any]]]:
+    """What cuts X into batches, from that of a number on; pads if the module does not mind."""
+    if isinstance(sequences, Batches):
+        return lambda _start: sequences.batches(batch_size)
+    lengths = sequences.lengths
+    pad = len(lengths) > 0 and lengths.min() < lengths.max()
+    if pad:
+        ends = [sequences.arrays[place] for place in (lengths.argmax(), lengths.argmin())]
+        pad = collector.ignores_padding(*(torch.as_tensor(each) for each in ends))
+    return lambda start: sequences.batches(batch_size, pad=pad, start=start)
 
 
 def run(
@@ -24,31 +42,88 @@ def run(
 
 
 def collect(
-    collector: StateCollector, batches: Iterable[tuple[Any, Any]], verbose: int
-) -> tuple[dict[str, HiddenStateMoments], str | None]:
-    """Moments of the hidden states, and the layout in which the module read the batches.
+    collector: StateCollector, batches: Iterable[tuple[int, Any, Any]]
+) -> tuple[dict[str, HiddenStateMoments], str | None, int]:
+    """Moments of the hidden states on some batches.
+
+    Parameters
+    ----------
+    collector : StateCollector
+        The module and its layers.
+    batches : iterable
+        Number of each, its places in X, and what is in it.
+
+    Returns
+    -------
+    moments : dict of HiddenStateMoments
+        By the name of the layer.
+    layout : str or None
+        How the module read the batches.
+    n_batches : int
+        How many there were.
 
     Raises
     ------
     ValueError
-        If a state is not finite, or no layer ran.
+        If a state is not finite.
     """
-    moments: dict[str, HiddenStateMoments] = {}
-    for _, _, found in run(collector, batches, "hidden states", verbose):
-        for name, states in found.items():
-            rows = states.reshape(-1, states.shape[-1]).to("cpu", torch.float64).numpy()
-            seen = moments.setdefault(name, HiddenStateMoments(rows.shape[1])).update(rows)
-            if not np.isfinite(seen.products_.diagonal()).all():
+    sums: dict[str, HiddenStateMoments | DeviceMoments] = {}
+    n_batches = 0
+    for number, index, batch in batches:
+        for name, states in collector.run(batch).items():
+            seen = sums.setdefault(name, no_moments(states))
+            rows = states.reshape(-1, states.shape[-1])
+            seen.update(rows if isinstance(seen, DeviceMoments) else as_array(rows))
+            if not seen.is_finite:
+                where = place_of(states, name, number, index, batch)
                 raise ValueError(
-                    f"the hidden states of layer {name!r} are not finite on X; "
-                    "check the scale of X and that the training of the network did not diverge."
+                    f"the hidden states of layer {name!r} are not finite on X, or too large to be "
+                    f"squared: first {where}. Check the scale of X and that the training of the "
+                    "network did not diverge."
                 )
-    if not moments:
-        raise ValueError(
-            f"no recurrent layer of {type(collector.module).__name__} ran on X; give sequences on "
-            "which it does."
-        )
-    return moments, collector.layout
+        n_batches += 1
+    return {name: on_cpu(each) for name, each in sums.items()}, collector.layout, n_batches
+
+
+def no_moments(states: Tensor) -> HiddenStateMoments | DeviceMoments:
+    """What adds up states where they are; NumPy on the CPU, whose products are faster there."""
+    n_nodes = states.shape[-1]
+    if states.device.type == "cuda":
+        return DeviceMoments(n_nodes, states.device)
+    return HiddenStateMoments(n_nodes)
+
+
+def on_cpu(moments: HiddenStateMoments | DeviceMoments) -> HiddenStateMoments:
+    """Moments in memory."""
+    if isinstance(moments, HiddenStateMoments):
+        return moments
+    sums = moments.sum_.cpu().numpy(), moments.products_.cpu().numpy()
+    return HiddenStateMoments.from_sums(moments.n_steps, *sums)
+
+
+def as_array(states: Tensor) -> Any:
+    """States as NumPy takes them, which has no bfloat16."""
+    states = states.float() if states.dtype == torch.bfloat16 else states
+    return states.numpy(force=True)
+
+
+def place_of(states: Tensor, name: str, number: int, index: Any, batch: Any) -> str:
+    """Where states are not finite for the first time, or else where they are largest."""
+    size = torch.nan_to_num(states, nan=torch.inf).abs().amax(-1)
+    where = [int(i) for i in np.unravel_index(int(size.argmax()), size.shape)]
+    if isinstance(batch, Padded):
+        starts = np.cumsum([0, *batch.lengths.tolist()])
+        row = int(np.searchsorted(starts, where[0], side="right")) - 1
+        where = [row, where[0] - int(starts[row])]
+        n_steps = int(batch.lengths[row])
+    elif len(where) == 2:
+        n_steps = states.shape[1]
+    else:
+        return f"in batch {number}"
+    row, step = where
+    step = n_steps - 1 - step if name.endswith("_reverse") else step
+    sequence = f"sequence {row} of batch {number}" if index is None else f"sequence {index[row]}"
+    return f"at step {step} of {sequence}"
 
 
 def cell_moments(
@@ -61,5 +136,5 @@ def cell_moments(
     }
     for batch in batches if layers else []:
         for name, cells in collector.cells(batch, layers).items():
-            moments[name].update(cells.to("cpu", torch.float64).numpy())
+            moments[name].update(as_array(cells))
     return moments

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .covariance import HiddenStateMoments
 from .objective import OBJECTIVES, Objective
 from .solvers import SOLVERS, Solver
 
@@ -73,6 +74,27 @@ def as_objective(objective: str | Objective | None) -> Objective:
         return chosen
     check_choice("objective", objective, OBJECTIVES)
     return OBJECTIVES[objective]
+
+
+def as_moments(moments: Any, sizes: Mapping[str, int]) -> dict[str, HiddenStateMoments]:
+    """Moments by layer, of the layers whose sizes are given; None is those of nothing."""
+    if moments is None:
+        return {}
+    single = isinstance(moments, HiddenStateMoments) and len(sizes) == 1
+    found = dict.fromkeys(sizes, moments) if single else moments
+    values = found.values() if isinstance(found, Mapping) else [None]
+    if not all(isinstance(value, HiddenStateMoments) for value in values):
+        raise TypeError(
+            "moments must be a HiddenStateMoments or, of several layers, a dict of them by the "
+            f"names {sorted(sizes)}; got {moments!r}."
+        )
+    given = {name: each.n_nodes for name, each in found.items()}
+    if not given.items() <= dict(sizes).items():
+        raise ValueError(
+            f"moments must be of layers of the network, whose nodes are {dict(sizes)}; got moments "
+            f"of {given}."
+        )
+    return dict(found)
 
 
 def _instance(name: str, value: Any, kind: type, choices: Mapping[str, Any]) -> Any:

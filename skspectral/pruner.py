@@ -14,13 +14,16 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from .allocation import ALLOCATIONS, check_nodes
+from .batches import Batches
 from .caching import as_memory
 from .calibration import Calibration, Calibrator
 from .choice import choose
 from .covariance import HiddenStateMoments
 from .distillation import Distillation, as_distillation, distilled
+from .forms import check_sequences
 from .objective import Objective
 from .parameters import (
+    as_moments,
     as_objective,
     as_solver,
     check_choice,
@@ -33,7 +36,7 @@ from .rnn.layers import find_layers, last_level
 from .rnn.likelihood import FAMILIES
 from .rnn.stacked import laid_out, put_together
 from .rnn.states import StateCollector
-from .sequences import Batches, Sequences, check_sequences
+from .sequences import Sequences
 from .solvers import Solver
 from .summary import SummaryMixin
 from .transformer import POOLINGS, StateTransformer
@@ -95,6 +98,9 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, BaseEsti
         and runs the network once per fold. Both are known by the content of all they depend
         on. Training is kept where the estimator has a ``random_state`` that is set, since
         without one no two trainings are the same. Nothing is kept of iterables of batches.
+    n_jobs : int or None, default=None
+        Processes of joblib that run calibration batches at the same time; None is one, unless
+        ``joblib.parallel_config`` says otherwise, and -1 as many as there are cores.
     random_state : int, RandomState or None, default=None
         Seed of the training of ``estimator=None``, of solvers that draw, of distillation, and of
         what the sensitivity is worked out on; for the last two, None is a seed like others.
@@ -188,6 +194,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, BaseEsti
         batch_size: int = 256,
         device: str | torch.device | None = None,
         memory: Any = None,
+        n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
     ) -> None:
@@ -205,10 +212,11 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, BaseEsti
         self.batch_size = batch_size
         self.device = device
         self.memory = memory
+        self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, *, moments: Any = None) -> Self:
         """Choose the nodes and build the smaller network.
 
         Parameters
@@ -219,6 +227,9 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, BaseEsti
             length, or batches of whatever ``forward`` takes.
         y : array-like, default=None
             Targets, for an estimator that has to be trained first.
+        moments : HiddenStateMoments or dict of HiddenStateMoments, default=None
+            Moments of the hidden states on other sequences, to add to those of X: what another
+            fit shows as ``moments_``, or what was added up on other machines.
 
         Returns
         -------
@@ -233,7 +244,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, BaseEsti
         TypeError
             If a parameter or X is of a wrong type.
         """
-        return self._become(unfitted(self), lambda fresh: fresh._fit(X, y))
+        return self._become(unfitted(self), lambda fresh: fresh._fit(X, y, moments))
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Add calibration sequences to those seen so far, and choose again.
@@ -253,7 +264,10 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, BaseEsti
         if not hasattr(self, "moments_"):
             return self.fit(X, y)
         return self._become(
-            copy.copy(self), lambda fresh: fresh._prune(check_sequences(X, fresh, reset=False))
+            copy.copy(self),
+            lambda fresh: fresh._prune(
+                check_sequences(X, fresh, reset=False), fresh._moments, fresh._weights
+            ),
         )
 
     def _become(self, fresh: Self, step: Callable[[Self], None]) -> Self:
@@ -264,8 +278,8 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, BaseEsti
         self.__dict__ = fresh.__dict__
         return self
 
-    def _fit(self, X: Any, y: Any) -> None:
-        self._prune(self._train(X, y))
+    def _fit(self, X: Any, y: Any, moments: Any) -> None:
+        self._prune(self._train(X, y), moments)
 
     def _train(self, X: Any, y: Any) -> Sequences | Batches:
         """The dense network, trained if it has to be, and the sequences to calibrate it on."""
@@ -278,16 +292,18 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, BaseEsti
         self._layout: str | None = None
         return sequences
 
-    def _prune(self, sequences: Sequences | Batches) -> None:
-        """From sequences to the smaller module."""
+    def _prune(self, sequences: Sequences | Batches, moments: Any, weights: Any = None) -> None:
+        """From sequences, and moments and sensitivities of others, to the smaller module."""
         collector = self._collector(laid_out(module_of(self.estimator_)))
-        calibration = self._calibrate(collector, sequences)
+        before = as_moments(moments, collector.sizes), weights
+        calibration = self._calibrate(collector, sequences, before)
         self._shrink(calibration, self._select(calibration))
 
-    def _calibrate(self, collector: StateCollector, sequences: Sequences | Batches) -> Calibration:
+    def _calibrate(
+        self, collector: StateCollector, sequences: Sequences | Batches, before: Any
+    ) -> Calibration:
         """From sequences to the choices that they pose, added to those seen before."""
-        seen = (self._moments, self._weights) if hasattr(self, "moments_") else None
-        calibration = self._calibrator(sequences).calibrate(collector, sequences, seen)
+        calibration = self._calibrator(sequences).calibrate(collector, sequences, before)
         if isinstance(sequences, Batches):
             self.n_features_in_ = sequences.n_features(calibration.batch)
         self._layout = collector.layout
@@ -317,6 +333,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, BaseEsti
             n_refit=0 if self.reconstruction == "none" else self.n_refit,
             batch_size=self.batch_size,
             memory=self._memory_for(sequences),
+            n_jobs=self.n_jobs,
             seed=self._seed(),
             verbose=self.verbose,
         )

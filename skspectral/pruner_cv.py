@@ -16,12 +16,13 @@ from sklearn.utils import indexable
 from sklearn.utils.parallel import Parallel, delayed
 
 from .allocation import check_nodes
+from .batches import Batches
 from .calibration import Calibration
 from .distillation import Distillation
+from .forms import check_sequences
 from .objective import Objective
 from .parameters import check_choice, is_number
 from .pruner import SpectralRNNPruner
-from .sequences import Batches, check_sequences
 from .solvers import Solver
 from .validation import best_index, count_each, fold_scores, tabulate
 from .wrapped import default_estimator
@@ -76,7 +77,7 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
     memory : str, path, joblib.Memory or None, default=None
         Where trained networks and moments are kept from one fit to the next.
     n_jobs : int or None, default=None
-        Folds that run at the same time.
+        Folds that run at the same time, and calibration batches of the fit to all sequences.
     random_state : int, RandomState or None, default=None
         Seed of the training of ``estimator=None`` and of solvers that draw.
     verbose : int, default=0
@@ -151,14 +152,14 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _fit(self, X: Any, y: Any) -> None:
+    def _fit(self, X: Any, y: Any, moments: Any) -> None:
         if isinstance(check_sequences(X, self, reset=True), Batches):
             raise TypeError(
                 f"X is of type {type(X).__name__}, which cannot be split into folds; give an array "
                 "or a list of sequences."
             )
         self.cv_results_ = self._validate(X, y)
-        super()._fit(X, y)
+        super()._fit(X, y, moments)
 
     def _validate(self, X: Any, y: Any) -> dict[str, NDArray[Any]]:
         """Scores of every m on every fold."""
@@ -179,7 +180,8 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
     def _candidate(self) -> SpectralRNNPruner:
         """A pruner with these parameters; every fold starts from the same random state."""
         params = self.get_params(deep=False)
-        names = params.keys() & SpectralRNNPruner().get_params(deep=False).keys() - {"estimator"}
+        known = SpectralRNNPruner().get_params(deep=False).keys()
+        names = params.keys() & known - {"estimator", "n_jobs"}
         shared = {name: clone(params[name], safe=False) for name in names}
         return SpectralRNNPruner(self.estimator, **shared)
 

@@ -12,10 +12,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from .batches import Batches
+from .forms import check_sequences
 from .parameters import check_choice, check_count, is_number
 from .rnn.network import CELLS, RecurrentNet
 from .rnn.states import whole_blocks
-from .sequences import Batches, Sequences, check_sequences
+from .sequences import Sequences
 
 
 class RecurrentEstimator(BaseEstimator):
@@ -80,7 +82,8 @@ class RecurrentEstimator(BaseEstimator):
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            n_features = 1 if sequences.arrays[0].ndim == 1 else sequences.n_features
+            sequences = sequences.in_memory()
+            n_features = sequences.n_features if sequences.has_features else 1
             net = train(
                 RecurrentNet(self.cell, n_features, self.hidden_size, n_outputs),
                 as_padded(sequences),

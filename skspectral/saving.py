@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping
 from os import PathLike
 from typing import Any, cast
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_model, save_model
 from torch import nn
 
+from .files import header, read_header, replacing
 from .rnn.expanded import Expanded, ExpandedCell, ExpandedRNN, StartedRNN
 from .rnn.stacked import StackedRNN
 from .rnn.weights import replace
@@ -48,8 +47,8 @@ def save_pruned(module: nn.Module, path: str | PathLike[str]) -> None:
     LSTM(3, 8, batch_first=True)
     """
     parts = {name: described(part) for name, part in module.named_modules() if name in kept(module)}
-    head = {"format": FORMAT, "version": VERSION, "parts": parts}
-    save_model(module, str(path), metadata={"skspectral": json.dumps(head)})
+    with replacing(path) as beside:
+        save_model(module, beside, metadata=header(FORMAT, VERSION, parts=parts))
 
 
 def load_pruned(path: str | PathLike[str], into: nn.Module) -> nn.Module:
@@ -85,13 +84,7 @@ def load_pruned(path: str | PathLike[str], into: nn.Module) -> nn.Module:
     ...     load_pruned(f"{folder}/small.safetensors", into=torch.nn.GRU(3, 32))
     GRU(3, 8)
     """
-    with safe_open(str(path), framework="pt") as file:
-        head = json.loads((file.metadata() or {}).get("skspectral", "{}"))
-    if head.get("format") != FORMAT or head.get("version") != VERSION:
-        raise ValueError(
-            f"path={str(path)!r} holds no pruned module of version {VERSION}; give a file that "
-            "save_pruned wrote."
-        )
+    head = read_header(path, FORMAT, VERSION, "save_pruned")
     module = copy.deepcopy(into)
     try:
         for name, description in head["parts"].items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,14 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from .hidden_states import run
+from .forms import check_sequences
+from .hidden_states import cutter, run
 from .parameters import check_choice
 from .pruned_layer import PrunedLayer, of_layers
 from .rnn.layers import RecurrentLayer
+from .rnn.padded import Padded
 from .rnn.states import StateCollector
-from .sequences import check_sequences, in_order
+from .sequences import in_order
 
 POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "last": lambda states: states[:, -1],
@@ -57,18 +59,14 @@ class StateTransformer(TransformerMixin):
         # The states of the last level, of all directions.
         host = self._last[0].host
         shown = RecurrentLayer(host, host, host)
-        collector = StateCollector(self.pruned_module_, [shown], self._layout)
-        batches = sequences.batches(self.batch_size)
-        found: list[tuple[Any, NDArray[Any]]] = []
-        for index, _, seen in run(collector, batches, "transform", self.verbose):
-            states = seen[host]
-            if states.ndim != 3:
-                raise ValueError(
-                    "transform cannot tell the sequences of a packed batch apart; give sequences "
-                    "that the module reads without packing."
-                )
-            pooled = POOLINGS[self.output](states)
-            found.append((index, pooled.float().numpy(force=True).astype(sequences.dtype)))
+        # Threads may share the pruner, and so each reads off the states of its own copy.
+        collector = StateCollector(self.pruned_module_, [shown], self._layout).copy()
+        batches = cutter(collector, sequences, self.batch_size)(0)
+        pooling, dtype = POOLINGS[self.output], sequences.dtype
+        found = [
+            (index, pooling(states).float().numpy(force=True).astype(dtype))
+            for index, states in sequence_states(run(collector, batches, "transform", self.verbose))
+        ]
         return in_order(found)
 
     def get_support(self, indices: bool = False) -> Any:
@@ -109,3 +107,21 @@ class StateTransformer(TransformerMixin):
         prefix = {name: f"{name}." if len(self.layers_) > 1 else "" for name in names}
         nodes = [f"{prefix[name]}h{node}" for name in names for node in self.layers_[name].support]
         return np.array(nodes, dtype=object)
+
+
+def sequence_states(
+    seen: Iterable[tuple[Any, Any, dict[str, Tensor]]],
+) -> Iterator[tuple[Any, Tensor]]:
+    """States of sequences of one length, and their places in X."""
+    for index, batch, layers in seen:
+        (states,) = layers.values()
+        if isinstance(batch, Padded):
+            rows = states.split(batch.lengths.tolist())
+            yield from zip(index[:, None], (each[None] for each in rows), strict=True)
+        elif states.ndim == 3:
+            yield index, states
+        else:
+            raise ValueError(
+                "transform cannot tell the sequences of a packed batch apart; give sequences "
+                "that the module reads without packing."
+            )

@@ -41,7 +41,7 @@ def fold_scores(
     with torch.random.fork_rng(devices=[]):
         sequences = pruner._train(*train)
         collector = pruner._collector(laid_out(module_of(pruner.estimator_)))
-        calibration = pruner._calibrate(collector, sequences)
+        calibration = pruner._calibrate(collector, sequences, before=({}, None))
         counts = count_each(ms, calibration, pruner.allocation)
         score, scores = scorer(pruner, scoring, *test), []
         for m, layers in zip(ms, select_each(pruner, calibration, counts), strict=True):

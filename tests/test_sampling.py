@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from skspectral.forms import check_sequences
 from skspectral.sampling import Reservoir, count, draw, first, split
-from skspectral.sequences import check_sequences
 
 RAGGED = [np.full((2 + i % 3, 1), float(i)) for i in range(50)]
 

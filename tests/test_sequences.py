@@ -11,7 +11,8 @@ from oracles import run_layer, second_moment
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from skspectral import SpectralRNNPruner
-from skspectral.sequences import check_sequences, in_order
+from skspectral.forms import check_sequences
+from skspectral.sequences import in_order
 
 RNG = np.random.default_rng(0)
 SAME = RNG.normal(size=(7, 5, N_FEATURES))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from torch.utils._pytree import tree_map
 
 from .layers import MISFITS, RecurrentLayer, states_of
+from .padded import Padded
 
 BLOCK = 16  # float32 numbers in the widest vector register of today's CPUs
 
@@ -50,6 +53,17 @@ class StateCollector:
         self._embeds = any(isinstance(part, nn.Embedding) for part in module.modules())
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """Nodes of every layer."""
+        return {layer.name: layer.of(self.module).hidden_size for layer in self.layers}
+
+    def copy(self) -> StateCollector:
+        """One with the same weights and hooks of its own, for another thread."""
+        weights = chain(self.module.parameters(), self.module.buffers())
+        module = copy.deepcopy(self.module, {id(weight): weight for weight in weights})
+        return StateCollector(module, self.layers, self.layout)
+
+    @property
     def is_bare(self) -> bool:
         """Whether the module is nothing but recurrent, so that its states are what it is for."""
         return self.layers[0].host == ""
@@ -63,11 +77,18 @@ class StateCollector:
         Returns
         -------
         dict of Tensor, each (n_sequences, n_steps, n_nodes)
-            By the name of the layer. Without the first axis where the layer read packed
-            sequences, or ran on several numbers of them: the valid steps alone.
+            By the name of the layer. Without the first axis where sequences are padded, or the
+            layer read packed ones, or ran on several numbers of them: the valid steps alone.
+
+        Raises
+        ------
+        ValueError
+            If sequences are padded and a layer does not run on their steps.
         """
         args, kwargs = self.arguments(batch)
         states = self._forward(*args, **kwargs)
+        if isinstance(batch, Padded):
+            return {name: self._own(batch, found) for name, found in states.items()}
         if isinstance(batch, (tuple, dict)):
             return states
         n_run, n_given = len(whole_blocks(torch.empty(len(batch)))), len(batch)
@@ -75,6 +96,29 @@ class StateCollector:
             name: found[:n_given] if found.ndim == 3 and len(found) == n_run else found
             for name, found in states.items()
         }
+
+    def _own(self, batch: Padded, found: Tensor) -> Tensor:
+        if self.is_bare:
+            packed = PackedSequence(found, *batch.packed()[1:])
+            found = pad_packed_sequence(packed, batch_first=True)[0]
+        n_steps = batch.filled.shape[1]
+        if found.ndim != 3 or len(found) < len(batch.filled) or found.shape[1] != n_steps:
+            raise ValueError(f"its layers do not run on the {n_steps} steps of padded sequences")
+        return batch.own(found)
+
+    def ignores_padding(self, long: Tensor, short: Tensor) -> bool:
+        """Whether zeros behind a sequence leave its states as they are.
+
+        They do not where it is read from its end, or smoothed or normalised before the layer.
+        """
+        try:
+            alone, beside = self.run(short[None]), self.run(Padded.of([long, short]))
+        except MISFITS:
+            return False
+        return alone.keys() == beside.keys() and all(
+            close(states.flatten(0, -2), beside[name][len(long) :])
+            for name, states in alone.items()
+        )
 
     @torch.no_grad()
     def cells(self, batch: Any, layers: Sequence[RecurrentLayer]) -> dict[str, Tensor]:
@@ -102,13 +146,16 @@ class StateCollector:
         """
         if isinstance(batch, dict):
             return (), tree_map(self._convert, batch)
-        if isinstance(batch, tuple):
+        if isinstance(batch, tuple) and not isinstance(batch, Padded):
             return tree_map(self._convert, batch), {}
-        sequences = self._convert(torch.as_tensor(batch))
+        padded = isinstance(batch, Padded)
+        sequences = self._convert(batch.filled if padded else torch.as_tensor(batch))
         if self._embeds and sequences.ndim == 2 and not sequences.is_floating_point():
             sequences = sequences.long()
         else:
             sequences = sequences.to(self._dtype).reshape(*sequences.shape[:2], -1)
+        if padded and self.is_bare:
+            return (Padded(sequences, batch.lengths).packed(),), {}
         self.layout = self.layout or self._find_layout(sequences)
         if whole:
             sequences = whole_blocks(sequences)
@@ -172,6 +219,16 @@ def keeper(part: nn.Module, into: list[Tensor]) -> Callable[..., None]:
     return keep
 
 
+def close(states: Tensor, others: Tensor) -> bool:
+    """Whether states are the same but for rounding."""
+    if states.shape != others.shape:
+        return False
+    most = float(states.abs().max())
+    return torch.allclose(
+        states, others, rtol=0.0, atol=most * torch.finfo(states.dtype).eps ** 0.7
+    )
+
+
 def joined_steps(found: list[Tensor]) -> Tensor:
     """The states of all calls of a layer, one after another."""
     if len(found) == 1:
@@ -188,4 +245,6 @@ def whole_blocks(sequences: Tensor) -> Tensor:
     one, an answer does not depend on which other sequences are in the batch.
     """
     missing = -len(sequences) % BLOCK
+    if not missing:
+        return sequences
     return torch.cat([sequences, sequences[-1:].expand(missing, *sequences.shape[1:])])

@@ -1,0 +1,168 @@
+"""The pass over all sequences: in one process or in many, and resumed where it was stopped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from joblib import effective_n_jobs
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from sklearn.utils.parallel import Parallel, delayed
+from tqdm.auto import tqdm
+
+from .covariance import HiddenStateMoments
+from .files import header, read_header, replacing
+from .hidden_states import collect
+from .rnn.states import StateCollector
+
+FORMAT, VERSION = "skspectral stopped pass", 1
+PART = 4  # batches that go to another process together
+SECONDS = 30.0  # between two times that a pass is saved
+
+
+@dataclass
+class Pass:
+    """What a pass has found so far.
+
+    Parameters
+    ----------
+    n_batches : int
+        Batches that are behind.
+    layout : str or None
+        How the module read them.
+    moments : dict of HiddenStateMoments
+        Moments of every layer.
+    """
+
+    n_batches: int = 0
+    layout: str | None = None
+    moments: dict[str, HiddenStateMoments] = field(default_factory=dict)
+
+    def add(
+        self, moments: dict[str, HiddenStateMoments], layout: str | None, n_batches: int
+    ) -> None:
+        """Add what the next batches gave."""
+        for name, each in moments.items():
+            self.moments[name] = self.moments[name].merge(each) if name in self.moments else each
+        self.layout = layout
+        self.n_batches += n_batches
+
+    def save(self, path: Path) -> None:
+        """Save it, in place of what was saved before."""
+        tensors: dict[str, NDArray[np.float64]] = {}
+        for name, each in self.moments.items():
+            tensors |= {f"{name}/sum": each.sum_, f"{name}/products": each.products_}
+        n_steps = {name: each.n_steps for name, each in self.moments.items()}
+        description = header(
+            FORMAT, VERSION, n_batches=self.n_batches, layout=self.layout, n_steps=n_steps
+        )
+        with replacing(path) as beside:
+            save_file(tensors, beside, metadata=description)
+
+    @classmethod
+    def stopped(cls, path: Path) -> Pass:
+        """One that was stopped and saved; an empty one where there is none to be read."""
+        with suppress(FileNotFoundError, ValueError, SafetensorError):
+            return cls.load(path)
+        return cls()
+
+    @classmethod
+    def load(cls, path: Path) -> Pass:
+        """One that was saved."""
+        head, tensors = read_header(path, FORMAT, VERSION, "a stopped fit"), load_file(path)
+        moments = {
+            name: HiddenStateMoments.from_sums(
+                n_steps, tensors[f"{name}/sum"], tensors[f"{name}/products"]
+            )
+            for name, n_steps in head["n_steps"].items()
+        }
+        return cls(head["n_batches"], head["layout"], moments)
+
+
+def run_through(
+    collector: StateCollector,
+    batches_from: Callable[[int], Iterator[tuple[Any, Any]]],
+    n_jobs: int | None,
+    path: Path | None,
+    verbose: int,
+) -> tuple[dict[str, HiddenStateMoments], str | None]:
+    """Moments of the hidden states on all batches, and the layout in which they were read.
+
+    Parameters
+    ----------
+    collector : StateCollector
+        The module and its layers.
+    batches_from : callable
+        Gives the batches from that of a number on.
+    n_jobs : int or None
+        Processes that run batches at the same time.
+    path : Path or None
+        Where to save what was found if the pass is stopped, and to look for what was.
+    verbose : int
+        Whether to show progress.
+
+    Raises
+    ------
+    ValueError
+        If a state is not finite, or no layer ran.
+    """
+    done = Pass.stopped(path) if path else Pass()
+    start, due = done.n_batches, time.monotonic() + SECONDS
+    bar = tqdm(
+        batches_from(start), "hidden states", initial=start, unit="batch", disable=not verbose
+    )
+    numbered = ((number, *each) for number, each in zip(count(start), bar, strict=False))
+    try:
+        for found in in_parts(collector, numbered, n_jobs):
+            done.add(*found)
+            if path and time.monotonic() > due:
+                done.save(path)
+                due = time.monotonic() + SECONDS
+    except BaseException:
+        if path and done.n_batches > start:
+            with suppress(OSError):  # a full disk must not hide why the pass was stopped
+                done.save(path)
+        raise
+    if path:
+        path.unlink(missing_ok=True)
+    if not done.moments:
+        raise ValueError(
+            f"no recurrent layer of {type(collector.module).__name__} ran on X; give sequences on "
+            "which it does."
+        )
+    return done.moments, done.layout
+
+
+def in_parts(
+    collector: StateCollector, batches: Iterator[tuple[int, Any, Any]], n_jobs: int | None
+) -> Iterator[tuple[dict[str, HiddenStateMoments], str | None, int]]:
+    """What some batches after another give, in their order."""
+    if effective_n_jobs(n_jobs) == 1:
+        return here(collector, batches)
+    parts = iter(lambda: list(islice(batches, PART)), [])
+    return Parallel(n_jobs=n_jobs, return_as="generator")(
+        delayed(elsewhere)(collector, part) for part in parts
+    )
+
+
+def here(
+    collector: StateCollector, batches: Iterator[tuple[int, Any, Any]]
+) -> Iterator[tuple[dict[str, HiddenStateMoments], str | None, int]]:
+    """What they give in this process, where no batch has to wait for others."""
+    while (found := collect(collector, islice(batches, PART)))[2] > 0:
+        yield found
+
+
+def elsewhere(
+    collector: StateCollector, batches: list[tuple[int, Any, Any]]
+) -> tuple[dict[str, HiddenStateMoments], str | None, int]:
+    """What they give in another process, or in a thread, where the hooks must be its own."""
+    return collect(collector.copy(), batches)
