@@ -227,7 +227,7 @@ class Calibrator:
         reservoir: Reservoir | None = None,
     ) -> tuple[dict[str, HiddenStateMoments], Any]:
         """Moments of the hidden states, and the first batch."""
-        batches_from = cutter(collector, sequences, self.batch_size)
+        batches_from = cutter(collector, sequences, self.batch_size, self.memory)
         batches = batches_from(0)
         head = next(batches)
         if isinstance(sequences, Batches):

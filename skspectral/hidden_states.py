@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .batches import Batches
+from .caching import recalled
 from .covariance import HiddenStateMoments
 from .rnn.device_moments import DeviceMoments
 from .rnn.padded import Padded
@@ -20,7 +21,7 @@ from .sequences import Sequences
 
 
 def cutter(
-    collector: StateCollector, sequences: Sequences | Batches, batch_size: int
+    collector: StateCollector, sequences: Sequences | Batches, batch_size: int, memory: Any = None
 ) -> Callable[[int], Iterator[tuple[Any, Any]]]:
     """What cuts X into batches, from that of a number on; pads if the module does not mind."""
     if isinstance(sequences, Batches):
@@ -29,8 +30,14 @@ def cutter(
     pad = len(lengths) > 0 and lengths.min() < lengths.max()
     if pad:
         ends = [sequences.arrays[place] for place in (lengths.argmax(), lengths.argmin())]
-        pad = collector.ignores_padding(*(torch.as_tensor(each) for each in ends))
+        pad = recalled(pads, memory, (collector, ends))(collector, ends)
     return lambda start: sequences.batches(batch_size, pad=pad, start=start)
+
+
+def pads(collector: StateCollector, ends: list[Any]) -> bool:
+    """Whether sequences may be padded, tried on the longest and the shortest of them."""
+    # On a copy, since trying finds a layout, and what is kept of the pass must not depend on it.
+    return collector.copy().ignores_padding(*(torch.as_tensor(each) for each in ends))
 
 
 def run(
@@ -72,7 +79,8 @@ def collect(
     for number, index, batch in batches:
         for name, states in collector.run(batch).items():
             seen = sums.setdefault(name, no_moments(states))
-            rows = states.reshape(-1, states.shape[-1])
+            # Layers lay their states out by steps, in which order no copy is needed.
+            rows = states.transpose(0, -2).flatten(0, -2)
             seen.update(rows if isinstance(seen, DeviceMoments) else as_array(rows))
             if not seen.is_finite:
                 where = place_of(states, name, number, index, batch)

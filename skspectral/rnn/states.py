@@ -154,9 +154,9 @@ class StateCollector:
             sequences = sequences.long()
         else:
             sequences = sequences.to(self._dtype).reshape(*sequences.shape[:2], -1)
+        self.layout = self.layout or self._find_layout(sequences)
         if padded and self.is_bare:
             return (Padded(sequences, batch.lengths).packed(),), {}
-        self.layout = self.layout or self._find_layout(sequences)
         if whole:
             sequences = whole_blocks(sequences)
         return (LAYOUTS[self.layout](sequences).contiguous(),), {}

@@ -225,8 +225,8 @@ class StateTracker(TorchFunctionMode):
 
     def _hosts(self, numbers: Tensor) -> set[str]:
         """Hosts of the layers whose nodes are among the numbers."""
-        found = numbers.unique().tolist()
-        return {self._layers[self._owners[node]].host for node in found if node != OTHER}
+        found = (numbers.flatten() - OTHER).bincount().nonzero().flatten() + OTHER
+        return {self._layers[self._owners[node]].host for node in found.tolist() if node != OTHER}
 
     def inspect_output(self, output: Any) -> None:
         """Look for states among what the module returns."""
