@@ -16,6 +16,8 @@ from torch import Tensor
 
 import skspectral
 
+from .sequences import READ, Sliced
+
 
 def as_memory(memory: Any) -> Any:
     """A ``joblib.Memory`` from None, a path or one that is there already."""
@@ -89,7 +91,10 @@ class ContentHasher(NumpyHasher):
 
     def save(self, obj: Any) -> None:
         """Write an object to the hash."""
-        if isinstance(obj, Tensor):
+        if isinstance(obj, Sliced):
+            size = obj.arrays.shape
+            obj = size, [content_hash(obj.read(i, i + READ)) for i in range(0, len(obj), READ)]
+        elif isinstance(obj, Tensor):
             obj = hashable(obj)
         elif isinstance(obj, (FunctionType, type)) and "<" in obj.__qualname__:
             # joblib would go by the name, which is <lambda> for every lambda of a notebook.

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from .allocation import count_by_layer, count_in_all, relative_path, shared_budget
 from .batches import Batches
 from .caching import content_hash, place_for, recalled
+from .chunked import Chunked
 from .covariance import HiddenStateMoments
 from .hidden_states import cell_moments, cutter
 from .objective import Objective
@@ -230,7 +231,9 @@ class Calibrator:
         batches_from = cutter(collector, sequences, self.batch_size, self.memory)
         batches = batches_from(0)
         head = next(batches)
-        if isinstance(sequences, Batches):
+        if isinstance(sequences, Chunked):
+            moments, collector.layout, _ = sequences.run_through(collector, self.batch_size)
+        elif isinstance(sequences, Batches):
             every = chain([head], batches)
             watched = every if reservoir is None else reservoir.watch(every)
             moments, collector.layout = self._run(collector, lambda _: watched, None)
@@ -239,6 +242,11 @@ class Calibrator:
             run = recalled(self._run, self.memory, digest)
             place = place_for(self.memory, digest)
             moments, collector.layout = run(collector, batches_from, place)
+        if not moments:
+            raise ValueError(
+                f"no recurrent layer of {type(collector.module).__name__} ran on X; give sequences "
+                "on which it does."
+            )
         return moments, head[1]
 
     def _run(self, collector: StateCollector, batches_from: Any, place: Path | None) -> Any:

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_array, validate_data
 from torch.utils.data import DataLoader, Dataset
 
 from .batches import Batches
+from .chunked import Chunked
 from .sequences import Sequences, Sliced
 
 FORMS = (
@@ -144,7 +145,8 @@ def _check_sliced(X: Any) -> Sliced:
         )
     if np.dtype(X.dtype).kind not in "biuf":
         raise ValueError(f"X is of dtype {X.dtype}; give sequences of numbers.")
-    return Sliced(X, shape[-1])
+    in_dask = hasattr(X, "dask") and hasattr(X, "to_delayed")
+    return (Chunked if in_dask else Sliced)(X, shape[-1])
 
 
 def _check_3d(X: Any) -> Sequences:

@@ -19,6 +19,9 @@ from .rnn.readers import Readers
 from .rnn.states import StateCollector
 from .sequences import Sequences
 
+# Moments by layer, the layout in which batches were read, and how many there were.
+Found = tuple[dict[str, HiddenStateMoments], str | None, int]
+
 
 def cutter(
     collector: StateCollector, sequences: Sequences | Batches, batch_size: int, memory: Any = None
@@ -48,9 +51,7 @@ def run(
         yield index, batch, collector.run(batch)
 
 
-def collect(
-    collector: StateCollector, batches: Iterable[tuple[int, Any, Any]]
-) -> tuple[dict[str, HiddenStateMoments], str | None, int]:
+def collect(collector: StateCollector, batches: Iterable[tuple[int, Any, Any]]) -> Found:
     """Moments of the hidden states on some batches.
 
     Parameters

@@ -18,6 +18,7 @@ from .batches import Batches
 from .caching import as_memory
 from .calibration import Calibration, Calibrator
 from .choice import choose
+from .chunked import Chunked
 from .covariance import HiddenStateMoments
 from .distillation import Distillation, as_distillation, distilled
 from .forms import check_sequences
@@ -375,8 +376,8 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, BaseEsti
         return StateCollector(module, find_layers(module), self._layout)
 
     def _memory_for(self, sequences: Sequences | Batches) -> Any:
-        """Where to keep results; iterables of batches cannot be compared without using them up."""
-        return None if isinstance(sequences, Batches) else self.memory
+        """Where to keep results; what lies elsewhere or is used up by reading is not compared."""
+        return None if isinstance(sequences, Batches | Chunked) else self.memory
 
     def _solver(self) -> Solver:
         return as_solver(self.solver, self.random_state)

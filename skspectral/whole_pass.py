@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from .covariance import HiddenStateMoments
 from .files import header, read_header, replacing
-from .hidden_states import collect
+from .hidden_states import Found, collect
 from .rnn.states import StateCollector
 
 FORMAT, VERSION = "skspectral stopped pass", 1
@@ -112,7 +112,7 @@ def run_through(
     Raises
     ------
     ValueError
-        If a state is not finite, or no layer ran.
+        If a state is not finite.
     """
     done = Pass.stopped(path) if path else Pass()
     start, due = done.n_batches, time.monotonic() + SECONDS
@@ -133,17 +133,12 @@ def run_through(
         raise
     if path:
         path.unlink(missing_ok=True)
-    if not done.moments:
-        raise ValueError(
-            f"no recurrent layer of {type(collector.module).__name__} ran on X; give sequences on "
-            "which it does."
-        )
     return done.moments, done.layout
 
 
 def in_parts(
     collector: StateCollector, batches: Iterator[tuple[int, Any, Any]], n_jobs: int | None
-) -> Iterator[tuple[dict[str, HiddenStateMoments], str | None, int]]:
+) -> Iterator[Found]:
     """What some batches after another give, in their order."""
     if effective_n_jobs(n_jobs) == 1:
         return here(collector, batches)
@@ -153,16 +148,12 @@ def in_parts(
     )
 
 
-def here(
-    collector: StateCollector, batches: Iterator[tuple[int, Any, Any]]
-) -> Iterator[tuple[dict[str, HiddenStateMoments], str | None, int]]:
+def here(collector: StateCollector, batches: Iterator[tuple[int, Any, Any]]) -> Iterator[Found]:
     """What they give in this process, where no batch has to wait for others."""
     while (found := collect(collector, islice(batches, PART)))[2] > 0:
         yield found
 
 
-def elsewhere(
-    collector: StateCollector, batches: list[tuple[int, Any, Any]]
-) -> tuple[dict[str, HiddenStateMoments], str | None, int]:
+def elsewhere(collector: StateCollector, batches: list[tuple[int, Any, Any]]) -> Found:
     """What they give in another process, or in a thread, where the hooks must be its own."""
     return collect(collector.copy(), batches)
