@@ -118,7 +118,7 @@ def as_array(states: Tensor) -> Any:
 
 def place_of(states: Tensor, name: str, number: int, index: Any, batch: Any) -> str:
     """Where states are not finite for the first time, or else where they are largest."""
-    size = torch.nan_to_num(states, nan=torch.inf).abs().amax(-1)
+    size = states.abs().nan_to_num(nan=torch.inf, posinf=torch.inf).amax(-1)
     where = [int(i) for i in np.unravel_index(int(size.argmax()), size.shape)]
     if isinstance(batch, Padded):
         starts = np.cumsum([0, *batch.lengths.tolist()])
