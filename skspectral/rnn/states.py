@@ -109,7 +109,7 @@ class StateCollector:
     def ignores_padding(self, long: Tensor, short: Tensor) -> bool:
         """Whether zeros behind a sequence leave its states as they are.
 
-        They do not where it is read from its end, or smoothed or normalised before the layer.
+        They do where it is read from its end, or normalised by all of its steps.
         """
         try:
             alone, beside = self.run(short[None]), self.run(Padded.of([long, short]))
