@@ -60,18 +60,19 @@ $(VENV)/.demo: $(PINS) $(VENV)/.pip
 	@$(call install,$(VENV),constraints.txt) -e '.[plot]'
 	@touch $@
 
-$(VENV)/.test: extra := --group onnx
+$(VENV)/.test: with := [dask]
+$(VENV)/.test: extra := --group onnx --group stores
 
 $(VENV)/.test $(VENV)/.lint $(VENV)/.docs: $(VENV)/.%: $(PINS) $(VENV)/.pip
 	@echo "==> Installing skspectral and its $* tools into $(VENV) (some minutes the first time)"
-	@$(call install,$(VENV),constraints.txt) -e . --group $* $(extra)
+	@$(call install,$(VENV),constraints.txt) -e '.$(with)' --group $* $(extra)
 	@touch $@
 
 $(OLDEST)/.test: $(OLDEST_PINS) $(OLDEST)/.pip
 	@$(OLDEST)/bin/python -c 'import sys; sys.exit(sys.version_info >= (3, 13))' || \
 	{ echo "the oldest dependencies need Python 3.11 or 3.12: remove $(OLDEST) and name one, as in 'make test-oldest PYTHON=python3.11'" >&2; exit 1; }
 	@echo "==> Installing the oldest supported dependencies into $(OLDEST) (some minutes the first time)"
-	@$(call install,$(OLDEST),constraints-oldest.txt) -e . --group test
+	@$(call install,$(OLDEST),constraints-oldest.txt) -e '.[dask]' --group test
 	@touch $@
 
 $(VENV)/.pip: constraints.txt

@@ -139,7 +139,7 @@ class Sliced(Sequences):
         parts = np.split(order, np.flatnonzero(np.diff(order // READ)) + 1)
         found = []
         for part in parts:
-            start = part[0] // READ * READ
+            start = int(part[0]) // READ * READ
             found.append(self.read(start, start + READ)[part - start])
         return Sequences(np.concatenate(found)[order.searchsorted(index)], self.n_features)
 

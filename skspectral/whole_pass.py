@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from sklearn.utils.parallel import Parallel, delayed
+from threadpoolctl import ThreadpoolController
 from tqdm.auto import tqdm
 
 from .covariance import HiddenStateMoments
@@ -150,8 +151,10 @@ def in_parts(
 
 def here(collector: StateCollector, batches: Iterator[tuple[int, Any, Any]]) -> Iterator[Found]:
     """What they give in this process, where no batch has to wait for others."""
-    while (found := collect(collector, islice(batches, PART)))[2] > 0:
-        yield found
+    # The threads of OpenBLAS would wait for those of torch, several times as long as they work.
+    with ThreadpoolController().select(internal_api="openblas").limit(limits=1):
+        while (found := collect(collector, islice(batches, PART)))[2] > 0:
+            yield found
 
 
 def elsewhere(collector: StateCollector, batches: list[tuple[int, Any, Any]]) -> Found:

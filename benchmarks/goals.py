@@ -1,0 +1,68 @@
+"""Every goal of speed and memory, beside what is measured: met or missed."""
+
+import platform
+import statistics
+import sys
+import time
+from contextlib import contextmanager
+
+import joblib
+import numpy as np
+import scipy
+import sklearn
+import torch
+from threadpoolctl import threadpool_limits
+
+PACKAGES = (np, scipy, sklearn, joblib, torch)
+
+
+def seconds(function, repeats=3):
+    """Median wall-clock time."""
+    return medians(function, repeats=repeats)[0]
+
+
+def medians(*functions, repeats=3):
+    """Median wall-clock times of functions that take turns."""
+    times = [[] for _ in functions]
+    for _ in range(repeats):
+        for function, each in zip(functions, times, strict=True):
+            start = time.perf_counter()
+            function()
+            each.append(time.perf_counter() - start)
+    return [statistics.median(each) for each in times]
+
+
+def row(what, size, measured, goal, of, *, at_least=False):
+    """One line of the table."""
+    met = measured >= goal if at_least else measured <= goal
+    sign = ">=" if at_least else "<="
+    verdict = "met" if met else "MISSED"
+    print(f"{what:34} {size:12} {measured:8.3f} {sign} {goal:<6g} {verdict:6}  {of}", flush=True)
+
+
+@contextmanager
+def begin(threads):
+    """Print what the table was made with, and keep to the threads."""
+    torch.set_num_threads(threads)
+    versions = ", ".join(f"{package.__name__} {package.__version__}" for package in PACKAGES)
+    print(
+        f"{threads} thread(s), {platform.machine()}, Python {platform.python_version()}, {versions}"
+    )
+    print(f"{'what':34} {'size':12} {'ratio':>8}    {'goal':6} {'':6}  of")
+    with threadpool_limits(threads):
+        yield
+
+
+def main():
+    import scale
+    import selection
+    import smaller
+
+    with begin(int(sys.argv[1]) if len(sys.argv) > 1 else 1):
+        selection.speed()
+        for part in (*scale.PARTS.values(), *smaller.PARTS.values()):
+            part()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""What a fit costs beside running the network, in time and in memory."""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from goals import begin, medians, row
+from torch import nn
+
+from skspectral import SpectralRNNPruner
+from skspectral.sequences import of_like_length
+
+# Kind, nodes, sequences; of 28 steps of 8 numbers.
+NETWORKS = [
+    ("RNN", 128, 100_000),
+    ("GRU", 128, 100_000),
+    ("LSTM", 128, 100_000),
+    ("GRU", 512, 20_000),
+]
+FEATURES, BATCH = 8, 256
+
+
+def network(kind, n_nodes):
+    """A network with random weights, which cost as much as trained ones."""
+    torch.manual_seed(0)
+    return getattr(nn, kind)(FEATURES, n_nodes, batch_first=True).eval()
+
+
+def sequences(n_sequences, n_steps):
+    return np.random.default_rng(0).normal(size=(n_sequences, n_steps, FEATURES)).astype(np.float32)
+
+
+@torch.inference_mode()
+def bare(module, X):
+    """Run the module over batches, and keep nothing."""
+    for start in range(0, len(X), BATCH):
+        module(torch.from_numpy(X[start : start + BATCH]))
+
+
+def throughput():
+    """Fit and transform beside bare forward passes over the same batches."""
+    for kind, n_nodes, n_sequences in NETWORKS:
+        module, X = network(kind, n_nodes), sequences(n_sequences, 28)
+        pruner = SpectralRNNPruner(module, m=n_nodes // 2)
+        size = f"{kind}({n_nodes})"
+        fit, dense = medians(lambda: pruner.fit(X), lambda: bare(module, X))
+        row(f"fit to {n_sequences:,} sequences", size, fit / dense, 1.2, "bare forward")
+        more, dense = medians(
+            lambda: SpectralRNNPruner(module, 8, objective="recurrent", n_refit=0).fit(X[:20_000]),
+            lambda: bare(module, X[:20_000]),
+        )
+        row("its pass over the sequences", size, more / dense, 1.2, "bare forward")
+        small = pruner.pruned_module_
+        transform, dense = medians(lambda: pruner.transform(X), lambda: bare(small, X))
+        row("transform", size, transform / dense, 1.1, "bare pruned forward")
+
+
+def lengths():
+    """Sequences of log-normal length beside as many steps in sequences of one length."""
+    module = network("GRU", 128)
+    steps = np.ceil(np.random.default_rng(0).lognormal(np.log(50), 0.6, size=10_000)).astype(int)
+    run = sum(steps[batch].max() * len(batch) for batch in of_like_length(steps, BATCH))
+    row(
+        "steps that are run, padded", "log-normal", run / steps.sum(), 1.1, "steps of the sequences"
+    )
+    equal = sequences(steps.sum() // 50, 50)
+    flat = equal.reshape(-1, FEATURES)
+    ragged = np.split(flat[: steps.sum()], np.cumsum(steps)[:-1])
+    pruner = SpectralRNNPruner(module, 8, objective="recurrent", n_refit=0)
+    packed, straight = medians(lambda: pruner.fit(ragged), lambda: pruner.fit(equal))
+    row("fit to a layer, packed", "log-normal", packed / straight, 1.1, "as many steps, one length")
+    whole = nn.Sequential(module, Last())
+    pruner = SpectralRNNPruner(whole, 8, objective="recurrent", n_refit=0)
+    padded, straight = medians(lambda: pruner.fit(ragged), lambda: pruner.fit(equal))
+    row(
+        "fit to a module, padded", "log-normal", padded / straight, 1.1, "as many steps, one length"
+    )
+
+
+class Last(nn.Module):
+    """A head on the last state."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(128, 2)
+
+    def forward(self, output):
+        return self.head(output[0][:, -1])
+
+
+def memory():
+    """Peak extra memory of a fit to a hundred thousand sequences beside that to a thousand."""
+    for form in ("generator", "memmap", "HDF5"):
+        few, many = (extra(form, n_sequences) for n_sequences in (1_000, 100_000))
+        row(f"memory, {form}, 10⁵ sequences", "GRU(256)", many / few, 1.1, f"10³: {few:.0f} MB")
+
+
+def extra(form, n_sequences):
+    """Megabytes, in a process of its own."""
+    command = [sys.executable, __file__, "extra", form, str(n_sequences)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def report_extra(form, n_sequences):
+    """Peak of what this process holds beside mapped files, above what it held before the fit."""
+    module = network("GRU", 256)
+    with tempfile.TemporaryDirectory() as folder:
+        X = stored(form, n_sequences, Path(folder))
+        # A thousand of them are all run again, so that there is as much of these in both cases.
+        pruner = SpectralRNNPruner(module, 64, n_refit=512)
+        before, peak, done = held(), [0.0], threading.Event()
+
+        def watch():
+            while not done.wait(0.001):
+                peak[0] = max(peak[0], held())
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        pruner.fit(X)
+        done.set()
+        watcher.join()
+    print(peak[0] - before)
+
+
+def stored(form, n_sequences, folder):
+    """Sequences that are not in memory."""
+    blocks = (sequences(250, 28) for _ in range(0, n_sequences, 250))
+    if form == "generator":
+        return (torch.from_numpy(block) for block in blocks)
+    shape = (n_sequences, 28, FEATURES)
+    if form == "HDF5":
+        X = h5py.File(folder / "X.h5", "w").create_dataset(
+            "X", shape, "f4", chunks=(250, *shape[1:])
+        )
+    else:
+        X = np.lib.format.open_memmap(folder / "X.npy", "w+", np.float32, shape)
+    for i, block in enumerate(blocks):
+        X[250 * i : 250 * (i + 1)] = block
+    return X
+
+
+def held():
+    """Megabytes of memory that are this process's own."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("RssAnon:")[1].split()[0]) / 1024
+
+
+PARTS = {"throughput": throughput, "lengths": lengths, "memory": memory}
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["extra"]:
+        torch.set_num_threads(1)
+        report_extra(sys.argv[2], int(sys.argv[3]))
+    else:
+        parser = argparse.ArgumentParser(description=__doc__)
+        parser.add_argument("what", nargs="*", choices=[*PARTS, []], default=[])
+        parser.add_argument("--threads", type=int, default=1)
+        arguments = parser.parse_args()
+        with begin(arguments.threads):
+            for name in arguments.what or PARTS:
+                PARTS[name]()
