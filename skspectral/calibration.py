@@ -262,7 +262,9 @@ class Calibrator:
         if not self._needs_sensitivity():
             return None
         some = first(sample, self.objective.n_sensitivity)
-        units = {name: each.whitening for name, each in moments.items()}
+        # Layers in their own units, all of them in those of one, so that float32 holds them.
+        unit = max(each.scale for each in moments.values())
+        units = {name: each.whitening * unit for name, each in moments.items()}
         return self._recall(reading_sensitivity, collector, some, likelihood, units, self.seed)
 
 

@@ -234,6 +234,11 @@ class HiddenStateMoments:
         return self.products_ / self.n_steps
 
     @property
+    def scale(self) -> float:
+        """σ, the root mean square of all states."""
+        return float(np.sqrt(self.covariance.diagonal().mean()))
+
+    @property
     def whitening(self) -> NDArray[np.float64]:
         """``(Σ + δI)^(-1/2) / σ``, with σ² the mean of ``diag Σ`` and δ a hundredth of it."""
         values, vectors = np.linalg.eigh(self.covariance)

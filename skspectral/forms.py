@@ -52,6 +52,16 @@ def check_sequences(
     TypeError
         If X is of a type that cannot be read.
     """
+    try:
+        return _read(X, estimator, reset)
+    except (ValueError, TypeError) as error:
+        if "X" in str(error):
+            raise
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"X cannot be read: {error} {FORMS}.") from error
+
+
+def _read(X: Any, estimator: BaseEstimator | None, reset: bool) -> Sequences | Batches:
     if isinstance(X, Dataset) and not isinstance(X, Iterable):
         X = DataLoader(X, batch_size=256)
     if is_iterable_of_batches(X):

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from .forms import check_sequences
-from .hidden_states import cutter, run
+from .hidden_states import as_array, cutter, run
 from .parameters import check_choice
 from .pruned_layer import PrunedLayer, of_layers
 from .rnn.layers import RecurrentLayer
@@ -64,7 +64,7 @@ class StateTransformer(TransformerMixin):
         batches = cutter(collector, sequences, self.batch_size)(0)
         pooling, dtype = POOLINGS[self.output], sequences.dtype
         found = [
-            (index, pooling(states).float().numpy(force=True).astype(dtype))
+            (index, as_array(pooling(states)).astype(dtype))
             for index, states in sequence_states(run(collector, batches, "transform", self.verbose))
         ]
         return in_order(found)

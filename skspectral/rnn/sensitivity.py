@@ -83,7 +83,8 @@ def projected_states(
         for states in (states_of(call.output).flatten(0, -2) for call in each):
             order = torch.randperm(len(states), generator=generator)
             strength = torch.randn(len(states), 1, generator=generator).to(states)
-            other = states.detach()[order] @ torch.as_tensor(whitening[name]).to(states)
+            unit = torch.as_tensor(whitening[name], device=states.device)
+            other = (states.detach()[order].double() @ unit).to(states)
             total = total + (strength * other * states).sum().to("cpu")
     return total
 
