@@ -14,7 +14,7 @@ pytest = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-oldest lint docs review clean
+.PHONY: help demo test test-oldest lint docs review bench clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,10 @@ docs: $(VENV)/.docs  ## Build the documentation into docs/_build/html
 review: $(VENV)/.lint  ## Check the repository against the Scientific Python guide
 	@echo "==> Reviewing the repository"
 	@$(VENV)/bin/repo-review .
+
+bench: $(VENV)/.test  ## Measure every goal of speed and memory (twenty minutes, nothing else running)
+	@echo "==> Measuring every goal of speed and memory"
+	@$(VENV)/bin/python benchmarks/bench.py
 
 clean:  ## Remove what the targets have built, except the environments
 	rm -rf build dist docs/_build docs/auto_examples docs/generated docs/sg_execution_times.rst

@@ -1,8 +1,7 @@
-"""Every goal of speed and memory, beside what is measured: met or missed."""
+"""A table of goals beside what was measured: met or missed."""
 
 import platform
 import statistics
-import sys
 import time
 from contextlib import contextmanager
 
@@ -42,27 +41,11 @@ def row(what, size, measured, goal, of, *, at_least=False):
 
 @contextmanager
 def begin(threads):
-    """Print what the table was made with, and keep to the threads."""
+    """Print what the table is made with, and keep to the threads."""
     torch.set_num_threads(threads)
     versions = ", ".join(f"{package.__name__} {package.__version__}" for package in PACKAGES)
-    print(
-        f"{threads} thread(s), {platform.machine()}, Python {platform.python_version()}, {versions}"
-    )
+    print(f"{threads} thread(s), {platform.machine()}, Python {platform.python_version()}")
+    print(versions)
     print(f"{'what':34} {'size':12} {'ratio':>8}    {'goal':6} {'':6}  of")
     with threadpool_limits(threads):
         yield
-
-
-def main():
-    import scale
-    import selection
-    import smaller
-
-    with begin(int(sys.argv[1]) if len(sys.argv) > 1 else 1):
-        selection.speed()
-        for part in (*scale.PARTS.values(), *smaller.PARTS.values()):
-            part()
-
-
-if __name__ == "__main__":
-    main()

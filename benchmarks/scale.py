@@ -10,20 +10,20 @@ from pathlib import Path
 import h5py
 import numpy as np
 import torch
-from goals import begin, medians, row
+from goals import begin, medians, row, seconds
 from torch import nn
 
-from skspectral import SpectralRNNPruner
+from skspectral import HiddenStateMoments, SpectralRNNPruner
 from skspectral.sequences import of_like_length
 
-# Kind, nodes, sequences; of 28 steps of 8 numbers.
+FEATURES, N_STEPS, BATCH = 8, 28, 256
+# Kind, nodes, sequences.
 NETWORKS = [
     ("RNN", 128, 100_000),
     ("GRU", 128, 100_000),
     ("LSTM", 128, 100_000),
     ("GRU", 512, 20_000),
 ]
-FEATURES, BATCH = 8, 256
 
 
 def network(kind, n_nodes):
@@ -32,8 +32,10 @@ def network(kind, n_nodes):
     return getattr(nn, kind)(FEATURES, n_nodes, batch_first=True).eval()
 
 
-def sequences(n_sequences, n_steps):
-    return np.random.default_rng(0).normal(size=(n_sequences, n_steps, FEATURES)).astype(np.float32)
+def sequences(n_sequences, n_steps=N_STEPS):
+    """Sequences of noise."""
+    shape = (n_sequences, n_steps, FEATURES)
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
 @torch.inference_mode()
@@ -43,44 +45,43 @@ def bare(module, X):
         module(torch.from_numpy(X[start : start + BATCH]))
 
 
+def moments_alone(module):
+    """A pruner that does little more than to run the sequences."""
+    return SpectralRNNPruner(module, 8, objective="recurrent", n_refit=0)
+
+
 def throughput():
     """Fit and transform beside bare forward passes over the same batches."""
     for kind, n_nodes, n_sequences in NETWORKS:
-        module, X = network(kind, n_nodes), sequences(n_sequences, 28)
-        pruner = SpectralRNNPruner(module, m=n_nodes // 2)
-        size = f"{kind}({n_nodes})"
-        fit, dense = medians(lambda: pruner.fit(X), lambda: bare(module, X))
-        row(f"fit to {n_sequences:,} sequences", size, fit / dense, 1.2, "bare forward")
-        more, dense = medians(
-            lambda: SpectralRNNPruner(module, 8, objective="recurrent", n_refit=0).fit(X[:20_000]),
-            lambda: bare(module, X[:20_000]),
-        )
-        row("its pass over the sequences", size, more / dense, 1.2, "bare forward")
-        small = pruner.pruned_module_
-        transform, dense = medians(lambda: pruner.transform(X), lambda: bare(small, X))
-        row("transform", size, transform / dense, 1.1, "bare pruned forward")
+        beside_forward(f"{kind}({n_nodes})", network(kind, n_nodes), sequences(n_sequences))
+
+
+def beside_forward(size, module, X):
+    """The rows of one network."""
+    pruner, alone = SpectralRNNPruner(module, 0.5), moments_alone(module)
+    fit, moments, dense = medians(
+        lambda: pruner.fit(X), lambda: alone.fit(X), lambda: bare(module, X)
+    )
+    row(f"fit, {len(X):,} sequences", size, fit / dense, 1.2, "bare forward")
+    row("the same, moments alone", size, moments / dense, 1.2, "bare forward")
+    small = pruner.pruned_module_
+    transform, dense = medians(lambda: pruner.transform(X), lambda: bare(small, X))
+    row("transform", size, transform / dense, 1.1, "bare pruned forward")
 
 
 def lengths():
     """Sequences of log-normal length beside as many steps in sequences of one length."""
-    module = network("GRU", 128)
     steps = np.ceil(np.random.default_rng(0).lognormal(np.log(50), 0.6, size=10_000)).astype(int)
     run = sum(steps[batch].max() * len(batch) for batch in of_like_length(steps, BATCH))
-    row(
-        "steps that are run, padded", "log-normal", run / steps.sum(), 1.1, "steps of the sequences"
-    )
-    equal = sequences(steps.sum() // 50, 50)
+    row("steps run, log-normal lengths", "padded", run / steps.sum(), 1.1, "own steps")
+    equal = sequences(-(-steps.sum() // 50), 50)
     flat = equal.reshape(-1, FEATURES)
     ragged = np.split(flat[: steps.sum()], np.cumsum(steps)[:-1])
-    pruner = SpectralRNNPruner(module, 8, objective="recurrent", n_refit=0)
-    packed, straight = medians(lambda: pruner.fit(ragged), lambda: pruner.fit(equal))
-    row("fit to a layer, packed", "log-normal", packed / straight, 1.1, "as many steps, one length")
-    whole = nn.Sequential(module, Last())
-    pruner = SpectralRNNPruner(whole, 8, objective="recurrent", n_refit=0)
-    padded, straight = medians(lambda: pruner.fit(ragged), lambda: pruner.fit(equal))
-    row(
-        "fit to a module, padded", "log-normal", padded / straight, 1.1, "as many steps, one length"
-    )
+    layer = network("GRU", 128)
+    for size, module in (("packed", layer), ("padded", nn.Sequential(layer, Last()))):
+        pruner = moments_alone(module)
+        unequal, straight = medians(lambda p=pruner: p.fit(ragged), lambda p=pruner: p.fit(equal))
+        row("fit, log-normal lengths", size, unequal / straight, 1.1, "as many steps, one length")
 
 
 class Last(nn.Module):
@@ -91,6 +92,7 @@ class Last(nn.Module):
         self.head = nn.Linear(128, 2)
 
     def forward(self, output):
+        """Two numbers for each sequence."""
         return self.head(output[0][:, -1])
 
 
@@ -131,10 +133,10 @@ def report_extra(form, n_sequences):
 
 def stored(form, n_sequences, folder):
     """Sequences that are not in memory."""
-    blocks = (sequences(250, 28) for _ in range(0, n_sequences, 250))
+    blocks = (sequences(250) for _ in range(0, n_sequences, 250))
     if form == "generator":
         return (torch.from_numpy(block) for block in blocks)
-    shape = (n_sequences, 28, FEATURES)
+    shape = (n_sequences, N_STEPS, FEATURES)
     if form == "HDF5":
         X = h5py.File(folder / "X.h5", "w").create_dataset(
             "X", shape, "f4", chunks=(250, *shape[1:])
@@ -152,7 +154,32 @@ def held():
     return int(status.split("RssAnon:")[1].split()[0]) / 1024
 
 
+def costs():
+    """Measured rates of one thread, and the core-hours that follow from them."""
+    n_nodes, kind = 2048, "GRU"
+    module = network(kind, n_nodes)
+    X = sequences(BATCH, 8)
+    states = np.random.default_rng(0).normal(size=(8192, n_nodes)).astype(np.float32)
+    moments = HiddenStateMoments(n_nodes)
+    run, add = (
+        seconds(function) for function in (lambda: bare(module, X), lambda: moments.update(states))
+    )
+    forward = BATCH * 8 * 6 * n_nodes * (n_nodes + FEATURES) / run / 1e9
+    products = len(states) * n_nodes**2 / add / 1e9
+    print(f"{kind}({n_nodes}): forward {forward:.0f}, moments {products:.0f} Gflop/s of a thread")
+    print(f"{'nodes':>6} {'sequences':>10} {'core-hours':>11} {'moments':>8} {'Σ':>9}")
+    for n_nodes in (128, 1024, 4096, 16384):
+        for n_sequences in (10**5, 10**7, 10**9):
+            steps = 100 * n_sequences / 3600
+            passes = steps * 6 * n_nodes * (n_nodes + FEATURES) / forward / 1e9
+            added = steps * n_nodes**2 / products / 1e9
+            share = f"{added / (passes + added):.0%}"
+            size = f"{8 * n_nodes**2 / 1e6:,.1f} MB"
+            print(f"{n_nodes:6} {n_sequences:10.0e} {passes + added:11,.2f} {share:>8} {size:>9}")
+
+
 PARTS = {"throughput": throughput, "lengths": lengths, "memory": memory}
+OTHERS = {"costs": costs}
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["extra"]:
@@ -160,9 +187,9 @@ if __name__ == "__main__":
         report_extra(sys.argv[2], int(sys.argv[3]))
     else:
         parser = argparse.ArgumentParser(description=__doc__)
-        parser.add_argument("what", nargs="*", choices=[*PARTS, []], default=[])
+        parser.add_argument("what", nargs="*", choices=[*PARTS, *OTHERS, []], default=[])
         parser.add_argument("--threads", type=int, default=1)
         arguments = parser.parse_args()
         with begin(arguments.threads):
             for name in arguments.what or PARTS:
-                PARTS[name]()
+                (PARTS | OTHERS)[name]()

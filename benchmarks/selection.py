@@ -2,20 +2,13 @@
 
 import argparse
 import importlib.util
-import platform
-import statistics
-import sys
-import time
 import tracemalloc
 import warnings
 
 import numpy as np
-import scipy
-import sklearn
-import torch
+from goals import begin, row, seconds
 from networks import DATA, is_batches, ptb_task, row_task, silero_task, vowel_task
 from scipy.linalg.lapack import dpstrf
-from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from skspectral import InformationLoss, SpectralRNNPruner
@@ -116,16 +109,6 @@ def relu_covariance(n_nodes, seed=0):
     return products / 8000
 
 
-def seconds(function, repeats=3):
-    """Median wall-clock time."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
 def cur_selection(covariance, m):
     """CUR of scikit-matter on a square root of Σ, or None where it is not installed."""
     if importlib.util.find_spec("skmatter") is None:
@@ -134,12 +117,6 @@ def cur_selection(covariance, m):
 
     root = np.linalg.cholesky(covariance + 1e-12 * np.eye(len(covariance))).T
     return lambda: CUR(n_to_select=m).fit(root)
-
-
-def row(goal, name, size, ours, theirs, limit):
-    """One line of the table."""
-    met = "met" if ours <= limit * theirs else "MISSED"
-    print(f"{name:34} {size:10} {ours:9.4f} s {ours / theirs:8.4f} of {limit:6g}  {met}  ({goal})")
 
 
 def speed():
@@ -152,19 +129,19 @@ def speed():
         for name, Q, limit in (("Q = I", np.eye(n), 3.0), ("dense Q", readers.T @ readers, 4.5)):
             problem = SelectionProblem(covariance, Q, np.zeros(n))
             greedy = seconds(lambda p=problem, m=m: GreedySolver().select(p, m))
-            row("of dpstrf", f"greedy, {name}", f"{n}/{m}", greedy, pivoted, limit)
+            row(f"greedy, {name}", f"{n}/{m}", greedy / pivoted, limit, "dpstrf")
             if n == 1024:
                 exchange = seconds(lambda p=problem, m=m: ExchangeSolver().select(p, m))
-                row("of greedy", f"exchange, {name}", f"{n}/{m}", exchange, greedy, 20.0)
+                row(f"exchange, {name}", f"{n}/{m}", exchange / greedy, 20.0, "greedy")
             if n == 1024 and name == "Q = I" and (cur := cur_selection(covariance, m)):
-                row("of CUR", "greedy, Q = I", f"{n}/{m}", greedy, seconds(cur, 1), 0.01)
+                row("greedy, Q = I", f"{n}/{m}", greedy / seconds(cur, 1), 0.01, "CUR")
     covariance = relu_covariance(512)
     readers = np.random.default_rng(1).normal(size=(256, 512))
     for name, Q in (("Q = I", np.eye(512)), ("dense Q", readers.T @ readers)):
         problem = SelectionProblem(covariance, Q, np.zeros(512))
         greedy = seconds(lambda p=problem: GreedySolver().select(p, 128))
         convex = seconds(lambda p=problem: ConvexSolver().select(p, 128))
-        row("of greedy", f"convex, {name}", "512/128", convex, greedy, 50.0)
+        row(f"convex, {name}", "512/128", convex / greedy, 50.0, "greedy")
     report_memory(8192, 1024)
 
 
@@ -179,8 +156,7 @@ def report_memory(n, m):
     tracemalloc.reset_peak()
     elapsed = seconds(lambda: GreedySolver().select(problem, m), 1)
     arrays = tracemalloc.get_traced_memory()[1] / (8 * n * n)
-    met = "met" if arrays <= 4.0 else "MISSED"
-    print(f"greedy, dense Q, {n}/{m}: {elapsed:.0f} s, peak {arrays:.2f} n² arrays of 4  {met}")
+    row("memory of greedy, dense Q", f"{n}/{m}", arrays, 4.0, f"n² arrays, {elapsed:.0f} s")
 
 
 if __name__ == "__main__":
@@ -188,11 +164,5 @@ if __name__ == "__main__":
     parser.add_argument("what", choices=["quality", "speed"])
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    print(
-        f"{arguments.threads} thread(s), {platform.machine()}, Python {sys.version.split()[0]}, "
-        f"numpy {np.__version__}, scipy {scipy.__version__}, scikit-learn {sklearn.__version__}, "
-        f"torch {torch.__version__}"
-    )
-    with threadpool_limits(arguments.threads):
+    with begin(arguments.threads):
         {"quality": quality, "speed": speed}[arguments.what]()

@@ -238,16 +238,21 @@ class Calibrator:
             watched = every if reservoir is None else reservoir.watch(every)
             moments, collector.layout = self._run(collector, lambda _: watched, None)
         else:
-            digest = content_hash((collector, sequences, self.batch_size)) if self.memory else ""
-            run = recalled(self._run, self.memory, digest)
-            place = place_for(self.memory, digest)
-            moments, collector.layout = run(collector, batches_from, place)
+            moments, collector.layout = self._run_kept(collector, sequences, batches_from)
         if not moments:
             raise ValueError(
                 f"no recurrent layer of {type(collector.module).__name__} ran on X; give sequences "
                 "on which it does."
             )
         return moments, head[1]
+
+    def _run_kept(self, collector: StateCollector, sequences: Sequences, batches_from: Any) -> Any:
+        """What memory keeps of such a pass, finished or stopped, or else the pass."""
+        if self.memory is None:
+            return self._run(collector, batches_from, None)
+        digest = content_hash((collector, sequences, self.batch_size))
+        place = place_for(self.memory, digest)
+        return recalled(self._run, self.memory, digest)(collector, batches_from, place)
 
     def _run(self, collector: StateCollector, batches_from: Any, place: Path | None) -> Any:
         return run_through(collector, batches_from, self.n_jobs, place, self.verbose)

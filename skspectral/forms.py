@@ -139,9 +139,17 @@ def _check_ragged(arrays: list[NDArray[Any]]) -> Sequences:
                 "give sequences of one number of features."
             )
     checked = [
-        check_array(array, ensure_2d=False, input_name=f"X[{i}]") for i, array in enumerate(arrays)
+        array if is_sound(array) else check_array(array, ensure_2d=False, input_name=f"X[{i}]")
+        for i, array in enumerate(arrays)
     ]
     return Sequences(checked, 1 if checked[0].ndim == 1 else checked[0].shape[1])
+
+
+def is_sound(array: NDArray[Any]) -> bool:
+    """Whether an array plainly holds finite numbers: quickly, for there may be many."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        numbers = array.dtype.kind in "biuf" and type(array) is np.ndarray
+        return bool(numbers and np.isfinite(array.sum(dtype=np.float64)))
 
 
 def _check_sliced(X: Any) -> Sliced:

@@ -32,6 +32,13 @@ def check_count(name: str, value: Any, least: int = 1) -> None:
         raise ValueError(f"{name} must be an int of at least {least}; got {value!r}.")
 
 
+def check_n_jobs(n_jobs: Any) -> None:
+    """Refuse what is no number of processes."""
+    if n_jobs is not None and not (is_number(n_jobs, Integral) and n_jobs != 0):
+        error = ValueError if is_number(n_jobs, Integral) else TypeError
+        raise error(f"n_jobs must be None or an int other than 0; got {n_jobs!r}.")
+
+
 def check_tol(tol: Any) -> None:
     """Refuse a tolerance that is no relative loss."""
     if tol is not None and not (is_number(tol) and 0.0 <= tol < 1.0):

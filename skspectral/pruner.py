@@ -29,6 +29,7 @@ from .parameters import (
     as_solver,
     check_choice,
     check_count,
+    check_n_jobs,
     check_tol,
 )
 from .pruned_layer import ATTRIBUTES, PrunedLayer, of_layers, relative_loss
@@ -426,6 +427,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, BaseEsti
         check_choice("output", self.output, POOLINGS)
         check_count("batch_size", self.batch_size)
         as_memory(self.memory)
+        check_n_jobs(self.n_jobs)
 
     def _check_m(self) -> None:
         check_nodes(self.m)

@@ -403,6 +403,8 @@ def test_states_are_forgotten_batch_by_batch(monkeypatch):
         ({"distill": Distillation(lr=2)}, ValueError, "lr of Distillation must be .*; got 2"),
         ({"output": "first"}, ValueError, "output must be one of last, mean, sequence"),
         ({"batch_size": 0}, ValueError, "batch_size must be an int of at least 1; got 0"),
+        ({"n_jobs": 0}, ValueError, "n_jobs must be None or an int other than 0; got 0"),
+        ({"n_jobs": 1.5}, TypeError, "n_jobs must be None or an int other than 0; got 1.5"),
     ],
 )
 def test_bad_parameters_are_named(params, error, message):

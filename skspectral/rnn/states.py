@@ -91,7 +91,8 @@ class StateCollector:
             return {name: self._own(batch, found) for name, found in states.items()}
         if isinstance(batch, (tuple, dict)):
             return states
-        n_run, n_given = len(whole_blocks(torch.empty(len(batch)))), len(batch)
+        n_given = len(batch)
+        n_run = n_given + -n_given % BLOCK
         return {
             name: found[:n_given] if found.ndim == 3 and len(found) == n_run else found
             for name, found in states.items()
