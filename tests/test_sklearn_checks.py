@@ -24,7 +24,7 @@ MODULE_HASH = {
 
 
 @parametrize_with_checks(
-    [SpectralRNNPruner(), SpectralRNNPrunerCV(cv=3), RNNClassifier(), RNNRegressor()]
+    [SpectralRNNPruner(), SpectralRNNPrunerCV(cv=2), RNNClassifier(), RNNRegressor()]
 )
 def test_estimator_that_trains(estimator, check):
     check(estimator)
