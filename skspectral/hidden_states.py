@@ -29,9 +29,9 @@ def cutter(
     """What cuts X into batches, from that of a number on; pads if the module does not mind."""
     if isinstance(sequences, Batches):
         return lambda _start: sequences.batches(batch_size)
-    lengths = sequences.lengths
-    pad = len(lengths) > 0 and lengths.min() < lengths.max()
+    pad = sequences.is_ragged
     if pad:
+        lengths = sequences.lengths
         ends = [sequences.arrays[place] for place in (lengths.argmax(), lengths.argmin())]
         pad = recalled(pads, memory, (collector, ends))(collector, ends)
     return lambda start: sequences.batches(batch_size, pad=pad, start=start)

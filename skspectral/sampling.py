@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from sklearn.utils.random import sample_without_replacement
 from torch.utils._pytree import tree_leaves
 
 from .sequences import Sequences
 
 # Small enough that a network that does badly is known after a part of the sequences.
 BATCH, N_BATCHES = 128, 8
+MANY = 2**24  # sequences whose numbers are not all put in order to draw some
 
 
 def first(batches: Iterable[Any], n_sequences: int) -> list[Any]:
@@ -37,7 +39,12 @@ def draw(
     sequences: Sequences, n_sequences: int, batch_size: int, rng: np.random.RandomState
 ) -> list[Any]:
     """Batches of sequences drawn without replacement."""
-    drawn = sequences.take(rng.permutation(len(sequences))[:n_sequences])
+    few = min(n_sequences, len(sequences))
+    if len(sequences) > MANY:
+        order = sample_without_replacement(len(sequences), few, random_state=rng)
+    else:
+        order = rng.permutation(len(sequences))[:few]
+    drawn = sequences.take(order)
     size = max(1, min(batch_size, BATCH, len(drawn) // N_BATCHES))
     batches = [batch for _, batch in drawn.batches(size)]
     rng.shuffle(batches)  # those of one length would come together

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,11 @@ class Sequences:
         return given if given in (np.float32, np.float64) else np.dtype(np.float64)
 
     @property
+    def is_ragged(self) -> bool:
+        """Whether lengths are unequal."""
+        return isinstance(self.arrays, list) and len(np.unique(self.lengths)) > 1
+
+    @property
     def has_features(self) -> bool:
         """Whether a step is several numbers, rather than one or a token."""
         if isinstance(self.arrays, list):
@@ -80,20 +86,21 @@ class Sequences:
         batch : ndarray of shape (n_sequences, n_steps[, n_features]) or Padded
             The sequences.
         """
-        for index in self.plan(batch_size, pad=pad)[start:]:
+        for index in islice(self.plan(batch_size, pad=pad), start, None):
             yield index, self._take(index)
 
-    def plan(self, batch_size: int, *, pad: bool = False) -> list[NDArray[np.intp]]:
+    def plan(self, batch_size: int, *, pad: bool = False) -> Iterator[NDArray[np.intp]]:
         """Which sequences make up each batch."""
+        if not isinstance(self.arrays, list):
+            starts = range(0, len(self), batch_size)
+            return (np.arange(i, min(i + batch_size, len(self))) for i in starts)
         lengths = self.lengths
-        if pad and len(np.unique(lengths)) > 1:
-            return list(of_like_length(lengths, batch_size))
+        if pad and self.is_ragged:
+            return of_like_length(lengths, batch_size)
         groups = (np.flatnonzero(lengths == length) for length in np.unique(lengths))
-        return [
-            same[start : start + batch_size]
-            for same in groups
-            for start in range(0, len(same), batch_size)
-        ]
+        return (
+            same[i : i + batch_size] for same in groups for i in range(0, len(same), batch_size)
+        )
 
     def in_memory(self) -> Sequences:
         """All of the sequences, read."""

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from skspectral import RNNClassifier, SpectralRNNPruner
 from skspectral.forms import check_sequences
+from skspectral.sampling import draw
 from skspectral.sequences import READ, Sliced
 
 X = np.random.default_rng(0).normal(size=(300, 6, 3)).astype(np.float32)
@@ -112,6 +114,24 @@ def test_some_sequences_are_taken_in_their_order(seed):
     store = Slices(array)
     np.testing.assert_array_equal(Sliced(store, 1).take(index).arrays, array[index])
     assert len(store.read) <= 4
+
+
+def test_a_billion_sequences_are_not_numbered_before_some_are_read():
+    class Endless:
+        shape, dtype = (10**9, 6, 3), X.dtype
+
+        def __getitem__(self, rows):
+            return np.full((rows.stop - rows.start, 6, 3), rows.start, dtype=self.dtype)
+
+    sequences = check_sequences(Endless())
+    tracemalloc.start()
+    index, batch = next(sequences.batches(64, start=10**4))
+    drawn = draw(sequences, 20, 16, np.random.RandomState(0))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert index[0] == batch[0, 0, 0] == 64 * 10**4
+    assert len(np.unique(np.concatenate(drawn)[:, 0, 0])) > 15
+    assert peak < 2**24
 
 
 def test_a_network_is_trained_on_a_store():
