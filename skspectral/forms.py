@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from numbers import Integral
 from typing import Any
@@ -138,8 +139,10 @@ def _check_ragged(arrays: list[NDArray[Any]]) -> Sequences:
                 f"X[{i}] has {array.shape[1]} features, X[0] has {arrays[0].shape[1]}; "
                 "give sequences of one number of features."
             )
+    with np.errstate(over="ignore", invalid="ignore"):
+        sound = [is_sound(array) for array in arrays]
     checked = [
-        array if is_sound(array) else check_array(array, ensure_2d=False, input_name=f"X[{i}]")
+        array if sound[i] else check_array(array, ensure_2d=False, input_name=f"X[{i}]")
         for i, array in enumerate(arrays)
     ]
     return Sequences(checked, 1 if checked[0].ndim == 1 else checked[0].shape[1])
@@ -147,9 +150,8 @@ def _check_ragged(arrays: list[NDArray[Any]]) -> Sequences:
 
 def is_sound(array: NDArray[Any]) -> bool:
     """Whether an array plainly holds finite numbers: quickly, for there may be many."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        numbers = array.dtype.kind in "biuf" and type(array) is np.ndarray
-        return bool(numbers and np.isfinite(array.sum(dtype=np.float64)))
+    numbers = array.dtype.kind in "biuf" and type(array) is np.ndarray
+    return numbers and math.isfinite(array.sum(dtype=np.float64))
 
 
 def _check_sliced(X: Any) -> Sliced:

@@ -78,13 +78,11 @@ def collect(collector: StateCollector, batches: Iterable[tuple[int, Any, Any]]) 
     sums: dict[str, HiddenStateMoments | DeviceMoments] = {}
     n_batches = 0
     for number, index, batch in batches:
-        for name, states in collector.run(batch).items():
-            seen = sums.setdefault(name, no_moments(states))
-            # Layers lay their states out by steps, in which order no copy is needed.
-            rows = states.transpose(0, -2).flatten(0, -2)
+        for name, rows in collector.rows(batch).items():
+            seen = sums.setdefault(name, no_moments(rows))
             seen.update(rows if isinstance(seen, DeviceMoments) else as_array(rows))
             if not seen.is_finite:
-                where = place_of(states, name, number, index, batch)
+                where = place_of(collector.run(batch)[name], name, number, index, batch)
                 raise ValueError(
                     f"the hidden states of layer {name!r} are not finite on X, or too large to be "
                     f"squared: first {where}. Check the scale of X and that the training of the "

@@ -152,11 +152,12 @@ def in_parts(
 def here(collector: StateCollector, batches: Iterator[tuple[int, Any, Any]]) -> Iterator[Found]:
     """What they give in this process, where no batch has to wait for others."""
     # The threads of OpenBLAS would wait for those of torch, several times as long as they work.
+    own = collector.copy()
     with ThreadpoolController().select(internal_api="openblas").limit(limits=1):
-        while (found := collect(collector, islice(batches, PART)))[2] > 0:
+        while (found := collect(own, islice(batches, PART)))[2] > 0:
             yield found
 
 
 def elsewhere(collector: StateCollector, batches: list[tuple[int, Any, Any]]) -> Found:
-    """What they give in another process, or in a thread, where the hooks must be its own."""
+    """What they give in another process or thread."""
     return collect(collector.copy(), batches)

@@ -58,7 +58,7 @@ class StateCollector:
         return {layer.name: layer.of(self.module).hidden_size for layer in self.layers}
 
     def copy(self) -> StateCollector:
-        """One with the same weights and hooks of its own, for another thread."""
+        """One with the same weights, whose hooks and whatever it keeps of a pass are its own."""
         weights = chain(self.module.parameters(), self.module.buffers())
         module = copy.deepcopy(self.module, {id(weight): weight for weight in weights})
         return StateCollector(module, self.layers, self.layout)
@@ -96,6 +96,16 @@ class StateCollector:
         return {
             name: found[:n_given] if found.ndim == 3 and len(found) == n_run else found
             for name, found in states.items()
+        }
+
+    def rows(self, batch: Any) -> dict[str, Tensor]:
+        """The same states, each (n_states, n_nodes), in an order in which fewer are copied."""
+        if isinstance(batch, Padded) and self.is_bare:
+            args, kwargs = self.arguments(batch)
+            return self._forward(*args, **kwargs)
+        # Layers lay their states out by steps.
+        return {
+            name: states.transpose(0, -2).flatten(0, -2) for name, states in self.run(batch).items()
         }
 
     def _own(self, batch: Padded, found: Tensor) -> Tensor:
@@ -169,7 +179,7 @@ class StateCollector:
             return value.to(self._device, self._dtype)
         return value.to(self._device)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         seen: dict[str, list[Tensor]] = {layer.name: [] for layer in self.layers}
         with ExitStack() as hooks:
