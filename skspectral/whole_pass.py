@@ -29,9 +29,9 @@ PART = 4  # batches that go to another process together
 SECONDS = 30.0  # between two times that a pass is saved
 
 
-@dataclass
+@dataclass(frozen=True)
 class Pass:
-    """What a pass has found so far.
+    """What a pass has found so far; as a whole, so that it can be stopped at any time.
 
     Parameters
     ----------
@@ -47,14 +47,19 @@ class Pass:
     layout: str | None = None
     moments: dict[str, HiddenStateMoments] = field(default_factory=dict)
 
-    def add(
+    def plus(
         self, moments: dict[str, HiddenStateMoments], layout: str | None, n_batches: int
-    ) -> None:
-        """Add what the next batches gave."""
+    ) -> Pass:
+        """The same with what the next batches gave."""
+        joint = dict(self.moments)
         for name, each in moments.items():
-            self.moments[name] = self.moments[name].merge(each) if name in self.moments else each
-        self.layout = layout
-        self.n_batches += n_batches
+            joint[name] = each.merge(joint[name]) if name in joint else each
+        return Pass(self.n_batches + n_batches, layout, joint)
+
+    def keep(self, path: Path) -> None:
+        """Save it if there is room, which no pass has to be stopped for."""
+        with suppress(OSError, SafetensorError):
+            self.save(path)
 
     def save(self, path: Path) -> None:
         """Save it, in place of what was saved before."""
@@ -123,14 +128,13 @@ def run_through(
     numbered = ((number, *each) for number, each in zip(count(start), bar, strict=False))
     try:
         for found in in_parts(collector, numbered, n_jobs):
-            done.add(*found)
+            done = done.plus(*found)
             if path and time.monotonic() > due:
-                done.save(path)
+                done.keep(path)
                 due = time.monotonic() + SECONDS
     except BaseException:
         if path and done.n_batches > start:
-            with suppress(OSError):  # a full disk must not hide why the pass was stopped
-                done.save(path)
+            done.keep(path)
         raise
     if path:
         path.unlink(missing_ok=True)

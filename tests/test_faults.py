@@ -14,6 +14,7 @@ import pytest
 import safetensors.numpy
 import torch
 from passes import passes
+from safetensors import SafetensorError
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -122,6 +123,26 @@ def test_a_long_pass_is_saved_again_and_again(stop, tmp_path, monkeypatch):
     )
     pruner_of(memory=tmp_path).fit(X)
     assert seen == [4, 8, 12, 16, 20]
+
+
+@pytest.mark.parametrize("error", [OSError("no space left"), SafetensorError("no space left")])
+def test_a_pass_that_cannot_be_saved_goes_on(error, tmp_path, monkeypatch):
+    def full(*_args, **_kwargs):
+        raise error
+
+    monkeypatch.setattr(whole_pass, "SECONDS", 0.0)
+    monkeypatch.setattr(whole_pass, "save_file", full)
+    same_moments(pruner_of(memory=tmp_path).fit(X), pruner_of().fit(X))
+    assert not list((tmp_path / "skspectral").iterdir())
+
+
+def test_what_is_added_to_a_pass_leaves_it_as_it_was():
+    first, second = (HiddenStateMoments(2).update(np.eye(2) * scale) for scale in (1.0, 2.0))
+    done = whole_pass.Pass(1, None, {"l0": first})
+    more = done.plus({"l0": second}, "batch first", 3)
+    np.testing.assert_array_equal(done.moments["l0"].products_, np.eye(2))
+    np.testing.assert_array_equal(more.moments["l0"].products_, 5 * np.eye(2))
+    assert (done.n_batches, more.n_batches) == (1, 4)
 
 
 def test_a_saved_pass_that_cannot_be_read_is_made_anew(stop, tmp_path):
