@@ -1,10 +1,11 @@
 """scikit-learn's own suite of estimator checks, all of them."""
 
+import pytest
 import torch
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
-from skspectral import RNNClassifier, RNNRegressor, SpectralRNNPruner, SpectralRNNPrunerCV
+from skspectral import RNNClassifier, RNNRegressor, SpectralRNNPruner, SpectralRNNPrunerCV, wrapped
 
 
 def cell(kind, **options):
@@ -21,6 +22,14 @@ CELLS = [cell(nn.RNN), cell(nn.RNN, nonlinearity="relu"), cell(nn.GRU), cell(nn.
 MODULE_HASH = {
     "check_estimators_overwrite_params": "joblib.hash(module) differs from that of its deep copy"
 }
+
+
+@pytest.fixture(autouse=True)
+def _little_training(monkeypatch):
+    """What ``estimator=None`` trains is small here, for it is trained some hundred times."""
+    default = wrapped.default_estimator
+    small = {"hidden_size": 16, "max_epochs": 4}
+    monkeypatch.setattr(wrapped, "default_estimator", lambda y: default(y).set_params(**small))
 
 
 @parametrize_with_checks(
