@@ -115,7 +115,7 @@ def report_extra(form, n_sequences):
     module = network("GRU", 256)
     with tempfile.TemporaryDirectory() as folder:
         X = stored(form, n_sequences, Path(folder))
-        # A thousand of them are all run again, so that there is as much of these in both cases.
+        # Of a thousand sequences as many are run again as of more.
         pruner = SpectralRNNPruner(module, 64, n_refit=512)
         before, peak, done = held(), [0.0], threading.Event()
 

@@ -30,10 +30,10 @@ class Batches:
 
     def batches(self, batch_size: int) -> Iterator[tuple[None, Any]]:
         """The batches in their order; their size is the source's own."""
-        source = iter(())
+        with reading("batch 0 of X"):
+            source = iter(self.source)
         for number in count():
             with reading(f"batch {number} of X"):
-                source = source if number else iter(self.source)
                 batch = next(source, END)
             if batch is END:
                 break

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_array
 
-from .covariance import HiddenStateMoments
 from .hidden_states import Found, collect
 from .rnn.states import StateCollector
 from .sequences import Sequences, Sliced
+from .whole_pass import Pass
 
 FAN_IN = 8  # moments that are added up in one task
 
@@ -62,8 +62,7 @@ def collect_chunk(
 
 def joint(parts: list[Found]) -> Found:
     """What several chunks have given; each stays as it is, since a task may be run again."""
-    moments: dict[str, HiddenStateMoments] = {}
-    for found, _, _ in parts:
-        for name, each in found.items():
-            moments.setdefault(name, HiddenStateMoments(each.n_nodes)).merge(each)
-    return moments, parts[0][1], sum(n_batches for _, _, n_batches in parts)
+    whole = Pass()
+    for part in parts:
+        whole = whole.plus(*part)
+    return whole.moments, whole.layout, whole.n_batches

@@ -168,8 +168,8 @@ class HiddenStateMoments:
             If the process is in no job.
         """
         import torch  # noqa: PLC0415  these moments are NumPy's but for this
-        from torch import distributed  # noqa: PLC0415
 
+        distributed = torch.distributed
         if not (distributed.is_available() and distributed.is_initialized()):
             raise RuntimeError(
                 "all_reduce adds up the moments of the processes of a job, and this process is in "

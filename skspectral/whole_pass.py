@@ -50,10 +50,11 @@ class Pass:
     def plus(
         self, moments: dict[str, HiddenStateMoments], layout: str | None, n_batches: int
     ) -> Pass:
-        """The same with what the next batches gave."""
+        """The same with what other batches gave; both parts stay as they are."""
         joint = dict(self.moments)
         for name, each in moments.items():
-            joint[name] = each.merge(joint[name]) if name in joint else each
+            fresh = HiddenStateMoments(each.n_nodes).merge(each)
+            joint[name] = fresh.merge(joint[name]) if name in joint else fresh
         return Pass(self.n_batches + n_batches, layout, joint)
 
     def keep(self, path: Path) -> None:

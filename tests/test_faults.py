@@ -142,6 +142,7 @@ def test_what_is_added_to_a_pass_leaves_it_as_it_was():
     more = done.plus({"l0": second}, "batch first", 3)
     np.testing.assert_array_equal(done.moments["l0"].products_, np.eye(2))
     np.testing.assert_array_equal(more.moments["l0"].products_, 5 * np.eye(2))
+    np.testing.assert_array_equal(second.products_, 4 * np.eye(2))
     assert (done.n_batches, more.n_batches) == (1, 4)
 
 
