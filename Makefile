@@ -49,7 +49,7 @@ review: $(VENV)/.lint  ## Check the repository against the Scientific Python gui
 	@echo "==> Reviewing the repository"
 	@$(VENV)/bin/repo-review .
 
-bench: $(VENV)/.test  ## Measure every goal of speed and memory (twenty minutes, nothing else running)
+bench: $(VENV)/.test  ## Measure every goal of speed and memory (half an hour, nothing else running)
 	@echo "==> Measuring every goal of speed and memory"
 	@$(VENV)/bin/python benchmarks/bench.py
 

@@ -1,4 +1,4 @@
-"""Every goal of speed and memory in one table."""
+"""Every goal of speed and memory in one table, and throughput on several threads in another."""
 
 import argparse
 
@@ -10,7 +10,11 @@ from goals import begin
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
-    with begin(parser.parse_args().threads):
+    parser.add_argument("--more-threads", type=int, default=2)
+    arguments = parser.parse_args()
+    with begin(arguments.threads):
         selection.speed()
         for part in (*scale.PARTS.values(), *smaller.PARTS.values()):
             part()
+    with begin(arguments.more_threads):
+        scale.throughput()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from safetensors import SafetensorError
@@ -128,11 +131,12 @@ def run_through(
     )
     numbered = ((number, *each) for number, each in zip(count(start), bar, strict=False))
     try:
-        for found in in_parts(collector, numbered, n_jobs):
-            done = done.plus(*found)
-            if path and time.monotonic() > due:
-                done.keep(path)
-                due = time.monotonic() + SECONDS
+        with closing(in_parts(collector, numbered, n_jobs)) as parts:
+            for found in parts:
+                done = done.plus(*found)
+                if path and time.monotonic() > due:
+                    done.keep(path)
+                    due = time.monotonic() + SECONDS
     except BaseException:
         if path and done.n_batches > start:
             done.keep(path)
@@ -144,7 +148,7 @@ def run_through(
 
 def in_parts(
     collector: StateCollector, batches: Iterator[tuple[int, Any, Any]], n_jobs: int | None
-) -> Iterator[Found]:
+) -> Generator[Found, None, None]:
     """What some batches after another give, in their order."""
     if effective_n_jobs(n_jobs) == 1:
         return here(collector, batches)
@@ -154,13 +158,43 @@ def in_parts(
     )
 
 
-def here(collector: StateCollector, batches: Iterator[tuple[int, Any, Any]]) -> Iterator[Found]:
-    """What they give in this process, where no batch has to wait for others."""
+def here(
+    collector: StateCollector, batches: Iterator[tuple[int, Any, Any]]
+) -> Generator[Found, None, None]:
+    """What they give in this process: a batch to a thread, on as many threads as torch has."""
+    n_threads = torch.get_num_threads() if collector.device.type == "cpu" else 1
     # The threads of OpenBLAS would wait for those of torch, several times as long as they work.
-    own = collector.copy()
     with ThreadpoolController().select(internal_api="openblas").limit(limits=1):
-        while (found := collect(own, islice(batches, PART)))[2] > 0:
-            yield found
+        if n_threads == 1:
+            own = collector.copy()
+            yield from (collect(own, [batch]) for batch in batches)
+        else:
+            yield from in_threads(collector, batches, n_threads)
+
+
+def in_threads(
+    collector: StateCollector, batches: Iterator[tuple[int, Any, Any]], n_threads: int
+) -> Generator[Found, None, None]:
+    """What they give, each run by one thread: a step is too little work to be shared by many."""
+    idle = deque(collector.copy() for _ in range(n_threads))
+    pool = ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,))
+
+    def run(batch: tuple[int, Any, Any]) -> Found:
+        own = idle.popleft()
+        try:
+            return collect(own, [batch])
+        finally:
+            idle.append(own)
+
+    try:
+        begun = deque(pool.submit(run, batch) for batch in islice(batches, n_threads + 1))
+        while begun:
+            yield begun.popleft().result()
+            begun.extend(pool.submit(run, batch) for batch in islice(batches, 1))
+    finally:
+        pool.shutdown(cancel_futures=True)
+        # What one thread sets, those that start later begin with.
+        torch.set_num_threads(n_threads)
 
 
 def elsewhere(collector: StateCollector, batches: list[tuple[int, Any, Any]]) -> Found:

@@ -14,6 +14,17 @@ def rng():
     return np.random.default_rng(0)
 
 
+@pytest.fixture(params=[1, 2])
+def n_threads(request):
+    """Threads of torch, of which there must be as many afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    found = torch.get_num_threads()
+    torch.set_num_threads(before)
+    assert found == request.param
+
+
 @pytest.fixture(autouse=True)
 def _torch_seed():
     """Every test starts from the same weights, and leaves the global state as it was."""

@@ -118,3 +118,25 @@ def test_the_number_of_threads_does_not_matter(n_threads):
         torch.set_num_threads(before)
     np.testing.assert_array_equal(found.support_, other.support_)
     np.testing.assert_allclose(found.loss_path_, other.loss_path_, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("form", ["array", "ragged", "batches"])
+def test_batches_in_threads_give_the_moments_of_one_after_another(form):
+    before = torch.get_num_threads()
+    data = np.random.default_rng(2).normal(size=(300, 12, 3)).astype(np.float32)
+    form_of = {
+        "array": lambda: data,
+        "ragged": lambda: [x[: 4 + i % 9] for i, x in enumerate(data)],
+        "batches": lambda: iter(np.array_split(data, 7)),
+    }[form]
+    found = []
+    try:
+        for n_threads in (1, 2, 5):
+            torch.set_num_threads(n_threads)
+            pruner = SpectralRNNPruner(scaled(1.0, torch.float32), 6, batch_size=32)
+            found.append(pruner.fit(form_of()).moments_)
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        assert other.n_steps == found[0].n_steps
+        np.testing.assert_allclose(other.products_, found[0].products_, rtol=1e-12, atol=1e-12)

@@ -44,7 +44,7 @@ def pruner_of(net=None, **params):
 
 
 class Stopped(nn.Module):
-    """Raises in a call of a number, once armed."""
+    """Raises from a call of a number on, once armed."""
 
     calls, at, error = 0, None, KeyboardInterrupt
 
@@ -57,7 +57,7 @@ class Stopped(nn.Module):
 
     def forward(self, x):
         Stopped.calls += 1
-        if Stopped.calls == Stopped.at:
+        if Stopped.at is not None and Stopped.calls >= Stopped.at:
             raise Stopped.error
         return self.head(self.net(x)[0])
 
@@ -82,6 +82,7 @@ def same_moments(pruner, other):
 # Interrupted
 
 
+@pytest.mark.usefixtures("n_threads")
 def test_ctrl_c_leaves_a_fitted_pruner_as_it_was(stop):
     pruner = pruner_of(Stopped()).fit(X[:64])
     before, states = dict(vars(pruner)), pruner.transform(X[:5])
@@ -95,15 +96,15 @@ def test_ctrl_c_leaves_a_fitted_pruner_as_it_was(stop):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
-def test_a_stopped_pass_goes_on_where_it_was(stop, error, tmp_path):
+def test_a_stopped_pass_goes_on_where_it_was(stop, error, tmp_path, n_threads):
     whole = pruner_of(Stopped()).fit(X)
     pruner = pruner_of(Stopped(), memory=tmp_path)
-    stop(at=15, error=error)  # after the trial of a layout, and 13 of 20 batches
+    stop(at=15, error=error)  # after the trials of a layout, one a thread, and most batches
     with pytest.raises(error):
         pruner.fit(X)
     (saved,) = (tmp_path / "skspectral").iterdir()
     n_done = whole_pass.Pass.load(saved).n_batches
-    assert n_done == 12
+    assert n_done == 13 if n_threads == 1 else 10 <= n_done <= 13
     stop(at=None)
     with passes(N_NODES) as resumed:
         pruner.fit(X)
@@ -122,7 +123,7 @@ def test_a_long_pass_is_saved_again_and_again(stop, tmp_path, monkeypatch):
         whole_pass.Pass, "save", lambda done, path: (seen.append(done.n_batches), save(done, path))
     )
     pruner_of(memory=tmp_path).fit(X)
-    assert seen == [4, 8, 12, 16, 20]
+    assert seen == list(range(1, 21))
 
 
 @pytest.mark.parametrize("error", [OSError("no space left"), SafetensorError("no space left")])
@@ -218,6 +219,7 @@ class Broken(Dataset):
         return torch.from_numpy(X[i])
 
 
+@pytest.mark.usefixtures("n_threads")
 @pytest.mark.parametrize("n_workers", [0, 1])
 def test_a_loader_that_raises_has_its_batch_named(n_workers):
     pruner = pruner_of().fit(X)
@@ -241,6 +243,7 @@ def test_a_slice_that_cannot_be_read_is_named():
         pruner_of().fit(Store())
 
 
+@pytest.mark.usefixtures("n_threads")
 @pytest.mark.parametrize("form", ["array", "ragged", "batches"])
 @pytest.mark.parametrize("direction", ["l0", "l0_reverse"])
 def test_states_that_explode_are_placed(form, direction):

@@ -37,4 +37,8 @@ class Padded(NamedTuple):
     def own(self, states: Tensor) -> Tensor:
         """The own steps of every sequence, one sequence after another."""
         steps = torch.arange(self.filled.shape[1], device=states.device)
-        return states[: len(self.lengths)][steps < self.lengths.to(states.device)[:, None]]
+        return states[steps < self.lengths.to(states.device)[:, None]]
+
+    def by_steps(self, states: Tensor) -> Tensor:
+        """The same, one step of the sequences after another, as which they are copied in blocks."""
+        return Padded(states, self.lengths).packed().data

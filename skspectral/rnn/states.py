@@ -49,7 +49,7 @@ class StateCollector:
         self.layers = tuple(layers)
         self.layout = layout
         weight = next(layers[0].of(module).parameters())
-        self._device, self._dtype = weight.device, weight.dtype
+        self.device, self._dtype = weight.device, weight.dtype
         self._embeds = any(isinstance(part, nn.Embedding) for part in module.modules())
 
     @property
@@ -88,7 +88,7 @@ class StateCollector:
         args, kwargs = self.arguments(batch)
         states = self._forward(*args, **kwargs)
         if isinstance(batch, Padded):
-            return {name: self._own(batch, found) for name, found in states.items()}
+            return {name: batch.own(self._padded(batch, found)) for name, found in states.items()}
         if isinstance(batch, (tuple, dict)):
             return states
         n_given = len(batch)
@@ -100,22 +100,26 @@ class StateCollector:
 
     def rows(self, batch: Any) -> dict[str, Tensor]:
         """The same states, each (n_states, n_nodes), in an order in which fewer are copied."""
-        if isinstance(batch, Padded) and self.is_bare:
-            args, kwargs = self.arguments(batch)
-            return self._forward(*args, **kwargs)
         # Layers lay their states out by steps.
-        return {
-            name: states.transpose(0, -2).flatten(0, -2) for name, states in self.run(batch).items()
-        }
+        if not isinstance(batch, Padded):
+            return {
+                name: states.transpose(0, -2).flatten(0, -2)
+                for name, states in self.run(batch).items()
+            }
+        args, kwargs = self.arguments(batch)
+        states = self._forward(*args, **kwargs)
+        if self.is_bare:
+            return states
+        return {name: batch.by_steps(self._padded(batch, each)) for name, each in states.items()}
 
-    def _own(self, batch: Padded, found: Tensor) -> Tensor:
+    def _padded(self, batch: Padded, found: Tensor) -> Tensor:
         if self.is_bare:
             packed = PackedSequence(found, *batch.packed()[1:])
             found = pad_packed_sequence(packed, batch_first=True)[0]
         n_steps = batch.filled.shape[1]
         if found.ndim != 3 or len(found) < len(batch.filled) or found.shape[1] != n_steps:
             raise ValueError(f"its layers do not run on the {n_steps} steps of padded sequences")
-        return batch.own(found)
+        return found[: len(batch.lengths)]
 
     def ignores_padding(self, long: Tensor, short: Tensor) -> bool:
         """Whether zeros behind a sequence leave its states as they are.
@@ -176,8 +180,8 @@ class StateCollector:
         if not isinstance(value, Tensor):
             return value
         if value.is_floating_point():
-            return value.to(self._device, self._dtype)
-        return value.to(self._device)
+            return value.to(self.device, self._dtype)
+        return value.to(self.device)
 
     @torch.inference_mode()
     def _forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
