@@ -29,6 +29,7 @@ class Task:
     X_test: Any
     likelihood: str
     labels: np.ndarray | None = None
+    labels_train: np.ndarray | None = None
 
     def accuracy(self, module):
         """Part of the test sequences that a module gives the right class."""
@@ -69,8 +70,10 @@ def task(name, data, cell, seed, **options):
     """Train a network on data, or read it from the cache."""
     X, y, X_test, y_test = data
     network = trained(X, y, cell, seed, **options)
-    labels = np.searchsorted(network.classes_, y_test)
-    return Task(f"{name} {cell} {seed}", network.module_, X, X_test, "categorical", labels)
+    labels_train, labels = (np.searchsorted(network.classes_, each) for each in (y, y_test))
+    return Task(
+        f"{name} {cell} {seed}", network.module_, X, X_test, "categorical", labels, labels_train
+    )
 
 
 def pixel_task(cell, seed):

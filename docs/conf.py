@@ -1,8 +1,16 @@
 """Sphinx configuration."""
 
 import os
+import sys
+from pathlib import Path
 
 import skspectral
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "benchmarks"))
+from results import write_tables  # noqa: E402  it lies beside the documentation
+
+write_tables(HERE / "generated" / "results")
 
 project = "skspectral"
 author = "skspectral developers"

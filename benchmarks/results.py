@@ -1,0 +1,90 @@
+"""Results of a protocol in a file: what is there is not measured again."""
+
+import csv
+import datetime as dt
+import json
+import platform
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import skspectral
+
+FOLDER = Path(__file__).parent / "results"
+PACKAGES = (np, torch, skspectral)
+
+
+class Results:
+    """Rows of a protocol, saved after each.
+
+    Parameters
+    ----------
+    name : str
+        Of the file.
+    index : list of str
+        What a row of the table is of; rows that differ in nothing but the seed are averaged.
+    """
+
+    def __init__(self, name, index):
+        self.path, self.index, self.rows = FOLDER / f"{name}.json", index, []
+        if self.path.exists():
+            self.rows = json.loads(self.path.read_text())["rows"]
+
+    def row(self, measure, **key):
+        """A row that is there, or else what ``measure`` gives, a dict of numbers."""
+        for row in self.rows:
+            if row.items() >= key.items():
+                return row
+        today = dt.datetime.now(tz=dt.UTC).date().isoformat()
+        self.rows.append(key | measure() | {"date": today, "threads": torch.get_num_threads()})
+        self.save()
+        return self.rows[-1]
+
+    def save(self):
+        """Write the file, and the table beside it."""
+        versions = {package.__name__: package.__version__ for package in PACKAGES}
+        machine = {"python": platform.python_version(), "cpu": processor(), **versions}
+        FOLDER.mkdir(exist_ok=True)
+        content = {"machine": machine, "index": self.index, "rows": self.rows}
+        self.path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def processor():
+    """What the machine calls its CPU."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def table(path):
+    """Head and rows of a table: means over seeds, with the range of several."""
+    content = json.loads(Path(path).read_text())
+    index, groups = content["index"], {}
+    for row in content["rows"]:
+        groups.setdefault(tuple(row[name] for name in index), []).append(row)
+    hidden = {*index, "seed", "date", "threads"}
+    columns = [name for name in content["rows"][0] if name not in hidden]
+    yield [*index, "seeds", *columns]
+    for key, rows in groups.items():
+        cells = [summary([row[name] for row in rows if name in row]) for name in columns]
+        yield [*key, len(rows), *cells]
+
+
+def summary(values):
+    """A mean, and what it is between."""
+    if not values:
+        return ""
+    mean, least, most = np.mean(values), min(values), max(values)
+    digits = max(0, 2 - int(np.floor(np.log10(abs(mean) or 1.0))))
+    text = f"{mean:,.{digits}f}"
+    return text if least == most else f"{text} ({least:,.{digits}f}–{most:,.{digits}f})"
+
+
+def write_tables(folder):
+    """A CSV file of every results file, for the documentation."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted(FOLDER.glob("*.json")):
+        with (folder / f"{path.stem}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows(table(path))

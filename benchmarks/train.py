@@ -1,0 +1,168 @@
+"""Train the networks of the experiments, once.
+
+A network lands in ``benchmarks/trained`` if it is small, else in ``~/.cache/skspectral/trained``.
+Every epoch is saved, and a training that was stopped goes on from there.
+"""
+
+import argparse
+from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from corpora import mnist, words
+from irnn import PixelNet
+from language import LanguageNet, Pieces, TokenLoss
+from safetensors.torch import load_file, save_file
+from skorch import NeuralNet
+from skorch.callbacks import Callback, Checkpoint, GradientNormClipping
+from skorch.dataset import Dataset
+from skorch.helper import predefined_split
+
+HERE = Path(__file__).parent / "trained"
+ELSEWHERE = Path.home() / ".cache" / "skspectral" / "trained"
+SMALL = 1_000_000  # bytes
+
+
+@dataclass
+class Recipe:
+    """How a network is trained: Adam, a learning rate that falls along a cosine, clipped gradients.
+
+    Parameters
+    ----------
+    module : callable
+        Makes the network.
+    data : callable
+        Gives the sequences to train on and to watch.
+    epochs : int
+        Passes over them.
+    lr : float
+        First learning rate.
+    batch_size : int
+        Sequences in a step.
+    decay : float
+        Weight decay.
+    """
+
+    module: object
+    data: object
+    epochs: int
+    lr: float
+    batch_size: int
+    seed: int = field(default=0)
+    decay: float = 0.0
+
+
+@cache
+def pixels():
+    """MNIST pixel by pixel: 784 steps."""
+    x, y, x_test, y_test = mnist()
+    return tuple(
+        Dataset((images.reshape(len(images), 784, 1) / 255).astype(np.float32), labels.astype(int))
+        for images, labels in ((x, y), (x_test, y_test))
+    )
+
+
+@cache
+def penn():
+    """Penn Treebank in pieces of 70 words."""
+    text = words()
+    return Pieces(text["train"], 70), Pieces(text["valid"], 70)
+
+
+PIXEL = partial(Recipe, data=pixels, epochs=60, lr=3e-4, batch_size=128)
+WORDS = partial(Recipe, data=penn, epochs=16, lr=2e-3, batch_size=32)
+RECIPES = {
+    **{f"pixels-128-{seed}": PIXEL(partial(PixelNet, 128), seed=seed) for seed in range(3)},
+    **{f"pixels-42-{seed}": PIXEL(partial(PixelNet, 42), seed=seed) for seed in range(3)},
+    "words-rnn-128": WORDS(partial(LanguageNet, "RNN", 128, 128)),
+    "words-rnn-128-tied": WORDS(partial(LanguageNet, "RNN", 128, 128, tied=True)),
+    "words-rnn-42": WORDS(partial(LanguageNet, "RNN", 128, 42)),
+    "words-lstm-200": WORDS(partial(LanguageNet, "LSTM", 200, 200, n_layers=2, dropout=0.4)),
+}
+
+
+class Epochs(Callback):
+    """The learning rate of every epoch, its own shift of the text, and a line to read."""
+
+    def __init__(self, recipe):
+        self.recipe = recipe
+
+    def on_epoch_begin(self, net, dataset_train=None, **_):
+        """Set the rate and the shift by the number of the epoch alone, also after a stop."""
+        done = len(net.history) - 1
+        rate = self.recipe.lr * (1 + np.cos(np.pi * done / self.recipe.epochs)) / 2
+        for group in net.optimizer_.param_groups:
+            group["lr"] = max(rate, self.recipe.lr / 100)
+        torch.manual_seed(1000 * self.recipe.seed + done)
+        if isinstance(dataset_train, Pieces):
+            dataset_train.shift(done)
+
+    def on_epoch_end(self, net, **_):
+        """Print how it goes."""
+        row = net.history[-1]
+        numbers = f"train {row['train_loss']:.4f}, watched {row['valid_loss']:.4f}"
+        print(f"epoch {len(net.history)}: {numbers}, {row['dur']:.0f} s", flush=True)
+
+
+def trained(name):
+    """A trained network, in evaluation mode."""
+    for folder in (HERE, ELSEWHERE):
+        path = folder / f"{name}.safetensors"
+        if path.exists():
+            module = RECIPES[name].module()
+            module.load_state_dict(load_file(path), strict=False)
+            return module.eval()
+    raise FileNotFoundError(f"train it first: python benchmarks/train.py {name}")
+
+
+def train(name):
+    """Train a network, from where it was stopped if it was."""
+    recipe = RECIPES[name]
+    torch.manual_seed(recipe.seed)
+    data, watched = recipe.data()
+    folder = ELSEWHERE / "checkpoints" / name
+    saved = Checkpoint(monitor=None, dirname=folder)
+    net = NeuralNet(
+        recipe.module(),
+        TokenLoss,
+        optimizer=torch.optim.Adam,
+        optimizer__weight_decay=recipe.decay,
+        lr=recipe.lr,
+        batch_size=recipe.batch_size,
+        iterator_train__shuffle=True,
+        train_split=predefined_split(watched),
+        callbacks=[
+            ("epochs", Epochs(recipe)),
+            ("clip", GradientNormClipping(1.0)),
+            ("saved", saved),
+        ],
+        verbose=0,
+    ).initialize()
+    if (folder / "history.json").exists():
+        net.load_params(checkpoint=saved)
+    net.partial_fit(data, None, epochs=recipe.epochs - len(net.history))
+    state = {key: value.contiguous() for key, value in unshared(net.module_).items()}
+    size = sum(value.nbytes for value in state.values())
+    target = HERE if size < SMALL else ELSEWHERE
+    target.mkdir(parents=True, exist_ok=True)
+    save_file(state, target / f"{name}.safetensors")
+
+
+def unshared(module):
+    """The weights of a module, each once."""
+    names = {parameter.data_ptr(): name for name, parameter in module.named_parameters()}
+    state = module.state_dict()
+    return {name: state[name] for name in names.values()}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("networks", nargs="+", choices=list(RECIPES))
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    for network in arguments.networks:
+        print(network, flush=True)
+        train(network)
