@@ -3,7 +3,9 @@
 from .covariance import HiddenStateMoments
 from .distillation import Distillation
 from .estimators import RNNClassifier, RNNRegressor
+from .finetune import FineTune
 from .functional import prune
+from .neuron_selection import NeuronSelectionPruner
 from .objective import InformationLoss
 from .pruner import SpectralRNNPruner
 from .pruner_cv import SpectralRNNPrunerCV
@@ -15,8 +17,10 @@ __version__ = "0.1.0"
 __all__ = [
     "SOLVERS",
     "Distillation",
+    "FineTune",
     "HiddenStateMoments",
     "InformationLoss",
+    "NeuronSelectionPruner",
     "RNNClassifier",
     "RNNRegressor",
     "SpectralRNNPruner",

@@ -41,6 +41,16 @@ class Batches:
         if number == 0:
             raise ValueError("X yields no batches; give an iterable with at least one.")
 
+    def in_memory(self) -> Batches:
+        """All of the batches, read."""
+        source, found = iter(self.source), list[Any]()
+        while True:
+            with reading(f"batch {len(found)} of X"):
+                batch = next(source, END)
+            if batch is END:
+                return Batches(found)
+            found.append(batch)
+
     @staticmethod
     def n_features(batch: tuple[Any, ...] | dict[str, Any]) -> int:
         """Size of the last axis of the first tensor of a batch."""

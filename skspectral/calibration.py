@@ -18,6 +18,7 @@ from .caching import content_hash, place_for, recalled
 from .chunked import Chunked
 from .covariance import HiddenStateMoments
 from .hidden_states import cell_moments, cutter
+from .labelled import Labelled
 from .objective import Objective
 from .pruned_layer import PrunedLayer
 from .reconstruction import Kind
@@ -64,6 +65,8 @@ class Calibration:
         Fits readers to the states that a pruned network reaches.
     kinds : tuple of str
         Reconstructions to choose from, the one to take unless others are tried first.
+    labelled : Labelled or None
+        Sequences and their targets, where they are needed.
     """
 
     collector: StateCollector
@@ -76,6 +79,7 @@ class Calibration:
     likelihood: Likelihood
     refit: Refit | None
     kinds: tuple[Kind, ...]
+    labelled: Labelled | None = None
 
     def layer(self, name: str, selection: Selection) -> PrunedLayer:
         """A layer that keeps what was selected."""
@@ -87,6 +91,18 @@ class Calibration:
         if allocation == "uniform" or len(sizes) == 1:
             return count_by_layer(m, sizes, name)
         return shared_budget(self._paths, count_in_all(m, sizes, name))
+
+    def part_way(self, counts: Mapping[str, int], share: float) -> dict[str, int]:
+        """Nodes of every layer after a share of the way to others, by equal factors."""
+        sizes = {layer: problem.n_nodes for layer, problem in self.problems.items()}
+        if sizes.keys() != counts.keys():
+            raise ValueError(
+                f"n_rounds of FineTune must be 1 here, since the pruned network holds the layers "
+                f"{sorted(sizes)} in place of {sorted(counts)}."
+            )
+        return {
+            layer: round(size * (counts[layer] / size) ** share) for layer, size in sizes.items()
+        }
 
     @cached_property
     def _paths(self) -> Mapping[str, Array]:
@@ -111,6 +127,8 @@ class Calibrator:
         Whether they are known to be classes.
     n_distill : int
         How many sequences distillation needs.
+    finetunes : bool
+        Whether a loss of the answers is needed.
     n_refit : int
         On how many sequences readers are refitted.
     batch_size : int
@@ -131,6 +149,7 @@ class Calibrator:
     family: str
     classifies: bool | None
     n_distill: int
+    finetunes: bool
     n_refit: int
     batch_size: int
     memory: Any
@@ -216,7 +235,7 @@ class Calibrator:
         return max(needed, getattr(self.solver, "n_sequences", 0), self.n_distill, self.n_refit)
 
     def _needs_likelihood(self) -> bool:
-        return self._needs_sensitivity() or self.n_distill > 0
+        return self._needs_sensitivity() or self.n_distill > 0 or self.finetunes
 
     def _needs_sensitivity(self) -> bool:
         return self.solver.runs_network or self.objective.uses_sensitivity

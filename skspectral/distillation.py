@@ -10,10 +10,10 @@ from sklearn.base import BaseEstimator
 from torch import nn
 
 from .calibration import Calibration
-from .parameters import check_count, is_number
+from .parameters import check_training, is_number
 from .rnn.cut import Cut
 from .rnn.imitation import Imitation
-from .sampling import first, split
+from .sampling import count, first, split
 
 
 class Distillation(BaseEstimator):
@@ -89,14 +89,7 @@ class Distillation(BaseEstimator):
         TypeError
             If a count is no int.
         """
-        for name in ("max_epochs", "batch_size", "n_sequences", "patience"):
-            check_count(name, getattr(self, name))
-        for name in ("lr", "validation_fraction"):
-            value = getattr(self, name)
-            if not (is_number(value) and 0.0 < value < 1.0):
-                raise ValueError(
-                    f"{name} of Distillation must be a number between 0 and 1; got {value!r}."
-                )
+        check_training(self, ("max_epochs", "batch_size", "n_sequences", "patience"))
         if not (is_number(self.states) and 0.0 <= self.states < np.inf):
             raise ValueError(
                 f"states of Distillation must be a number of at least 0; got {self.states!r}."
@@ -151,17 +144,30 @@ def distilled(
     settings = as_distillation(distill)
     if settings is None:
         return {"train": [], "held_out": []}
-    from .imitator import distil  # noqa: PLC0415  skorch is loaded when it trains, not before
+    from .repair import Numbers, repair  # noqa: PLC0415  skorch is loaded when it trains
 
     batches = settings.cut(first(calibration.sample, settings.n_sequences))
     supports = {name: cut.support for name, cut in cuts.items()}
     imitation = Imitation(
         calibration.collector, supports, calibration.likelihood, batches, settings.states
     )
-    parts = split(batches, settings.validation_fraction)
+    # Each number as often as its batch has sequences, by which skorch weighs it.
+    numbers = [np.full(count(batch), number) for number, batch in enumerate(batches)]
+    parts = split(numbers, settings.validation_fraction)
+    train, held_out = (Numbers(part or parts[0], settings.n_sequences) for part in parts)
     surgery = calibration.surgery
     inside = {layer.path for layer in surgery.layers}
     hosts = dict.fromkeys(layer.host for layer in surgery.layers)
     readers = (each.path for each in surgery.readers.readers if each.path not in inside)
     changed = [module.get_submodule(path) for path in (*hosts, *readers)]
-    return distil(module, changed, imitation, *parts, settings, seed, verbose)
+    return repair(
+        module,
+        changed,
+        imitation,
+        (train, held_out),
+        settings,
+        what="distillation",
+        frozen=True,
+        seed=seed,
+        verbose=verbose,
+    )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
@@ -21,7 +21,9 @@ from .choice import choose
 from .chunked import Chunked
 from .covariance import HiddenStateMoments
 from .distillation import Distillation, as_distillation, distilled
+from .finetune import FineTune, as_finetune, fine_tuned
 from .forms import check_sequences
+from .labelled import Labelled, task_loss
 from .objective import Objective
 from .parameters import (
     as_moments,
@@ -34,6 +36,7 @@ from .parameters import (
 )
 from .pruned_layer import ATTRIBUTES, PrunedLayer, of_layers, relative_loss
 from .reconstruction import RECONSTRUCTIONS
+from .refitting import AllOrNothing, unfitted
 from .rnn.layers import find_layers, last_level
 from .rnn.likelihood import FAMILIES
 from .rnn.stacked import laid_out, put_together
@@ -42,10 +45,20 @@ from .sequences import Sequences
 from .solvers import Solver
 from .summary import SummaryMixin
 from .transformer import POOLINGS, StateTransformer
-from .wrapped import PredictorMixin, classifies, module_of, trained, with_module, wrapped_has
+from .wrapped import (
+    PredictorMixin,
+    classifies,
+    encoded,
+    module_of,
+    trained,
+    with_module,
+    wrapped_has,
+)
+
+Data = tuple[Sequences | Batches, Labelled | None]
 
 
-class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, BaseEstimator):
+class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNothing):
     """Make a trained recurrent network smaller by spectral pruning.
 
     Sequences run through the network, the covariance of its hidden states tells which
@@ -88,6 +101,11 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, BaseEsti
         them as the reconstruction makes them, and so does ``reconstruction="none"``.
     distill : int or Distillation, default=0
         Epochs of label-free distillation after pruning.
+    finetune : int, FineTune or None, default=None
+        Epochs of training on the targets after pruning, and after distillation if there is some;
+        None is no training. The targets are y or, where X is an iterable, the second entries of
+        batches ``[inputs, targets]``, as a ``DataLoader`` over labelled data yields them; such
+        batches are held in memory.
     output : {"last", "mean", "sequence"}, default="last"
         What ``transform`` gives: the kept states of the last step, their mean over the
         steps, or all of them.
@@ -155,6 +173,8 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, BaseEsti
     distillation_history_ : dict of list
         Divergence on the ``train`` and ``held_out`` sequences before the first and after every
         epoch of distillation; lists are empty without it.
+    fine_tuning_history_ : dict of list
+        The same of the loss on the targets.
     n_parameters_ : int
         Parameters of the smaller module.
     n_features_in_ : int
@@ -192,6 +212,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, BaseEsti
         likelihood: str = "auto",
         n_refit: int = 2048,
         distill: int | Distillation = 0,
+        finetune: int | FineTune | None = None,
         output: str = "last",
         batch_size: int = 256,
         device: str | torch.device | None = None,
@@ -210,6 +231,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, BaseEsti
         self.likelihood = likelihood
         self.n_refit = n_refit
         self.distill = distill
+        self.finetune = finetune
         self.output = output
         self.batch_size = batch_size
         self.device = device
@@ -268,44 +290,61 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, BaseEsti
         return self._become(
             copy.copy(self),
             lambda fresh: fresh._prune(
-                check_sequences(X, fresh, reset=False), fresh._moments, fresh._weights
+                fresh._with_targets(check_sequences(X, fresh, reset=False), y),
+                fresh._moments,
+                fresh._weights,
             ),
         )
-
-    def _become(self, fresh: Self, step: Callable[[Self], None]) -> Self:
-        """Take over the outcome of a step on a copy, so that a failure changes nothing."""
-        self._check_params()
-        with torch.random.fork_rng(devices=[]):
-            step(fresh)
-        self.__dict__ = fresh.__dict__
-        return self
 
     def _fit(self, X: Any, y: Any, moments: Any) -> None:
         self._prune(self._train(X, y), moments)
 
-    def _train(self, X: Any, y: Any) -> Sequences | Batches:
+    def _train(self, X: Any, y: Any) -> Data:
         """The dense network, trained if it has to be, and the sequences to calibrate it on."""
         sequences = check_sequences(X, self, reset=True)
         memory = self._memory_for(sequences)
         self.estimator_ = trained(self.estimator, X, y, self.random_state, self.verbose, memory)
-        self._classifies = classifies(self.estimator_, y)
         if self.device is not None:
             module_of(self.estimator_).to(self.device)
         self._layout: str | None = None
-        return sequences
+        sequences, labelled = self._with_targets(sequences, y)
+        self._classifies = classifies(self.estimator_, labelled.targets if labelled else y)
+        return sequences, labelled
 
-    def _prune(self, sequences: Sequences | Batches, moments: Any, weights: Any = None) -> None:
+    def _with_targets(self, sequences: Sequences | Batches, y: Any) -> Data:
+        """Sequences, and their targets if training will need them."""
+        if as_finetune(self.finetune) is None:
+            return sequences, None
+        if isinstance(sequences, Batches):
+            sequences = sequences.in_memory()
+        return sequences, Labelled.of(sequences, encoded(self.estimator_, y))
+
+    def _prune(self, data: Data, moments: Any, weights: Any = None) -> None:
         """From sequences, and moments and sensitivities of others, to the smaller module."""
+        settings, counts = as_finetune(self.finetune), None
+        for left in range(settings.n_rounds if settings else 1, 1, -1):
+            inner = copy.copy(self)
+            inner.tol = None
+            counts = inner._prune_once(data, None, None, counts, 1 / left)
+            self.estimator_ = inner.pruned_estimator_
+        self._prune_once(data, moments, weights, counts, 1.0)
+
+    def _prune_once(
+        self, data: Data, moments: Any, weights: Any, counts: dict[str, int] | None, share: float
+    ) -> dict[str, int]:
+        """The same, a share of the way to so many nodes, which are settled if they are not yet."""
         collector = self._collector(laid_out(module_of(self.estimator_)))
         before = as_moments(moments, collector.sizes), weights
-        calibration = self._calibrate(collector, sequences, before)
-        self._shrink(calibration, self._select(calibration))
+        calibration = self._calibrate(collector, data, before)
+        counts = counts or self._counts(calibration)
+        self._shrink(calibration, self._select(calibration, calibration.part_way(counts, share)))
+        return counts
 
-    def _calibrate(
-        self, collector: StateCollector, sequences: Sequences | Batches, before: Any
-    ) -> Calibration:
+    def _calibrate(self, collector: StateCollector, data: Data, before: Any) -> Calibration:
         """From sequences to the choices that they pose, added to those seen before."""
+        sequences, labelled = data
         calibration = self._calibrator(sequences).calibrate(collector, sequences, before)
+        calibration = replace(calibration, labelled=labelled)
         if isinstance(sequences, Batches):
             self.n_features_in_ = sequences.n_features(calibration.batch)
         self._layout = collector.layout
@@ -332,6 +371,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, BaseEsti
             family=self.likelihood,
             classifies=self._classifies,
             n_distill=distillation.n_sequences if distillation else 0,
+            finetunes=as_finetune(self.finetune) is not None,
             n_refit=0 if self.reconstruction == "none" else self.n_refit,
             batch_size=self.batch_size,
             memory=self._memory_for(sequences),
@@ -340,9 +380,9 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, BaseEsti
             verbose=self.verbose,
         )
 
-    def _select(self, calibration: Calibration) -> dict[str, PrunedLayer]:
+    def _select(self, calibration: Calibration, counts: dict[str, int]) -> dict[str, PrunedLayer]:
         """Nodes of every layer, as many as are asked for, or with ``tol`` at most as many."""
-        return choose(calibration, self._solver(), self._counts(calibration), self.verbose)
+        return choose(calibration, self._solver(), counts, self.verbose)
 
     def _counts(self, calibration: Calibration) -> dict[str, int]:
         """How many nodes every layer keeps."""
@@ -358,6 +398,15 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, BaseEsti
             calibration.refit.apply(small, cuts)
         self.distillation_history_ = distilled(
             small, cuts, calibration, self.distill, self._seed(), self.verbose
+        )
+        self.fine_tuning_history_ = fine_tuned(
+            small,
+            calibration.collector,
+            calibration.labelled,
+            task_loss(self.estimator_, calibration.likelihood),
+            self.finetune,
+            self._seed(),
+            self.verbose,
         )
         surgery = calibration.surgery
         self._found, self._unfolded = surgery.layers, surgery.unfolded()
@@ -424,6 +473,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, BaseEsti
         check_choice("likelihood", self.likelihood, FAMILIES)
         check_count("n_refit", self.n_refit, least=0)
         as_distillation(self.distill)
+        as_finetune(self.finetune)
         check_choice("output", self.output, POOLINGS)
         check_count("batch_size", self.batch_size)
         as_memory(self.memory)
@@ -431,11 +481,3 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, BaseEsti
 
     def _check_m(self) -> None:
         check_nodes(self.m)
-
-
-def unfitted(pruner: SpectralRNNPruner) -> SpectralRNNPruner:
-    """A copy of a pruner with its parameters and none of its results."""
-    fresh = copy.copy(pruner)
-    for name in [name for name in vars(fresh) if name.endswith("_")]:
-        delattr(fresh, name)
-    return fresh

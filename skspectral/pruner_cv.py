@@ -19,6 +19,7 @@ from .allocation import check_nodes
 from .batches import Batches
 from .calibration import Calibration
 from .distillation import Distillation
+from .finetune import FineTune, as_finetune
 from .forms import check_sequences
 from .objective import Objective
 from .parameters import check_choice, is_number
@@ -68,6 +69,8 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
         On how many sequences readers are fitted to the states that the pruned network reaches.
     distill : int or Distillation, default=0
         Epochs of label-free distillation after each pruning.
+    finetune : int, FineTune or None, default=None
+        Epochs of training on the targets after each pruning.
     output : {"last", "mean", "sequence"}, default="last"
         What ``transform`` gives.
     batch_size : int, default=256
@@ -123,6 +126,7 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
         likelihood: str = "auto",
         n_refit: int = 2048,
         distill: int | Distillation = 0,
+        finetune: int | FineTune | None = None,
         output: str = "last",
         batch_size: int = 256,
         device: str | torch.device | None = None,
@@ -144,6 +148,7 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
         self.likelihood = likelihood
         self.n_refit = n_refit
         self.distill = distill
+        self.finetune = finetune
         self.output = output
         self.batch_size = batch_size
         self.device = device
@@ -205,6 +210,12 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
             raise ValueError(
                 "cv must be an int of at least 2, a splitter, pairs of training and test indices, "
                 f"or None; got {self.cv!r}."
+            )
+        finetune = as_finetune(self.finetune)
+        if finetune is not None and finetune.n_rounds > 1:
+            raise ValueError(
+                f"n_rounds of FineTune must be 1 in {type(self).__name__}, which prunes one "
+                f"network to every m; got {finetune.n_rounds}. Search over m with GridSearchCV."
             )
         if isinstance(self.scoring, str):
             check_choice("scoring", self.scoring, get_scorer_names())

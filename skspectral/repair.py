@@ -1,63 +1,118 @@
-"""The distillation itself, done by skorch."""
+"""Training of a pruned network, done by skorch."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
 from skorch.helper import predefined_split
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from .distillation import Distillation
-from .rnn.imitation import Imitation
-from .sampling import count
-from .training import EpochBar
+from .training import EpochBar, silent
+
+
+class Settings(Protocol):
+    """How to train."""
+
+    max_epochs: int
+    lr: float
+    patience: int
+
+
+class Objective(Protocol):
+    """What to train for."""
+
+    def loss(self, module: nn.Module, numbers: Tensor) -> Tensor:
+        """Loss of a module on the examples of some numbers."""
 
 
 class Numbers(Dataset[tuple[Tensor, Tensor]]):
-    """Batches by their numbers; each is repeated for every sequence, which skorch weighs by."""
+    """The numbers of examples, in training steps.
 
-    def __init__(self, batches: list[Any], first: int) -> None:
-        self._numbers = [torch.full((count(b),), first + i) for i, b in enumerate(batches)]
+    Parameters
+    ----------
+    groups : sequence of ndarray of int
+        Numbers that may share a step.
+    size : int
+        The most in a step.
+    """
+
+    def __init__(self, groups: Sequence[NDArray[np.intp]], size: int) -> None:
+        self._groups = [np.array(group) for group in groups]
+        self._size = size
+        self._cut()
+
+    def _cut(self) -> None:
+        size = self._size
+        self._steps = [
+            torch.from_numpy(group[start : start + size])
+            for group in self._groups
+            for start in range(0, len(group), size)
+        ]
+
+    def shuffle(self, rng: np.random.RandomState) -> None:
+        """Other steps of the same groups."""
+        for group in self._groups:
+            rng.shuffle(group)
+        self._cut()
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self._steps)
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
-        return self._numbers[i], self._numbers[i]
+        # As target once more, by which skorch knows how many they are.
+        return self._steps[i], self._steps[i]
 
 
-class Imitator(NeuralNet):
-    """A net whose batches are numbers, and whose loss is that of an imitation."""
+class Shuffle(Callback):
+    """Cuts other steps in every epoch."""
 
-    def __init__(self, *args: Any, imitation: Imitation, **options: Any) -> None:
-        self.imitation = imitation
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_begin(self, net: NeuralNet, **_: Any) -> None:
+        """Start from the seed."""
+        self.rng_ = np.random.RandomState(self.seed)
+
+    def on_epoch_begin(self, net: NeuralNet, dataset_train: Any = None, **_: Any) -> None:
+        """Cut."""
+        dataset_train.shuffle(self.rng_)
+
+
+class Net(NeuralNet):
+    """A net whose examples are numbers, and whose loss is that of an objective."""
+
+    def __init__(self, *args: Any, objective: Objective, frozen: bool, **options: Any) -> None:
+        self.objective = objective
+        self.frozen = frozen
         super().__init__(*args, **options)
 
     def infer(self, x: Tensor, **_: Any) -> Tensor:
-        """The loss of a batch."""
-        return self.imitation.loss(self.module_, int(x[0]))
+        """The loss of a step."""
+        return self.objective.loss(self.module_, x)
 
     def get_loss(self, y_pred: Tensor, *_: Any, **__: Any) -> Tensor:
         """The same."""
         return y_pred
 
     def _set_training(self, training: bool = True) -> None:
-        """Leave dropout and batch norm as they are in use; cuDNN wants to know of its layers."""
+        """If frozen, leave dropout and batch norm as in use; cuDNN wants to know of its layers."""
         for part in self.module_.modules():
-            part.train(training and isinstance(part, nn.RNNBase))
+            part.train(training and (not self.frozen or isinstance(part, nn.RNNBase)))
 
 
 class KeepBest(Callback):
     """Keeps the weights of least held-out loss, those at the start among them."""
 
-    def on_train_begin(self, net: Imitator, X: Any = None, y: Any = None, **_: Any) -> None:
+    def on_train_begin(self, net: Net, X: Any = None, y: Any = None, **_: Any) -> None:
         """Look at what training starts from."""
         held_out = net.get_split_datasets(X, y)[1]
         sizes = [len(numbers) for numbers, _ in held_out]
@@ -66,13 +121,13 @@ class KeepBest(Callback):
         self.best_ = self.start_ = total / sum(sizes)
         self.weights_ = copy.deepcopy(net.module_.state_dict())
 
-    def on_epoch_end(self, net: Imitator, **_: Any) -> None:
+    def on_epoch_end(self, net: Net, **_: Any) -> None:
         """Keep what is better."""
         if net.history[-1, "valid_loss"] < self.best_:
             self.best_ = net.history[-1, "valid_loss"]
             self.weights_ = copy.deepcopy(net.module_.state_dict())
 
-    def on_train_end(self, net: Imitator, **_: Any) -> None:
+    def on_train_end(self, net: Net, **_: Any) -> None:
         """Go back to it."""
         net.module_.load_state_dict(self.weights_)
 
@@ -93,51 +148,57 @@ def only_these_train(module: nn.Module, parts: list[nn.Module]) -> Iterator[None
             parameter.requires_grad_(flag)
 
 
-def distil(
+def repair(
     module: nn.Module,
-    changed: list[nn.Module],
-    imitation: Imitation,
-    batches: list[Any],
-    held_out: list[Any],
-    settings: Distillation,
+    parts: list[nn.Module],
+    objective: Objective,
+    steps: tuple[Numbers, Numbers],
+    settings: Settings,
+    *,
+    what: str,
+    frozen: bool,
     seed: int,
     verbose: int,
+    rates: Sequence[tuple[str, dict[str, float]]] = (),
 ) -> dict[str, list[float]]:
     """Train some parts of a module in place; returns its loss before and after every epoch.
 
-    The imitation's batches are those to train on followed by those held out.
+    The steps are those to train on and those held out; parameters may have rates of their own, by
+    patterns of their names.
     """
-    n_steps = settings.max_epochs * len(batches)
+    torch.manual_seed(seed)
+    train, held_out = steps
+    n_steps = settings.max_epochs * len(train)
     decay = LRScheduler("LambdaLR", lr_lambda=lambda step: 1.0 - step / n_steps, step_every="batch")
     best = KeepBest()
     callbacks: list[tuple[str, Callback]] = [
         ("best", best),
+        ("shuffle", Shuffle(seed)),
         ("clip", GradientNormClipping(1.0)),
         ("decay", decay),
-        ("stop", EarlyStopping(patience=settings.patience, threshold=0.0)),
+        ("stop", EarlyStopping(patience=settings.patience, threshold=0.0, sink=silent)),
     ]
     if verbose:
-        callbacks.append(("bar", EpochBar("distillation", "valid_loss")))
-    train = Numbers(batches, 0)
-    test = Numbers(held_out, len(batches)) if held_out else train
-    generator = torch.Generator().manual_seed(seed)
-    net = Imitator(
+        callbacks.append(("bar", EpochBar(what, "valid_loss")))
+    net = Net(
         module,
         nn.Identity,
-        imitation=imitation,
+        objective=objective,
+        frozen=frozen,
         optimizer=torch.optim.Adam,
+        optimizer__param_groups=list(rates),
         lr=settings.lr,
         max_epochs=settings.max_epochs,
         iterator_train__batch_size=None,
         iterator_train__shuffle=True,
-        iterator_train__generator=generator,
+        iterator_train__generator=torch.Generator().manual_seed(seed),
         iterator_valid__batch_size=None,
-        train_split=predefined_split(test),
+        train_split=predefined_split(held_out),
         callbacks=callbacks,
         device=None,
         verbose=0,
     )
-    with only_these_train(module, changed):
+    with only_these_train(module, parts):
         net.fit(train, None)
     module.eval()
     return {

@@ -13,13 +13,14 @@ from torch import nn
 
 from .files import header, read_header, replacing
 from .rnn.expanded import Expanded, ExpandedCell, ExpandedRNN, StartedRNN
+from .rnn.inputs import SelectedInputs
 from .rnn.stacked import StackedRNN
 from .rnn.weights import replace
 
 FORMAT = "skspectral pruned module"
 VERSION = 1
 TORCH = (nn.RNN, nn.GRU, nn.LSTM, nn.RNNCell, nn.GRUCell, nn.LSTMCell)
-OURS = (StackedRNN, StartedRNN, ExpandedRNN, ExpandedCell)
+OURS = (StackedRNN, StartedRNN, ExpandedRNN, ExpandedCell, SelectedInputs)
 KINDS: dict[str, Any] = {kind.__name__: kind for kind in (nn.Linear, *TORCH, *OURS)}
 
 
@@ -119,6 +120,9 @@ def described(part: Any) -> dict[str, Any]:
         sizes = [part.in_features, part.out_features]
         options = {"bias": part.bias is not None}
         return {"kind": kind, "sizes": sizes, "options": options, "dtype": dtype}
+    if isinstance(part, SelectedInputs):
+        given = {"size": part.input_size, "kept": len(part.support)}
+        return {"kind": kind, "rnn": described(part.rnn), "dtype": dtype} | given
     if isinstance(part, StartedRNN):
         return {
             "kind": kind,
@@ -174,6 +178,9 @@ def like_of(description: Mapping[str, Any]) -> Any:
 
 def stand_in(description: Mapping[str, Any], dtype: torch.dtype) -> nn.Module:
     """A layer behind its stand-in."""
+    if description["kind"] == "SelectedInputs":
+        support = torch.zeros(description["kept"], dtype=torch.long)
+        return SelectedInputs(built(description["rnn"]), support, description["size"])
     rnn, nodes, sizes = built(description["rnn"]), description["nodes"], description["kept"]
     hidden_size = description["size"]
     supports = [torch.zeros(size, dtype=torch.long) for size in sizes]

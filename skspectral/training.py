@@ -60,7 +60,7 @@ def train(
     split = None
     if validation_fraction is not None:
         split = ValidSplit(validation_fraction, random_state=seed)
-        callbacks.append(("stop", EarlyStopping(patience=patience, load_best=True, sink=_silent)))
+        callbacks.append(("stop", EarlyStopping(patience=patience, load_best=True, sink=silent)))
     if verbose:
         callbacks.append(("bar", EpochBar(f"training {type(module.rnn).__name__}")))
     net = NeuralNet(
@@ -79,5 +79,5 @@ def train(
     return net.fit(inputs, target)
 
 
-def _silent(_text: str) -> None:
+def silent(_text: str) -> None:
     """Take the place of ``print``."""

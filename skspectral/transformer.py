@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .forms import check_sequences
 from .hidden_states import as_array, cutter, run
 from .parameters import check_choice
-from .pruned_layer import PrunedLayer, of_layers
+from .pruned_layer import of_layers
 from .rnn.layers import RecurrentLayer
 from .rnn.padded import Padded
 from .rnn.states import StateCollector
@@ -34,7 +34,7 @@ class StateTransformer(TransformerMixin):
     batch_size: int
     verbose: int
     pruned_module_: nn.Module
-    layers_: dict[str, PrunedLayer]
+    layers_: dict[str, Any]
     _last: list[RecurrentLayer]
     _layout: str | None
 

@@ -82,14 +82,29 @@ def default_estimator(y: Any) -> RNNClassifier | RNNRegressor:
 def classifies(estimator: Any, y: Any) -> bool | None:
     """Whether a network answers with classes, by its estimator or the targets; None: unknown."""
     if isinstance(estimator, nn.Module):
-        return None if y is None else is_discrete(y)
+        return None if y is None else holds_labels(y)
     known = is_classifier(estimator) or is_regressor(estimator)
     return is_classifier(estimator) if known else None
+
+
+def encoded(estimator: Any, y: Any) -> Any:
+    """Targets as the network answers: of a classifier that encodes its classes, their numbers."""
+    if y is None or not isinstance(estimator, RNNClassifier):
+        return y
+    return np.searchsorted(estimator.classes_, np.asarray(y))
 
 
 def is_discrete(y: Any) -> bool:
     """Whether targets are labels rather than numbers."""
     return type_of_target(y, input_name="y") in ("binary", "multiclass")
+
+
+def holds_labels(y: Any) -> bool:
+    """The same of targets of which each sequence may have several."""
+    if isinstance(y, list) and np.ndim(y[0]) > 0:
+        return np.asarray(y[0]).dtype.kind in "iub"
+    targets = np.asarray(y)
+    return targets.dtype.kind in "iub" if targets.ndim > 1 else is_discrete(targets)
 
 
 def module_of(estimator: Any) -> nn.Module:
@@ -177,6 +192,24 @@ class PredictorMixin:
             Probabilities in the order of ``classes_``.
         """
         return self._ask("predict_proba", X)
+
+    @available_if(wrapped_has("score"))
+    def score(self, X: Any, y: Any = None) -> float:
+        """Score of the smaller network.
+
+        Parameters
+        ----------
+        X : array-like or list of array-like
+            Sequences, as in ``fit``.
+        y : array-like, default=None
+            Targets.
+
+        Returns
+        -------
+        float
+            The score of the wrapped estimator.
+        """
+        return self._ask("score", X, y)
 
     def _ask(self, method: str, X: Any, *args: Any) -> Any:
         check_is_fitted(self)

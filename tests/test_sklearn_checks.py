@@ -5,7 +5,14 @@ import torch
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
-from skspectral import RNNClassifier, RNNRegressor, SpectralRNNPruner, SpectralRNNPrunerCV, wrapped
+from skspectral import (
+    NeuronSelectionPruner,
+    RNNClassifier,
+    RNNRegressor,
+    SpectralRNNPruner,
+    SpectralRNNPrunerCV,
+    wrapped,
+)
 
 
 def cell(kind, **options):
@@ -33,7 +40,13 @@ def _little_training(monkeypatch):
 
 
 @parametrize_with_checks(
-    [SpectralRNNPruner(), SpectralRNNPrunerCV(cv=2), RNNClassifier(), RNNRegressor()]
+    [
+        SpectralRNNPruner(),
+        SpectralRNNPrunerCV(cv=2),
+        NeuronSelectionPruner(training=1),
+        RNNClassifier(),
+        RNNRegressor(),
+    ]
 )
 def test_estimator_that_trains(estimator, check):
     check(estimator)

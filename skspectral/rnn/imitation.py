@@ -51,9 +51,10 @@ class Imitation:
     def __len__(self) -> int:
         return len(self._batches)
 
-    def loss(self, module: nn.Module, number: int) -> Tensor:
-        """Loss of a smaller module on a batch, differentiable."""
-        args, kwargs = self._collector.arguments(self._batches[number], whole=False)
+    def loss(self, module: nn.Module, numbers: Tensor) -> Tensor:
+        """Loss of a smaller module on a batch, differentiable; its number is all of the numbers."""
+        batch = self._batches[int(numbers[0])]
+        args, kwargs = self._collector.arguments(batch, whole=False)
         with torch.no_grad():
             dense, wide = self._answer_and_states(self._collector.module, args, kwargs)
         small, narrow = self._answer_and_states(module, args, kwargs)

@@ -41,7 +41,8 @@ class RecurrentLayer:
     def of(self, module: nn.Module) -> Any:
         """The layer's torch module inside ``module``, even behind a stand-in for its host."""
         host = module.get_submodule(self.host)
-        host = host.rnn if isinstance(host, StandIn) else host
+        while isinstance(host, StandIn):
+            host = host.rnn
         inside = self.path[len(self.host) :].removeprefix(".")
         return host.get_submodule(inside)
 

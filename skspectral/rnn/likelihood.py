@@ -62,6 +62,38 @@ class Likelihood:
             return lambda pruned: bernoulli_divergence(fixed, self._natural(pruned))
         return lambda pruned: 0.5 * (fixed - self._natural(pruned)).square()
 
+    def surprise(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Mean negative log-likelihood of labels, in nats and but for a constant.
+
+        Parameters
+        ----------
+        outputs : Tensor of shape (n_sequences, ...)
+            For classes (n_sequences, ..., n_classes).
+        labels : Tensor of shape (n_sequences, ...)
+            Numbers of classes, zeros and ones, or numbers.
+
+        Raises
+        ------
+        ValueError
+            If labels and outputs do not belong together.
+        """
+        natural = self._natural(outputs)
+        classes = self.family == "categorical"
+        expected = natural.shape[:-1] if classes else natural.shape
+        if labels.numel() != expected.numel():
+            raise ValueError(
+                f"y has targets of shape {tuple(labels.shape)} where the network answers with "
+                f"{tuple(natural.shape)} ({self.family}); give a target for each, or likelihood= "
+                "if the answers stand for something else."
+            )
+        if classes:
+            check_classes(labels, natural.shape[-1])
+            return F.cross_entropy(natural.flatten(0, -2), labels.flatten())
+        labels = labels.reshape(expected).to(natural)
+        if self.family == "bernoulli":
+            return F.binary_cross_entropy_with_logits(natural, labels)
+        return 0.5 * F.mse_loss(natural, labels)
+
     def projected(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
         """A random projection of logits or numbers, differentiable.
 
@@ -83,6 +115,15 @@ class Likelihood:
         if self.family == "categorical":
             return outputs.clamp_min(smallest).log()
         return outputs.clamp_min(smallest).log() - (1.0 - outputs).clamp_min(smallest).log()
+
+
+def check_classes(labels: Tensor, n_classes: int) -> None:
+    """Refuse what are no numbers of classes."""
+    if labels.is_floating_point() or labels.min() < 0 or labels.max() >= n_classes:
+        raise ValueError(
+            f"y must hold numbers of classes from 0 to {n_classes - 1}, by which the network "
+            f"answers; got {labels.dtype} from {labels.min()} to {labels.max()}."
+        )
 
 
 def bernoulli_divergence(p: Tensor, q: Tensor) -> Tensor:

@@ -1,0 +1,34 @@
+"""Fits that change nothing when they fail."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, Self
+
+import torch
+from sklearn.base import BaseEstimator
+
+
+class AllOrNothing(BaseEstimator):
+    """An estimator that takes over the outcome of a fit as a whole."""
+
+    def _become(self, fresh: Self, step: Callable[[Self], None]) -> Self:
+        """Take over the outcome of a step on a copy; random numbers of torch stay as they were."""
+        self._check_params()
+        with torch.random.fork_rng(devices=[]):
+            step(fresh)
+        self.__dict__ = fresh.__dict__
+        return self
+
+    def _check_params(self) -> None:
+        """Refuse parameters that cannot be used."""
+        raise NotImplementedError
+
+
+def unfitted(estimator: Any) -> Any:
+    """A copy of an estimator with its parameters and none of its results."""
+    fresh = copy.copy(estimator)
+    for name in [name for name in vars(fresh) if name.endswith("_")]:
+        delattr(fresh, name)
+    return fresh

@@ -1,0 +1,108 @@
+"""Layers that read some of their inputs."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from .cut import with_input
+from .expanded import StandIn
+from .layers import RecurrentLayer
+from .stacked import StackedRNN
+from .surgery import agree
+from .weights import filled, in_float64, reading_of, replace
+
+
+class SelectedInputs(StandIn):
+    """A layer that is given more inputs than it reads.
+
+    Parameters
+    ----------
+    rnn : nn.Module
+        The layer.
+    support : Tensor of int
+        The inputs that it reads.
+    input_size : int
+        How many it is given.
+    """
+
+    def __init__(self, rnn: nn.Module, support: Tensor, input_size: int) -> None:
+        super().__init__(rnn)
+        self.input_size = input_size
+        self.register_buffer("support", support)
+
+    def forward(self, input: Any, hx: Any = None) -> Any:  # noqa: A002  as in torch
+        """Run the layer."""
+        if isinstance(input, PackedSequence):
+            return self.rnn(input._replace(data=input.data[..., self.support]), hx)
+        return self.rnn(input[..., self.support], hx)
+
+
+def select_inputs(
+    module: nn.Module,
+    layers: Sequence[RecurrentLayer],
+    supports: Mapping[str, Tensor],
+    arguments: tuple[Any, Any],
+) -> nn.Module:
+    """A module whose hosts read some of their inputs alone.
+
+    Where an embedding makes the inputs, and nothing else reads it, it makes no others.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The module, which is left as it is.
+    layers : sequence of RecurrentLayer
+        The layers that read inputs.
+    supports : dict of Tensor of int
+        By host: the inputs to read.
+    arguments : tuple
+        Positional and keyword arguments of a forward pass.
+    """
+    for host, support in supports.items():
+        own = [layer for layer in layers if layer.host == host]
+        n_inputs = own[0].of(module).input_size
+        if len(support) < n_inputs:
+            narrow = reading(module, own, support)
+            part = narrow.get_submodule(host)
+            selecting = replaced(narrow, host, SelectedInputs(part, support, n_inputs))
+            candidates = embedded(narrow, n_inputs, support)
+            fits = (each for each in candidates if agree(each, selecting, *arguments))
+            module = next(fits, selecting)
+    return module
+
+
+def replaced(module: nn.Module, path: str, part: nn.Module) -> nn.Module:
+    """A copy of a module with another part."""
+    copied = copy.deepcopy(module)
+    return replace(copied, copied.get_submodule(path), copy.deepcopy(part))
+
+
+def reading(module: nn.Module, layers: Sequence[RecurrentLayer], support: Tensor) -> nn.Module:
+    """A copy of a module in which some layers of a host have columns for some inputs alone."""
+    module = copy.deepcopy(module)
+    for layer in layers:
+        part = layer.of(module)
+        weight, bias = reading_of(part)
+        narrow = with_input(part, in_float64(weight)[:, support], bias)
+        module = replace(module, part, narrow)
+        if isinstance(host := module.get_submodule(layer.host), StackedRNN):
+            host.input_size = len(support)
+    return module
+
+
+def embedded(module: nn.Module, n_inputs: int, support: Tensor) -> Iterator[nn.Module]:
+    """Copies of a module in which an embedding of its own makes some of its outputs alone."""
+    uses = Counter(id(each) for part in module.modules() for each in part._parameters.values())
+    for path, part in module.named_modules():
+        fits = isinstance(part, nn.Embedding) and part.embedding_dim == n_inputs
+        if fits and uses[id(part.weight)] == 1:
+            weight = part.weight.detach()[:, support]
+            n_rows, width = weight.shape
+            empty = nn.Embedding(n_rows, width, padding_idx=part.padding_idx, device="meta")
+            yield replaced(module, path, filled(empty, {"weight": weight}, part))

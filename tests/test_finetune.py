@@ -1,0 +1,313 @@
+"""Training of the pruned network on targets."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from networks import N_FEATURES, Net, make_rnn
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
+from skorch import NeuralNetClassifier, NeuralNetRegressor
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from skspectral import (
+    FineTune,
+    RNNClassifier,
+    RNNRegressor,
+    SpectralRNNPruner,
+    SpectralRNNPrunerCV,
+)
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(160, 10, N_FEATURES)).astype(np.float32)
+NUMBERS = (X.sum(axis=(1, 2)) > 0).astype(np.int64)
+LABELS = np.array(["down", "up"])[NUMBERS]
+N_NODES = 16
+
+
+BRISK = FineTune(6, lr=2e-2, batch_size=16)
+
+
+def last_state(net, states, h):
+    return net.head(h[-1])
+
+
+def network(read=last_state):
+    """Random weights, which have much to learn."""
+    rnn = make_rnn("gru", n_nodes=N_NODES, dtype=torch.float32)
+    return Net(rnn, read).eval()
+
+
+def every_step(net, states, h):
+    return net.head(states)
+
+
+def history(module, data, y=None, finetune=BRISK, **params):
+    pruner = SpectralRNNPruner(module, 4, objective="one-step", finetune=finetune, random_state=0)
+    return pruner.set_params(**params).fit(data, y).fine_tuning_history_["held_out"]
+
+
+def cross_entropy(module, x, y):
+    with torch.no_grad():
+        answers = module(torch.as_tensor(x))
+        return float(nn.functional.cross_entropy(answers, torch.as_tensor(y)))
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return RNNClassifier(N_NODES, max_epochs=15, random_state=0).fit(X, LABELS)
+
+
+def test_training_brings_the_answers_to_the_targets():
+    net = network()
+    losses = []
+    for finetune in (None, BRISK):
+        pruner = SpectralRNNPruner(net, 4, objective="one-step", finetune=finetune)
+        losses.append(cross_entropy(pruner.fit(X, NUMBERS).pruned_module_, X, NUMBERS))
+    assert losses[1] < 0.8 * losses[0]
+
+
+def test_the_history_starts_at_the_fold_and_the_best_weights_are_kept():
+    net = network()
+    pruner = SpectralRNNPruner(net, 4, objective="one-step", finetune=FineTune(5, lr=0.3))
+    pruner.fit(X, NUMBERS)
+    found = pruner.fine_tuning_history_
+    assert len(found["train"]) == len(found["held_out"]) <= 6
+    assert np.isnan(found["train"][0])
+    folded = SpectralRNNPruner(net, 4, objective="one-step").fit(X)
+    everything = cross_entropy(folded.pruned_module_, X, NUMBERS)
+    assert found["held_out"][0] == pytest.approx(everything, rel=0.3)
+    assert cross_entropy(pruner.pruned_module_, X, NUMBERS) < 1.2 * everything
+
+
+@pytest.mark.parametrize("finetune", [None, 0])
+def test_none_is_no_training(finetune):
+    pruner = SpectralRNNPruner(network(), 4, finetune=finetune).fit(X)
+    assert pruner.fine_tuning_history_ == {"train": [], "held_out": []}
+
+
+def test_it_is_the_same_every_time_and_leaves_the_dense_network_alone():
+    net = network()
+    net.train()
+    before = copy.deepcopy(net.state_dict())
+    first, second = (history(net, X, NUMBERS) for _ in range(2))
+    assert first == second
+    for name, weight in net.state_dict().items():
+        torch.testing.assert_close(weight, before[name], rtol=0, atol=0)
+
+
+def test_it_stops_early():
+    assert len(history(network(), X, NUMBERS, FineTune(30, lr=0.5, patience=2))) < 20
+
+
+def test_after_distillation():
+    pruner = SpectralRNNPruner(network(), 4, objective="one-step", distill=3, finetune=3)
+    pruner.fit(X, NUMBERS)
+    assert len(pruner.distillation_history_["held_out"]) == 4
+    assert len(pruner.fine_tuning_history_["held_out"]) == 4
+
+
+def test_frozen_parts_stay_frozen():
+    net = network()
+    net.head.requires_grad_(False)
+    pruner = SpectralRNNPruner(net, 4, objective="one-step", n_refit=0)
+    folded = pruner.fit(X, NUMBERS).pruned_module_.head.weight
+    tuned = clone(pruner).set_params(finetune=3).fit(X, NUMBERS).pruned_module_
+    torch.testing.assert_close(tuned.head.weight, folded, rtol=0, atol=0)
+    assert tuned.rnn.weight_hh_l0.requires_grad
+
+
+def test_dropout_is_on_while_it_trains():
+    seen = []
+    net = network(lambda net, states, h: net.head(net.dropout(h[-1])))
+    net.dropout.register_forward_hook(lambda part, *_: seen.append(part.training))
+    history(net, X, NUMBERS, 1)
+    assert {True, False} == set(seen)
+
+
+def test_in_rounds():
+    net, seen = network(), []
+    settings = FineTune(2, n_rounds=3)
+    pruner = SpectralRNNPruner(net, 2, objective="one-step", finetune=settings, random_state=0)
+    pruner.fit(X, NUMBERS)
+    assert len(pruner.covariance_) == 4  # 16, 8, 4
+    assert pruner.pruned_module_.rnn.hidden_size == 2
+    assert len(pruner.support_) == 2
+    for m in (8, 4, 2):
+        one = SpectralRNNPruner(net, m, objective="one-step", finetune=FineTune(2), random_state=0)
+        net = one.fit(X, NUMBERS).pruned_module_
+        seen.append(net.rnn.hidden_size)
+    assert seen == [8, 4, 2]
+    for name, weight in net.state_dict().items():
+        torch.testing.assert_close(pruner.pruned_module_.state_dict()[name], weight)
+
+
+def test_rounds_of_several_levels_and_tol():
+    rnn = make_rnn("lstm", n_nodes=8, num_layers=2, dtype=torch.float32)
+    pruner = SpectralRNNPruner(
+        Net(rnn, last_state).eval(),
+        0.25,
+        allocation="global",
+        tol=0.5,
+        objective="one-step",
+        finetune=FineTune(1, n_rounds=2),
+    ).fit(X, NUMBERS)
+    assert sum(len(covariance) for covariance in pruner.covariance_.values()) == 8
+    assert sum(pruner.m_.values()) <= 4
+
+
+# What is trained, and on what
+
+
+def test_classifiers_have_their_classes_encoded(classifier):
+    pruner = SpectralRNNPruner(FrozenEstimator(classifier), 1, finetune=5, random_state=0)
+    plain = clone(pruner).set_params(finetune=None).fit(X, LABELS)
+    found = pruner.fit(X, LABELS).fine_tuning_history_["held_out"]
+    assert min(found) < found[0]
+    assert pruner.score(X, LABELS) >= plain.score(X, LABELS)
+
+
+def test_regressors():
+    y = X.sum(axis=(1, 2)) * 100.0
+    dense = RNNRegressor(N_NODES, max_epochs=20, random_state=0).fit(X, y)
+    plain, tuned = (
+        SpectralRNNPruner(dense, 2, finetune=epochs, random_state=0).fit(X, y) for epochs in (0, 8)
+    )
+    assert tuned.score(X, y) > plain.score(X, y)
+
+
+@pytest.mark.parametrize(
+    ("kind", "y"), [(NeuralNetClassifier, NUMBERS), (NeuralNetRegressor, X[:, -1, :2])]
+)
+def test_skorch_nets_are_trained_by_their_own_loss(kind, y):
+    options = {"criterion": nn.CrossEntropyLoss} if kind is NeuralNetClassifier else {}
+    net = kind(network(), max_epochs=1, verbose=0, train_split=None, **options).fit(X, y)
+    found = history(net, X, y)
+    with torch.no_grad():
+        loss = net.get_loss(network()(torch.as_tensor(X)), torch.as_tensor(y))
+    assert min(found) < found[0] < 3.0 * float(loss)
+
+
+def test_a_target_for_every_step():
+    steps = (X.sum(-1) > 0).astype(np.int64)
+    found = history(network(every_step), X, steps)
+    assert min(found) < 0.8 * found[0]
+
+
+def test_numbers_for_every_step():
+    found = history(network(every_step), X, X.cumsum(1)[..., :2].astype(np.float32))
+    assert min(found) < 0.8 * found[0]
+
+
+def test_yes_or_no():
+    net = network(lambda net, states, h: net.head(h[-1])[:, :1])
+    found = history(net, X, NUMBERS.astype(np.float32), likelihood="bernoulli")
+    assert min(found) < 0.9 * found[0]
+
+
+def test_probabilities():
+    net = network(lambda net, states, h: net.head(h[-1]).softmax(-1))
+    found = history(net, X, NUMBERS)
+    assert found[0] == pytest.approx(np.log(2.0), rel=0.2)
+    assert min(found) < 0.9 * found[0]
+
+
+def test_sequences_of_unequal_length():
+    ragged = [x[: 4 + i % 3] for i, x in enumerate(X)]
+    labels = np.array([x.sum() > 0 for x in ragged]).astype(int)
+    found = history(network(), ragged, labels)
+    assert min(found) < 0.9 * found[0]
+    steps = [(x.sum(-1) > 0).astype(int) for x in ragged]
+    found = history(network(every_step), ragged, steps)
+    assert min(found) < 0.8 * found[0]
+
+
+def test_a_loader_brings_its_targets():
+    data = TensorDataset(torch.from_numpy(X), torch.from_numpy(NUMBERS))
+    found = history(network(), DataLoader(data, batch_size=16, shuffle=True), None)
+    assert min(found) < 0.9 * found[0]
+
+
+def test_a_generator_of_labelled_batches():
+    batches = ([torch.from_numpy(X[i : i + 20]), NUMBERS[i : i + 20]] for i in range(0, 160, 20))
+    found = history(network(), batches)
+    assert min(found) < found[0]
+
+
+def test_further_sequences():
+    pruner = SpectralRNNPruner(network(), 4, finetune=2).fit(X[:80], NUMBERS[:80])
+    pruner.partial_fit(X[80:], NUMBERS[80:])
+    assert len(pruner.fine_tuning_history_["held_out"]) == 3
+
+
+# In scikit-learn
+
+
+def test_in_a_pipeline_and_a_grid_search(classifier):
+    pruner = SpectralRNNPruner(FrozenEstimator(classifier), m=2, finetune=FineTune(2))
+    pipe = Pipeline([("same", FunctionTransformer()), ("prune", pruner)])
+    grid = {"prune__finetune__lr": [1e-3, 1e-2], "prune__m": [2, 4]}
+    search = GridSearchCV(pipe, grid, cv=2).fit(X, LABELS)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert search.best_estimator_[-1].finetune.lr in (1e-3, 1e-2)
+
+
+def test_with_the_number_of_nodes_chosen_by_cross_validation(classifier):
+    search = SpectralRNNPrunerCV(classifier, ms=[1, 4], cv=2, finetune=3).fit(X, LABELS)
+    assert len(search.fine_tuning_history_["held_out"]) == 4
+
+
+# Refused
+
+
+@pytest.mark.parametrize(
+    ("data", "y", "message"),
+    [
+        (X, None, "finetune trains on targets and requires y"),
+        (X, NUMBERS[:-1], "inconsistent numbers of samples"),
+        (X, NUMBERS + 1, "y must hold numbers of classes from 0 to 1.*from 1 to 2"),
+        (X, np.stack([NUMBERS] * 3, 1), r"y has targets of shape \(\d+, 3\).*\(\d+, 2\)"),
+        ([torch.from_numpy(X)], None, "batch 0 of X brings none"),
+    ],
+)
+def test_targets_that_do_not_fit(data, y, message):
+    pruner = SpectralRNNPruner(network(), 4).fit(X)
+    before = dict(vars(pruner))
+    pruner.finetune = 1
+    data = iter([(data[0],)]) if isinstance(data, list) else data
+    with pytest.raises(ValueError, match=message):
+        pruner.fit(data, y)
+    del before["finetune"]
+    assert {name: value for name, value in vars(pruner).items() if name != "finetune"} == before
+
+
+@pytest.mark.parametrize(
+    ("finetune", "message"),
+    [
+        (-1, "finetune must be None, a number of epochs of at least 0, or a FineTune; got -1"),
+        ("yes", "finetune must be None, a number of epochs"),
+        (FineTune(lr=2.0), "lr of FineTune must be .*; got 2"),
+        (FineTune(n_rounds=0), "n_rounds must be an int of at least 1; got 0"),
+        (FineTune(max_epochs=0), "max_epochs must be an int of at least 1; got 0"),
+    ],
+)
+def test_bad_settings(finetune, message):
+    with pytest.raises(ValueError, match=message):
+        SpectralRNNPruner(network(), 4, finetune=finetune).fit(X, NUMBERS)
+
+
+def test_rounds_that_cannot_be():
+    rounds = FineTune(1, n_rounds=2)
+    with pytest.raises(ValueError, match="n_rounds of FineTune must be 1 in SpectralRNNPrunerCV"):
+        SpectralRNNPrunerCV(network(), ms=[2, 4], finetune=rounds).fit(X, NUMBERS)
+    relu = network(lambda net, states, h: net.head(states[:, -1].relu()))
+    with (
+        pytest.warns(UserWarning, match="The reconstruction of"),
+        pytest.raises(ValueError, match="n_rounds of FineTune must be 1 here"),
+    ):
+        SpectralRNNPruner(relu, 4, finetune=rounds).fit(X, NUMBERS)
