@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -310,28 +311,30 @@ def test_a_full_disk_under_memory_leaves_nothing_half_written(room, tmp_path):
         same_moments(pruner_of(memory=tmp_path).fit(X), whole)
 
 
-@pytest.fixture
+@contextmanager
 def full_disk():
-    """No file may grow beyond a hundred bytes."""
+    """No file may grow beyond a hundred bytes; not even that to which pytest writes."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, ignored)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
 
 
-def test_what_was_saved_before_stays_on_a_full_disk(tmp_path, request):
+def test_what_was_saved_before_stays_on_a_full_disk(tmp_path):
     moments, path = HiddenStateMoments(3).update(np.eye(3)), tmp_path / "moments"
     moments.save(path)
     saved, small = tmp_path / "module", prune(network(), X, 6)
     save_pruned(small, saved)
     contents = {each: each.read_bytes() for each in (path, saved)}
-    request.getfixturevalue("full_disk")
-    with pytest.raises(Exception, match=r"(?i)too large|I/O"):
-        HiddenStateMoments(3).save(path)
-    with pytest.raises(Exception, match=r"(?i)too large|I/O"):
-        save_pruned(prune(network(), X, 4), saved)
+    with full_disk():
+        with pytest.raises(Exception, match=r"(?i)too large|I/O"):
+            HiddenStateMoments(3).save(path)
+        with pytest.raises(Exception, match=r"(?i)too large|I/O"):
+            save_pruned(prune(network(), X, 4), saved)
     assert {each: each.read_bytes() for each in tmp_path.iterdir()} == contents
 
 

@@ -32,7 +32,7 @@ NUMBERS = (X[..., 0].sum(axis=1) > 0).astype(np.int64)  # the other inputs say n
 LABELS = np.array(["down", "up"])[NUMBERS]
 DEAR = {"penalty_inputs": 3e-3, "penalty_nodes": 3e-3}
 TRAINING = FineTune(12, lr=5e-3, batch_size=16, patience=12)
-LONG = FineTune(40, lr=1e-2, batch_size=16, patience=40)
+LONG = FineTune(24, lr=2e-2, batch_size=16, patience=24)
 
 
 def last_state(net, states, h):
@@ -104,6 +104,15 @@ def test_from_a_fresh_network(cell):
     assert pruner.m_ < N_NODES
     assert_same(net.state_dict().values(), before.values(), tolerance=0.0)
     assert not hasattr(pruner, "predict")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_other_dtypes(dtype):
+    net = Net(make_rnn(n_nodes=N_NODES, dtype=dtype), last_state).eval()
+    pruner = pruner_of(net, training=FineTune(3)).fit(X, NUMBERS)
+    assert {weight.dtype for weight in pruner.pruned_module_.parameters()} == {dtype}
+    found = pruner.gate_history_["held_out"]
+    assert found[-1] < found[0]
 
 
 def test_levels_and_directions():

@@ -103,6 +103,7 @@ class Gated(nn.Module):
             HardConcrete(start(layer.name, layer.of(module).hidden_size)) for layer in layers
         )
         self.inputs = nn.ModuleList(HardConcrete(start(None, width)) for width in widths.values())
+        self.to(next(module.parameters()).device)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the network answers behind its gates."""
@@ -124,7 +125,8 @@ class Gated(nn.Module):
             found[path] = rows * (weight * inputs[layer.host] if is_first else found[path])
             path, weight = weight_of(self.module, layer.path, "hh")
             found[path] = rows * weight * nodes[layer.name]
-        return found
+        # Gates have a dtype of their own, in which small steps are not lost.
+        return {path: weight.to(self.module.get_parameter(path)) for path, weight in found.items()}
 
     @property
     def gates(self) -> tuple[dict[str, HardConcrete], dict[str, HardConcrete]]:
