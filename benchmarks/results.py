@@ -65,7 +65,8 @@ def table(path):
     for row in content["rows"]:
         groups.setdefault(tuple(row[name] for name in index), []).append(row)
     hidden = {*index, "seed", "date", "threads"}
-    columns = [name for name in content["rows"][0] if name not in hidden]
+    names = dict.fromkeys(name for row in content["rows"] for name in row)
+    columns = [name for name in names if name not in hidden]
     yield [*index, "seeds", *columns]
     for key, rows in groups.items():
         cells = [summary([row[name] for row in rows if name in row]) for name in columns]

@@ -44,7 +44,7 @@ def _little_training(monkeypatch):
         SpectralRNNPruner(),
         SpectralRNNPrunerCV(cv=2),
         NeuronSelectionPruner(training=1),
-        RNNClassifier(),
+        RNNClassifier(hidden_size=32, max_epochs=20),
         RNNRegressor(),
     ]
 )
