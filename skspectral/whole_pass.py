@@ -30,6 +30,7 @@ from .rnn.states import StateCollector
 FORMAT, VERSION = "skspectral stopped pass", 1
 PART = 4  # batches that go to another process together
 SECONDS = 30.0  # between two times that a pass is saved
+ROOM = 2**28  # bytes of moments that the threads of a pass hold together
 
 
 @dataclass(frozen=True)
@@ -161,23 +162,32 @@ def in_parts(
 def here(
     collector: StateCollector, batches: Iterator[tuple[int, Any, Any]]
 ) -> Generator[Found, None, None]:
-    """What they give in this process: a batch to a thread, on as many threads as torch has."""
-    n_threads = torch.get_num_threads() if collector.device.type == "cpu" else 1
-    # The threads of OpenBLAS would wait for those of torch, several times as long as they work.
-    with ThreadpoolController().select(internal_api="openblas").limit(limits=1):
-        if n_threads == 1:
+    """What they give in this process: several at the same time, on the threads that torch has.
+
+    A step of a small layer is too little work to be shared by many threads. The moments of a large
+    one are too much to be there several times.
+    """
+    total = torch.get_num_threads() if collector.device.type == "cpu" else 1
+    of_moments = sum(8 * size**2 for size in collector.sizes.values())
+    n_batches = max(1, min(total, ROOM // of_moments))
+    # More threads of OpenBLAS would wait for those of torch, longer than they work.
+    with ThreadpoolController().select(internal_api="openblas").limit(limits=total // n_batches):
+        if n_batches == 1:
             own = collector.copy()
             yield from (collect(own, [batch]) for batch in batches)
         else:
-            yield from in_threads(collector, batches, n_threads)
+            yield from at_once(collector, batches, n_batches)
 
 
-def in_threads(
-    collector: StateCollector, batches: Iterator[tuple[int, Any, Any]], n_threads: int
+def at_once(
+    collector: StateCollector, batches: Iterator[tuple[int, Any, Any]], n_batches: int
 ) -> Generator[Found, None, None]:
-    """What they give, each run by one thread: a step is too little work to be shared by many."""
-    idle = deque(collector.copy() for _ in range(n_threads))
-    pool = ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,))
+    """What so many at the same time give, with an equal part of the threads of torch for each."""
+    total = torch.get_num_threads()
+    idle = deque(collector.copy() for _ in range(n_batches))
+    pool = ThreadPoolExecutor(
+        n_batches, initializer=torch.set_num_threads, initargs=(total // n_batches,)
+    )
 
     def run(batch: tuple[int, Any, Any]) -> Found:
         own = idle.popleft()
@@ -187,14 +197,14 @@ def in_threads(
             idle.append(own)
 
     try:
-        begun = deque(pool.submit(run, batch) for batch in islice(batches, n_threads + 1))
+        begun = deque(pool.submit(run, batch) for batch in islice(batches, n_batches + 1))
         while begun:
             yield begun.popleft().result()
             begun.extend(pool.submit(run, batch) for batch in islice(batches, 1))
     finally:
         pool.shutdown(cancel_futures=True)
         # What one thread sets, those that start later begin with.
-        torch.set_num_threads(n_threads)
+        torch.set_num_threads(total)
 
 
 def elsewhere(collector: StateCollector, batches: list[tuple[int, Any, Any]]) -> Found:

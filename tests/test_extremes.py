@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from skspectral import HiddenStateMoments, SpectralRNNPruner
+from skspectral import HiddenStateMoments, SpectralRNNPruner, whole_pass
+from skspectral.rnn.states import StateCollector
 
 N_NODES = 16
 X = np.random.default_rng(0).normal(size=(50, 10, 3))
@@ -140,3 +141,22 @@ def test_batches_in_threads_give_the_moments_of_one_after_another(form):
     for other in found[1:]:
         assert other.n_steps == found[0].n_steps
         np.testing.assert_allclose(other.products_, found[0].products_, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("room", "at_once", "each"), [(2**28, 4, 1), (5000, 2, 2), (0, 1, 4)])
+def test_batches_run_at_once_as_far_as_moments_have_room(room, at_once, each, monkeypatch):
+    seen, before = set(), torch.get_num_threads()
+    net = scaled(1.0, torch.float32)
+    net.register_forward_pre_hook(lambda *_: seen.add(torch.get_num_threads()))
+    copies, copy = [], StateCollector.copy
+    monkeypatch.setattr(StateCollector, "copy", lambda own: copies.append(1) or copy(own))
+    monkeypatch.setattr(whole_pass, "ROOM", room)
+    data = np.random.default_rng(2).normal(size=(300, 4, 3)).astype(np.float32)
+    try:
+        torch.set_num_threads(4)
+        SpectralRNNPruner(net, 6, batch_size=32, objective="one-step").fit(data)
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
+    assert len(copies) == at_once
+    assert each in seen
