@@ -42,7 +42,7 @@ class Results:
         return self.rows[-1]
 
     def save(self):
-        """Write the file, and the table beside it."""
+        """Write the file."""
         versions = {package.__name__: package.__version__ for package in PACKAGES}
         machine = {"python": platform.python_version(), "cpu": processor(), **versions}
         FOLDER.mkdir(exist_ok=True)

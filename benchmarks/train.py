@@ -5,7 +5,7 @@ Every epoch is saved, and a training that was stopped goes on from there.
 """
 
 import argparse
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
@@ -41,8 +41,8 @@ class Recipe:
         First learning rate.
     batch_size : int
         Sequences in a step.
-    decay : float
-        Weight decay.
+    seed : int
+        Of the first weights and of the order of the sequences.
     """
 
     module: object
@@ -50,8 +50,7 @@ class Recipe:
     epochs: int
     lr: float
     batch_size: int
-    seed: int = field(default=0)
-    decay: float = 0.0
+    seed: int = 0
 
 
 @cache
@@ -128,7 +127,6 @@ def train(name):
         recipe.module(),
         TokenLoss,
         optimizer=torch.optim.Adam,
-        optimizer__weight_decay=recipe.decay,
         lr=recipe.lr,
         batch_size=recipe.batch_size,
         iterator_train__shuffle=True,

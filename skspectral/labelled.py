@@ -48,8 +48,8 @@ class Labelled:
             return cls.of_batches(list(sequences.source))
         if y is None:
             raise ValueError(
-                "finetune trains on targets and requires y to be passed, but the target y is None; "
-                "give y, or distill= instead, which needs none."
+                "Training on targets requires y to be passed, but the target y is None; give y, or "
+                "to SpectralRNNPruner distill= in place of finetune=, which needs none."
             )
         check_consistent_length(sequences.arrays, y)
         return cls(sequences.in_memory(), [as_target(each) for each in targets_of(y)])
@@ -60,8 +60,8 @@ class Labelled:
         for number, batch in enumerate(batches):
             if not (isinstance(batch, list) and len(batch) == 2):
                 raise ValueError(
-                    f"finetune trains on targets, and batch {number} of X brings none; give an "
-                    "iterable of lists [inputs, targets], as a DataLoader over labelled data is."
+                    f"batch {number} of X brings no targets to train on; give an iterable of "
+                    "lists [inputs, targets], as a DataLoader over labelled data is."
                 )
         return cls(batches, [as_target(target) for _, target in batches])
 

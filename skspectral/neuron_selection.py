@@ -10,7 +10,6 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import check_random_state
 from torch import Tensor
 
 from .batches import Batches
@@ -280,7 +279,7 @@ class NeuronSelectionPruner(PredictorMixin, StateTransformer, AllOrNothing):
         """Train gates and weights together."""
         from .repair import repair  # noqa: PLC0415  skorch is loaded when it trains
 
-        settings = as_finetune(self.training, "training") or FineTune()
+        settings = self._settings()
         self.gate_history_ = repair(
             gated,
             [gated],
@@ -322,8 +321,15 @@ class NeuronSelectionPruner(PredictorMixin, StateTransformer, AllOrNothing):
             {host: gate.open().numpy(force=True) for host, gate in inputs.items()}
         )
 
-    def _seed(self) -> int:
-        return int(check_random_state(self.random_state or 0).randint(2**31 - 1))
+    def _settings(self) -> FineTune:
+        """How to train with gates."""
+        settings = as_finetune(self.training, "training")
+        if settings is None:
+            raise ValueError(
+                "training must be a number of epochs of at least 1, or a FineTune; got "
+                f"{self.training!r}."
+            )
+        return settings
 
     def _check_params(self) -> None:
         for name in ("penalty_inputs", "penalty_nodes"):
@@ -332,11 +338,7 @@ class NeuronSelectionPruner(PredictorMixin, StateTransformer, AllOrNothing):
                 raise ValueError(f"{name} must be a number of at least 0; got {value!r}.")
         if not (is_number(self.gate_lr) and 0.0 < self.gate_lr < np.inf):
             raise ValueError(f"gate_lr must be a number above 0; got {self.gate_lr!r}.")
-        if as_finetune(self.training, "training") is None:
-            raise ValueError(
-                "training must be a number of epochs of at least 1, or a FineTune; got "
-                f"{self.training!r}."
-            )
+        self._settings()
         as_finetune(self.finetune)
         check_choice("likelihood", self.likelihood, FAMILIES)
         check_choice("output", self.output, POOLINGS)

@@ -9,7 +9,6 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
@@ -431,10 +430,6 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
 
     def _solver(self) -> Solver:
         return as_solver(self.solver, self.random_state)
-
-    def _seed(self) -> int:
-        """A seed for what is drawn of the data, the same in every fit."""
-        return int(check_random_state(self.random_state or 0).randint(2**31 - 1))
 
     def score(self, X: Any, y: Any = None) -> float:
         """Score of the smaller network.

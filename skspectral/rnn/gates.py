@@ -40,13 +40,18 @@ class HardConcrete(nn.Module):
     def forward(self) -> Tensor:
         """Values of the gates: drawn in training, else fixed."""
         if not self.training:
-            return stretched(self.log_alpha.sigmoid())
+            return self.fixed
         noise = torch.rand_like(self.log_alpha).clamp_(1e-6, 1.0 - 1e-6).logit()
         return stretched(((noise + self.log_alpha) / BETA).sigmoid())
 
+    @property
+    def fixed(self) -> Tensor:
+        """Values without noise."""
+        return stretched(self.log_alpha.sigmoid())
+
     def open(self) -> Tensor:
         """Which are open once they are fixed, one at least."""
-        value = stretched(self.log_alpha.detach().sigmoid())
+        value = self.fixed
         return value.nonzero()[:, 0] if value.any() else self.log_alpha.argmax()[None]
 
     def cut(self) -> Cut:
