@@ -5,14 +5,12 @@ the state, and milliseconds of a forward pass over the first calibration batch.
 """
 
 import argparse
-import io
 import platform
-import statistics
-import time
 import warnings
 
 import torch
 from networks import loader_of
+from protocol import n_kilobytes, n_milliseconds
 from torch import nn
 from whole_models import MODELS
 
@@ -27,24 +25,6 @@ def quantised(module):
     return torch.ao.quantization.quantize_dynamic(module, kinds)
 
 
-def n_kilobytes(module):
-    """Size of what is saved."""
-    buffer = io.BytesIO()
-    torch.save(module.state_dict(), buffer)
-    return buffer.tell() / 1e3
-
-
-@torch.inference_mode()
-def n_milliseconds(module, batch, repeats=15):
-    """Median time of a forward pass."""
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        module(*batch)
-        seconds.append(time.perf_counter() - start)
-    return 1e3 * statistics.median(seconds)
-
-
 def table(name):
     """Two rows for every fraction of the nodes."""
     likelihood, cut, _ = MODELS[name]
@@ -56,7 +36,7 @@ def table(name):
         pruner = SpectralRNNPruner(dense, fraction, likelihood=likelihood)
         small = pruner.fit(iter(batches)).pruned_module_
         for kind, module in (("float32", small), ("int8", quantised(small))):
-            cells = f"{n_kilobytes(module):8.0f} kB  {n_milliseconds(module, batch):7.2f} ms"
+            cells = f"{n_kilobytes(module):8.0f} kB  {n_milliseconds(module, *batch):7.2f} ms"
             print(f"  {fraction:4.0%} {kind:8} {loader.evaluate(module):8.2f} {cells}", flush=True)
 
 

@@ -72,13 +72,17 @@ def penn():
 
 PIXEL = partial(Recipe, data=pixels, epochs=60, lr=3e-4, batch_size=128)
 WORDS = partial(Recipe, data=penn, epochs=16, lr=2e-3, batch_size=32)
+LSTM = {"n_layers": 2, "dropout": 0.4}
 RECIPES = {
     **{f"pixels-128-{seed}": PIXEL(partial(PixelNet, 128), seed=seed) for seed in range(3)},
     **{f"pixels-42-{seed}": PIXEL(partial(PixelNet, 42), seed=seed) for seed in range(3)},
     "words-rnn-128": WORDS(partial(LanguageNet, "RNN", 128, 128)),
     "words-rnn-128-tied": WORDS(partial(LanguageNet, "RNN", 128, 128, tied=True)),
     "words-rnn-42": WORDS(partial(LanguageNet, "RNN", 128, 42)),
-    "words-lstm-200": WORDS(partial(LanguageNet, "LSTM", 200, 200, n_layers=2, dropout=0.4)),
+    **{
+        f"words-lstm-{n}": WORDS(partial(LanguageNet, "LSTM", 200, n, **LSTM))
+        for n in (200, 100, 66)
+    },
 }
 
 

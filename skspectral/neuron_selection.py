@@ -338,12 +338,21 @@ class NeuronSelectionPruner(PredictorMixin, StateTransformer, AllOrNothing):
                 raise ValueError(f"{name} must be a number of at least 0; got {value!r}.")
         if not (is_number(self.gate_lr) and 0.0 < self.gate_lr < np.inf):
             raise ValueError(f"gate_lr must be a number above 0; got {self.gate_lr!r}.")
-        self._settings()
-        as_finetune(self.finetune)
+        for name, settings in (("training", self._settings()), ("finetune", self.finetune)):
+            check_one_round(name, as_finetune(settings, name))
         check_choice("likelihood", self.likelihood, FAMILIES)
         check_choice("output", self.output, POOLINGS)
         check_count("batch_size", self.batch_size)
         as_memory(self.memory)
+
+
+def check_one_round(name: str, settings: FineTune | None) -> None:
+    """Refuse rounds: gates choose once."""
+    if settings is not None and settings.n_rounds > 1:
+        raise ValueError(
+            f"n_rounds of {name} must be 1 in NeuronSelectionPruner, whose gates choose once; got "
+            f"{settings.n_rounds}. Give it more max_epochs, or prune what came out once more."
+        )
 
 
 def as_supports(initial: Any, names: list[str]) -> dict[str | None, NDArray[np.intp]]:

@@ -208,6 +208,8 @@ def test_a_network_that_is_trained_first():
             "training must be a number of epochs of at least 1, or a FineTune; got 0",
         ),
         ({"finetune": -1}, "finetune must be None, a number of epochs"),
+        ({"training": FineTune(1, n_rounds=2)}, "n_rounds of training must be 1 in Neuron"),
+        ({"finetune": FineTune(1, n_rounds=3)}, "n_rounds of finetune must be 1 in Neuron"),
         ({"initial_support": {"l0": [1]}}, r"initial_support must hold nodes .*\['rnn.l0'\]"),
         ({"output": "first"}, "output must be one of"),
         ({"likelihood": "poisson"}, "likelihood must be one of"),

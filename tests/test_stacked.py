@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils._pytree import tree_leaves
 
+from skspectral import SpectralRNNPruner
 from skspectral.rnn.stacked import StackedRNN, laid_out, put_together
 
 SHAPES = {"two levels": (2, False), "two directions": (1, True), "both": (3, True)}
@@ -91,6 +92,37 @@ def test_layers_of_different_sizes_stay_apart():
     states, final = layers(torch.zeros(2, 5, N_FEATURES, dtype=torch.float64))
     assert states.shape == (2, 5, 3)
     assert [tuple(h.shape) for h in final] == [(2, N_NODES), (2, 3)]
+
+
+class Chain(nn.Module):
+    """Layers that read what other layers make."""
+
+    def __init__(self, shape):
+        super().__init__()
+        n_levels, both = SHAPES[shape]
+        options = {"num_layers": n_levels, "bidirectional": both}
+        self.first = make_rnn("lstm", **options)
+        n_read = N_NODES * (1 + both)
+        self.second = make_rnn("gru", n_features=n_read, **options)
+        self.head = nn.Linear(n_read, 2, dtype=torch.float64)
+
+    def forward(self, x):
+        return self.head(self.second(self.first(x)[0])[0])
+
+
+@every_shape
+@pytest.mark.parametrize("m", [N_NODES, 3])
+def test_layers_that_read_pruned_layers_become_those_of_torch(shape, m, rng):
+    torch.manual_seed(0)
+    net, x = Chain(shape).eval(), torch.as_tensor(rng.normal(size=(40, 6, N_FEATURES)))
+    pruner = SpectralRNNPruner(net, m).fit(x.numpy())
+    small = pruner.pruned_module_
+    n_levels, both = SHAPES[shape]
+    assert isinstance(small.second, nn.GRU)
+    assert small.second.input_size == m * (1 + both)
+    assert small.second.weight_ih_l0.shape == (3 * m, m * (1 + both))
+    if m == N_NODES:
+        assert_same(net, small, x)
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -13,7 +13,6 @@ from torch.nn.utils.rnn import PackedSequence
 from .cut import with_input
 from .expanded import StandIn
 from .layers import RecurrentLayer
-from .stacked import StackedRNN
 from .surgery import agree
 from .weights import filled, in_float64, reading_of, replace
 
@@ -91,8 +90,6 @@ def reading(module: nn.Module, layers: Sequence[RecurrentLayer], support: Tensor
         weight, bias = reading_of(part)
         narrow = with_input(part, in_float64(weight)[:, support], bias)
         module = replace(module, part, narrow)
-        if isinstance(host := module.get_submodule(layer.host), StackedRNN):
-            host.input_size = len(support)
     return module
 
 

@@ -33,7 +33,7 @@ class StackedRNN(nn.Module):
     def __init__(self, layers: dict[str, nn.RNNBase], like: Any) -> None:
         super().__init__()
         self.mode, self.bias, self.batch_first = like.mode, like.bias, like.batch_first
-        self.input_size, self.hidden_size, self.proj_size = like.input_size, like.hidden_size, 0
+        self.hidden_size, self.proj_size = like.hidden_size, 0
         self.num_layers: int = like.num_layers
         self.bidirectional: bool = like.bidirectional
         self.dropout: float = like.dropout
@@ -44,6 +44,11 @@ class StackedRNN(nn.Module):
     def layers(self) -> dict[str, nn.RNNBase]:
         """The layers by name."""
         return {name: cast(nn.RNNBase, layer) for name, layer in self.named_children()}
+
+    @property
+    def input_size(self) -> int:
+        """What the first level reads."""
+        return self.layers["l0"].input_size
 
     def flatten_parameters(self) -> None:
         """Bring the weights of every layer together, as cuDNN likes them."""

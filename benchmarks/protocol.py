@@ -1,0 +1,218 @@
+"""What every method of a protocol is given, and what is measured of the network it makes."""
+
+import copy
+import io
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from language import TokenLoss
+from torch import nn
+from torch.nn.utils import prune as torch_prune
+from tqdm import tqdm
+
+from skspectral import Distillation, FineTune, SpectralRNNPruner
+from skspectral.repair import Numbers, repair
+
+
+@dataclass(frozen=True)
+class Task:
+    """A trained network, and what it was trained for.
+
+    Parameters
+    ----------
+    dense : nn.Module
+        The network, whose layer is called ``rnn`` and whose readers are ``head``.
+    m : int
+        Nodes to keep of each level.
+    fresh : callable
+        Makes an untrained network of so many nodes.
+    X, y : Tensor
+        Sequences to train on, and their targets.
+    n_calibration : int
+        How many of them to prune by.
+    finetune : FineTune
+        How a smaller network is trained on; the same for every method.
+    quality : str
+        Name of what counts.
+    measure : callable
+        It, of a module.
+    example : Tensor
+        What a pass is timed on.
+    """
+
+    dense: nn.Module
+    m: int
+    fresh: Callable[[int], nn.Module]
+    X: torch.Tensor
+    y: torch.Tensor
+    n_calibration: int
+    finetune: FineTune
+    quality: str
+    measure: Callable[[nn.Module], float]
+    example: torch.Tensor
+
+    @property
+    def calibration(self) -> Any:
+        """Sequences to prune by."""
+        return self.X[: self.n_calibration]
+
+
+@dataclass
+class Labels:
+    """The loss on the targets."""
+
+    task: Task
+
+    def loss(self, module, numbers):
+        """Loss of a module on the examples of some numbers."""
+        cut_again(module)
+        return TokenLoss()(module(self.task.X[numbers]), self.task.y[numbers])
+
+
+@torch.no_grad()
+def cut_again(module):
+    """Set to zero the weights that were cut, if a module has some."""
+    for name, mask in getattr(module, "masks", {}).items():
+        module.get_parameter(name).mul_(mask)
+
+
+def trained_on(objective, module, task, seed):
+    """A copy of a module, trained as ``finetune=`` does it, whatever the module is made of."""
+    module, settings = copy.deepcopy(module), task.finetune
+    order = torch.randperm(len(task.X), generator=torch.Generator().manual_seed(seed)).numpy()
+    n_held_out = round(settings.validation_fraction * len(order))
+    parts = order[n_held_out:], order[:n_held_out]
+    steps = tuple(Numbers([part], settings.batch_size) for part in parts)
+    named = {"what": "training", "frozen": False, "seed": seed, "verbose": 1}
+    repair(module, [module], objective, steps, settings, **named)
+    cut_again(module)
+    return module
+
+
+def spectral(**parameters):
+    """A method: spectral pruning with these parameters."""
+
+    def method(task, seed):
+        pruner = SpectralRNNPruner(task.dense, task.m, likelihood="categorical", random_state=seed)
+        return pruner.set_params(**parameters).fit(task.calibration).pruned_module_
+
+    return method
+
+
+def random_weights(task, seed):
+    """The small network, untrained."""
+    torch.manual_seed(seed)
+    return task.fresh(task.m).eval()
+
+
+def masked(task, _seed):
+    """The dense network with as many weights as the small one has, those of least magnitude cut."""
+    module = copy.deepcopy(task.dense)
+    dense, small = map(n_parameters, (module, task.fresh(task.m)))
+    parts = [(module.rnn, name) for name, _ in module.rnn.named_parameters() if "weight" in name]
+    parts.append((module.head, "weight"))
+    torch_prune.global_unstructured(parts, torch_prune.L1Unstructured, amount=dense - small)
+    return settled(module, parts)
+
+
+def settled(module, parts):
+    """A module whose masked weights are zero, with the masks beside."""
+    names = {part: name for name, part in module.named_modules()}
+    module.masks = {f"{names[part]}.{name}": getattr(part, f"{name}_mask") for part, name in parts}
+    for part, name in parts:
+        torch_prune.remove(part, name)
+    return module
+
+
+PLAIN = {"objective": "one-step", "n_refit": 0}  # the method as published
+BARE = PLAIN | {"reconstruction": "none"}
+METHODS = {
+    "spectral": spectral(**PLAIN),
+    "spectral, no reconstruction": spectral(**BARE),
+    "random nodes": spectral(**PLAIN, solver="random"),
+    "random nodes, no reconstruction": spectral(**BARE, solver="random"),
+    "column sampling": spectral(**PLAIN, solver="column_norm"),
+    "column sampling, no reconstruction": spectral(**BARE, solver="column_norm"),
+    "random weights": random_weights,
+    "weights of least magnitude cut": masked,
+    "skspectral, default": spectral(),
+    "skspectral, exchange": spectral(solver="exchange"),
+    "skspectral, distilled": spectral(distill=Distillation(2)),
+}
+
+
+def run(method, task, seed):
+    """A row of the table: of the network that a method makes, before and after fine-tuning."""
+    start = time.perf_counter()
+    module = method(task, seed)
+    row = {"made in (s)": time.perf_counter() - start} | measures(module, task)
+    if not isinstance(module.head.weight, nn.Parameter):  # int8 weights are not trained
+        return row
+    start = time.perf_counter()
+    after = task.measure(trained_on(Labels(task), module, task, seed))
+    return row | {f"{task.quality}, fine-tuned": after, "tuned in (s)": time.perf_counter() - start}
+
+
+def measures(module, task):
+    """What is measured of any network."""
+    sizes = {name: parameter.numel() for name, parameter in module.named_parameters()}
+    inside = [name for name in sizes if name.startswith("rnn")]
+    own = sum(sizes[name] for name in inside if "weight_hh" in name)
+    return {
+        task.quality: task.measure(module),
+        "of states": own,
+        "of inputs": sum(sizes[name] for name in inside) - own,
+        "parameters": n_parameters(module),
+        "kB": n_kilobytes(module),
+        "ms": n_milliseconds(module, task.example),
+    }
+
+
+def n_parameters(module):
+    """Their number."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def n_kilobytes(module):
+    """Size of what is saved."""
+    buffer = io.BytesIO()
+    torch.save(module.state_dict(), buffer)
+    return buffer.tell() / 1e3
+
+
+@torch.inference_mode()
+def n_milliseconds(module, *batch, repeats=15):
+    """Median time of a forward pass."""
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        module(*batch)
+        seconds.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(seconds)
+
+
+def compare(results, network, tasks, methods, small=None):
+    """Rows of the dense network, of one trained small from scratch, and of the methods.
+
+    Tasks, and networks from scratch, are given by their seeds as functions, since what is in the
+    results already needs none.
+    """
+    for seed, task in tqdm(tasks.items(), network):
+        key = {"network": network, "seed": seed}
+        results.row(lambda task=task: measures(task().dense, task()), method="dense", **key)
+        if small:
+            results.row(
+                lambda task=task, seed=seed: measures(small(seed), task()),
+                method="trained small from scratch",
+                **key,
+            )
+        for name, method in methods.items():
+            results.row(
+                lambda method=method, task=task, seed=seed: run(method, task(), seed),
+                method=name,
+                **key,
+            )
