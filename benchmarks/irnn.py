@@ -55,6 +55,10 @@ class PixelNet(nn.Module):
             self.rnn.bias_ih_l0.zero_()
             self.rnn.bias_hh_l0.zero_()
 
+    def loss(self, x, labels):
+        """Mean cross entropy."""
+        return nn.functional.cross_entropy(self(x), labels)
+
     def forward(self, x):
         """Logits."""
         if not (self.training and x.dtype == torch.float32):

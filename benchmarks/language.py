@@ -26,8 +26,46 @@ class LanguageNet(nn.Module):
 
     def forward(self, numbers):
         """Logits of the next word."""
+        return self.head(self.states(numbers))
+
+    def states(self, numbers):
+        """What the head reads."""
         output, _ = self.rnn(self.dropout(self.embedding(numbers)))
-        return self.head(self.dropout(output))
+        return self.dropout(output)
+
+    def loss(self, numbers, labels):
+        """Mean cross entropy of the next words."""
+        states = self.states(numbers).flatten(0, 1)
+        return WordLoss.apply(states, self.head.weight, self.head.bias, labels.flatten())
+
+
+class WordLoss(torch.autograd.Function):
+    """Mean cross entropy of a head on states, a few words at a time, so that logits stay near."""
+
+    N_WORDS = 256
+
+    @staticmethod
+    def forward(ctx, states, weight, bias, labels):
+        """Loss; the gradients are worked out along with it."""
+        gradients = torch.empty_like(states), torch.zeros_like(weight), torch.zeros_like(bias)
+        by_states, by_weight, by_bias = gradients
+        loss, n_words = 0.0, len(labels)
+        parts = (each.split(WordLoss.N_WORDS) for each in (states, by_states, labels))
+        for part, by_part, wanted in zip(*parts, strict=True):
+            found = torch.addmm(bias, part, weight.T).log_softmax(1)
+            loss = loss - found.gather(1, wanted[:, None]).sum() / n_words
+            found.exp_()[torch.arange(len(wanted)), wanted] -= 1.0
+            torch.mm(found, weight, out=by_part)
+            by_weight.addmm_(found.T, part)
+            by_bias += found.sum(0)
+        ctx.save_for_backward(*gradients)
+        ctx.n_words = n_words
+        return loss
+
+    @staticmethod
+    def backward(ctx, gradient):
+        """Scale the gradients."""
+        return *(each * (gradient / ctx.n_words) for each in ctx.saved_tensors), None
 
 
 class Pieces(torch.utils.data.Dataset):
@@ -49,14 +87,6 @@ class Pieces(torch.utils.data.Dataset):
         return piece[:-1], piece[1:]
 
 
-class TokenLoss(nn.CrossEntropyLoss):
-    """Cross entropy over classes along the last axis."""
-
-    def forward(self, logits, labels):
-        """Its mean over sequences and steps."""
-        return super().forward(logits.flatten(0, -2), labels.flatten())
-
-
 @torch.inference_mode()
 def perplexity(module, text, n_streams=10, n_steps=200):
     """Of a text in a few long streams, each from a state of zeros, the state handed on."""
@@ -69,5 +99,6 @@ def perplexity(module, text, n_streams=10, n_steps=200):
     for start in range(0, length, n_steps):
         part = slice(start, start + n_steps)
         output, state = module.rnn(module.embedding(inputs[:, part]), state)
-        loss += TokenLoss(reduction="sum")(module.head(output), labels[:, part]).item()
+        logits, wanted = module.head(output).flatten(0, 1), labels[:, part].flatten()
+        loss += nn.functional.cross_entropy(logits, wanted, reduction="sum").item()
     return float(np.exp(loss / labels.numel()))

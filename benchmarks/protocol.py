@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from language import TokenLoss
 from torch import nn
 from torch.nn.utils import prune as torch_prune
 from tqdm import tqdm
@@ -70,7 +69,7 @@ class Labels:
     def loss(self, module, numbers):
         """Loss of a module on the examples of some numbers."""
         cut_again(module)
-        return TokenLoss()(module(self.task.X[numbers]), self.task.y[numbers])
+        return module.loss(self.task.X[numbers], self.task.y[numbers])
 
 
 @torch.no_grad()

@@ -59,6 +59,10 @@ class SpanNet(nn.Module):
         )
         self.head = nn.Linear(2 * n_nodes, 2)
 
+    def loss(self, inputs, spans):
+        """Mean cross entropy of both steps."""
+        return nn.functional.cross_entropy(self(*inputs).flatten(0, 1), spans.flatten())
+
     def forward(self, text, question):
         """Of shape (n_sequences, 2, n_steps)."""
         _, (h, _) = self.question(self.embedding(question))
