@@ -1,13 +1,15 @@
 """Repair after pruning to a third of the nodes, in a tenth of the epochs that training took.
 
 GRU and LSTM readers of scikit-learn's digits, pixel by pixel, 42 of 128 nodes: folded, distilled
-without labels, trained on the labels, both, and in rounds.
+without labels, also with three noisy copies of every sequence, trained on the labels, both, and in
+rounds.
 """
 
 import argparse
 import time
 
 import torch
+from closed_loop import SEARCH, with_copies
 from networks import pixel_task
 from results import Results
 from tqdm import tqdm
@@ -24,6 +26,8 @@ def settings(epochs):
     return {
         "folded": {},
         "distilled": {"distill": Distillation(epochs)},
+        "distilled, copies": {"distill": Distillation(epochs)},
+        "closed loop, distilled, copies": {"distill": Distillation(epochs)} | SEARCH,
         "fine-tuned": {"finetune": FineTune(epochs)},
         "fine-tuned, lr 5e-3": {"finetune": FineTune(epochs, lr=5e-3)},
         "distilled, fine-tuned": {"distill": half, "finetune": FineTune(epochs - half)},
@@ -36,7 +40,8 @@ def measure(task, method, epochs):
     start = time.perf_counter()
     pruner = SpectralRNNPruner(task.module, M, likelihood=task.likelihood, random_state=0)
     pruner.set_params(**settings(epochs)[method])
-    small = pruner.fit(task.X, task.labels_train).pruned_module_
+    X, y = (with_copies(task.X), None) if "copies" in method else (task.X, task.labels_train)
+    small = pruner.fit(X, y).pruned_module_
     accuracy, dense = (100 * task.accuracy(module) for module in (small, task.module))
     return {
         "accuracy (%)": accuracy,

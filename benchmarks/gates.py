@@ -1,9 +1,9 @@
 """Gates that are trained, beside spectral pruning with fine-tuning, and both together.
 
 ``reading``: two bidirectional LSTMs that find the answer to a question in a passage, all made here.
-``words``: an LSTM(100) language model of the Penn Treebank (``ptb_lstm``). All methods train for the
-same number of epochs: gates and then fine-tuning, or fine-tuning alone. Both together is gates that
-start from the nodes that spectral pruning keeps.
+``words``: an LSTM(100) language model of the Penn Treebank (``ptb_lstm``). All methods train for
+the same number of epochs: gates and then fine-tuning, or fine-tuning alone. Both together is gates
+that start from the nodes that spectral pruning keeps.
 """
 
 import argparse

@@ -32,7 +32,7 @@ def task(seed):
         PixelNet,
         *map(torch.from_numpy, (train.X, train.y)),
         N_CALIBRATION,
-        FineTune(RECIPES[name].epochs // 10, lr=1e-3, batch_size=128),
+        FineTune(RECIPES[name].epochs // 10, lr=RECIPES[name].lr, batch_size=128),
         "accuracy (%)",
         partial(accuracy, *map(torch.from_numpy, (test.X, test.y))),
         torch.from_numpy(test.X[:1]),

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from .batches import Batches
 from .caching import as_memory
 from .finetune import FineTune, as_finetune, fine_tuned, training_steps
 from .forms import check_sequences
+from .gated_layer import GatedLayer, as_supports, check_followed
 from .labelled import Labelled, Task, task_loss
 from .parameters import check_choice, check_count, is_number
 from .pruned_layer import of_layers
@@ -24,7 +24,6 @@ from .rnn.gates import Gated
 from .rnn.inputs import select_inputs
 from .rnn.layers import RecurrentLayer, find_layers, last_level
 from .rnn.likelihood import FAMILIES
-from .rnn.readers import Readers
 from .rnn.stacked import laid_out, put_together
 from .rnn.states import StateCollector
 from .rnn.surgery import Surgery
@@ -32,35 +31,6 @@ from .rnn.tracker import find_readers
 from .sensitivity import answers_likelihood
 from .transformer import POOLINGS, StateTransformer
 from .wrapped import PredictorMixin, classifies, encoded, module_of, trained, with_module
-
-
-@dataclass(frozen=True)
-class GatedLayer:
-    """The nodes of a layer whose gates stayed open.
-
-    Parameters
-    ----------
-    support : ndarray of int, shape (m,)
-        The kept nodes, ascending.
-    ranking : ndarray of int, shape (n_nodes,)
-        1 for the node most sure to stay, 2 for the next; ``m + 1`` for those not kept.
-    """
-
-    support: NDArray[np.intp]
-    ranking: NDArray[np.intp]
-
-    @classmethod
-    def of(cls, support: NDArray[np.intp], log_alpha: NDArray[Any]) -> GatedLayer:
-        """From the gates."""
-        ranking = np.full(len(log_alpha), len(support) + 1)
-        order = support[np.argsort(-log_alpha[support], kind="stable")]
-        ranking[order] = np.arange(1, len(support) + 1)
-        return cls(support, ranking)
-
-    @property
-    def m(self) -> int:
-        """Nodes kept."""
-        return len(self.support)
 
 
 class Penalised:
@@ -352,33 +322,4 @@ def check_one_round(name: str, settings: FineTune | None) -> None:
         raise ValueError(
             f"n_rounds of {name} must be 1 in NeuronSelectionPruner, whose gates choose once; got "
             f"{settings.n_rounds}. Give it more max_epochs, or prune what came out once more."
-        )
-
-
-def as_supports(initial: Any, names: list[str]) -> dict[str | None, NDArray[np.intp]]:
-    """Nodes to start with, by layer."""
-    if initial is None:
-        return {}
-    by_name = isinstance(initial, Mapping)
-    found = initial if by_name else {names[0]: initial}
-    if (by_name or len(names) == 1) and found.keys() <= set(names):
-        return {name: np.asarray(nodes) for name, nodes in found.items()}
-    raise ValueError(
-        f"initial_support must hold nodes by the names of the layers, which are {names}; got "
-        f"{initial!r}."
-    )
-
-
-def check_followed(readers: Readers, layers: Sequence[RecurrentLayer]) -> None:
-    """Refuse states that go ways on which no gate can stand."""
-    if layers[0].host == "":
-        raise ValueError(
-            "estimator is a recurrent layer and nothing else, so no answers can be compared with "
-            "the targets; give a module with a head behind the layer."
-        )
-    for host, obstacle in readers.obstacles.items():
-        raise ValueError(
-            f"estimator has a layer {host!r} whose readers no gates can stand at, since its "
-            f"hidden state {obstacle}; give a module in which linear maps read it, or use "
-            "SpectralRNNPruner."
         )
