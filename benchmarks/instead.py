@@ -219,8 +219,8 @@ class Answers(Labels):
         """Of a module, on the examples of some numbers."""
         batch = self.task.X[numbers]
         with torch.no_grad():
-            wanted = self.task.dense(batch).log_softmax(-1)
-        found = module(batch).log_softmax(-1)
+            wanted = self.task.dense.logits(batch).log_softmax(-1)
+        found = module.logits(batch).log_softmax(-1)
         return nn.functional.kl_div(found, wanted, log_target=True, reduction="sum") / (
             found[..., 0].numel()
         )

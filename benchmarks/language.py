@@ -28,6 +28,8 @@ class LanguageNet(nn.Module):
         """Logits of the next word."""
         return self.head(self.states(numbers))
 
+    logits = forward
+
     def states(self, numbers):
         """What the head reads."""
         output, _ = self.rnn(self.dropout(self.embedding(numbers)))

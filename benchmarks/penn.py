@@ -20,12 +20,12 @@ from train import trained
 from skspectral import FineTune
 
 PIECE, N_CALIBRATION = 70, 4096
-# The dense network, nodes to keep, and the network of that size from scratch.
+# The dense network, nodes to keep, the network of that size from scratch, and what others do.
 CASES = {
-    "RNN(128)": ("words-rnn-128", 42, "words-rnn-42"),
-    "RNN(128), tied": ("words-rnn-128-tied", 42, "words-rnn-42"),
-    "LSTM(200) x 2 to 100": ("words-lstm-200", 100, "words-lstm-100"),
-    "LSTM(200) x 2 to 66": ("words-lstm-200", 66, "words-lstm-66"),
+    "RNN(128)": ("words-rnn-128", 42, "words-rnn-42", PEERS),
+    "RNN(128), tied": ("words-rnn-128-tied", 42, "words-rnn-42", {}),
+    "LSTM(200) x 2 to 100": ("words-lstm-200", 100, "words-lstm-100", {}),
+    "LSTM(200) x 2 to 66": ("words-lstm-200", 66, "words-lstm-66", PEERS | LSTM_PEERS),
 }
 
 
@@ -59,12 +59,6 @@ if __name__ == "__main__":
     torch.set_num_threads(arguments.threads)
     results = Results("penn", ["network", "method"])
     for network in arguments.networks:
-        name, m, small = CASES[network]
-        methods = METHODS | PEERS | (LSTM_PEERS if "lstm" in name else {})
-        compare(
-            results,
-            network,
-            {0: partial(task, name, m)},
-            methods,
-            small=lambda _, small=small: trained(small),
-        )
+        name, m, small, peers = CASES[network]
+        methods = METHODS | peers
+        compare(results, network, 0, partial(task, name, m), partial(trained, small), methods)

@@ -53,10 +53,8 @@ if __name__ == "__main__":
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    compare(
-        Results("pixels", ["network", "method"]),
-        "IRNN(128)",
-        {seed: partial(task, seed) for seed in arguments.seeds},
-        METHODS | PEERS,
-        small=lambda seed: trained(f"pixels-42-{seed}"),
-    )
+    results = Results("pixels", ["network", "method"])
+    for seed in arguments.seeds:
+        small = partial(trained, f"pixels-42-{seed}")
+        methods = METHODS if seed else METHODS | PEERS
+        compare(results, "IRNN(128)", seed, partial(task, seed), small, methods)

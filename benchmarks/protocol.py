@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -194,24 +195,16 @@ def n_milliseconds(module, *batch, repeats=15):
     return 1e3 * statistics.median(seconds)
 
 
-def compare(results, network, tasks, methods, small=None):
-    """Rows of the dense network, of one trained small from scratch, and of the methods.
+def compare(results, network, seed, task, small, methods):
+    """Rows of the dense network, of the small one trained from scratch, and of the methods.
 
-    Tasks, and networks from scratch, are given by their seeds as functions, since what is in the
-    results already needs none.
+    Task and small network are given as functions, since what is in the results needs neither.
     """
-    for seed, task in tqdm(tasks.items(), network):
-        key = {"network": network, "seed": seed}
-        results.row(lambda task=task: measures(task().dense, task()), method="dense", **key)
-        if small:
-            results.row(
-                lambda task=task, seed=seed: measures(small(seed), task()),
-                method="trained small from scratch",
-                **key,
-            )
-        for name, method in methods.items():
-            results.row(
-                lambda method=method, task=task, seed=seed: run(method, task(), seed),
-                method=name,
-                **key,
-            )
+    rows = {
+        "dense": lambda: measures(task().dense, task()),
+        "trained small from scratch": lambda: measures(small(), task()),
+    }
+    for name, method in methods.items():
+        rows[name] = partial(lambda method: run(method, task(), seed), method)
+    for name, row in tqdm(rows.items(), f"{network}, seed {seed}"):
+        results.row(row, network=network, method=name, seed=seed)

@@ -82,7 +82,7 @@ def spans():
 
 
 PIXEL = partial(Recipe, data=pixels, epochs=60, lr=3e-4, batch_size=128)
-WORDS = partial(Recipe, data=penn, epochs=16, lr=2e-3, batch_size=32)
+WORDS = partial(Recipe, data=penn, epochs=12, lr=2e-3, batch_size=32)
 LSTM = {"n_layers": 2, "dropout": 0.4}
 RECIPES = {
     **{f"pixels-128-{seed}": PIXEL(partial(PixelNet, 128), seed=seed) for seed in range(3)},
