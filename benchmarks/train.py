@@ -5,6 +5,7 @@ Every epoch is saved, and a training that was stopped goes on from there.
 """
 
 import argparse
+import copy
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -121,7 +122,7 @@ class Epochs(Callback):
         done = len(net.history) - 1
         rate = self.recipe.lr * (1 + np.cos(np.pi * done / self.recipe.epochs)) / 2
         for group in net.optimizer_.param_groups:
-            group["lr"] = max(rate, self.recipe.lr / 100)
+            group["lr"] = max(float(rate), self.recipe.lr / 100)
         torch.manual_seed(1000 * self.recipe.seed + done)
         if isinstance(dataset_train, Pieces):
             dataset_train.shift(done)
@@ -131,6 +132,25 @@ class Epochs(Callback):
         row = net.history[-1]
         numbers = f"train {row['train_loss']:.4f}, watched {row['valid_loss']:.4f}"
         print(f"epoch {len(net.history)}: {numbers}, {row['dur']:.0f} s", flush=True)
+
+
+class BackFromDivergence(Callback):
+    """Goes on from the best weights so far where the loss in training is suddenly far above."""
+
+    FACTOR = 1.25
+
+    def on_train_begin(self, net, **_):
+        """Nothing is known yet."""
+        self.best_, self.state_ = np.inf, None
+
+    def on_epoch_end(self, net, **_):
+        """Keep what is better, go back from what is far worse."""
+        loss, parts = net.history[-1, "train_loss"], (net.module_, net.optimizer_)
+        if loss <= self.best_:
+            self.best_, self.state_ = loss, copy.deepcopy([part.state_dict() for part in parts])
+        elif not loss < self.FACTOR * self.best_:
+            for part, state in zip(parts, copy.deepcopy(self.state_), strict=True):
+                part.load_state_dict(state)
 
 
 def trained(name):
@@ -162,6 +182,7 @@ def train(name):
         callbacks=[
             ("epochs", Epochs(recipe)),
             ("clip", GradientNormClipping(1.0)),
+            ("back", BackFromDivergence()),
             ("saved", saved),
         ],
         verbose=0,
