@@ -117,7 +117,7 @@ def test_layers_that_read_pruned_layers_become_those_of_torch(shape, m, rng):
     net, x = Chain(shape).eval(), torch.as_tensor(rng.normal(size=(40, 6, N_FEATURES)))
     pruner = SpectralRNNPruner(net, m).fit(x.numpy())
     small = pruner.pruned_module_
-    n_levels, both = SHAPES[shape]
+    _, both = SHAPES[shape]
     assert isinstance(small.second, nn.GRU)
     assert small.second.input_size == m * (1 + both)
     assert small.second.weight_ih_l0.shape == (3 * m, m * (1 + both))
