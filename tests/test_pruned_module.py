@@ -213,3 +213,18 @@ def test_a_layer_may_be_parametrised(cell, weight, x):
     expected = quiet(net, x)(x).detach()
     nn.utils.parametrizations.weight_norm(net.rnn, weight)
     np.testing.assert_allclose(quiet(net, x)(x).detach(), expected, rtol=0, atol=1e-12)
+
+
+def test_a_pruned_network_that_overflows_is_folded_all_the_same():
+    net = Net(make_rnn("relu", n_features=1, n_nodes=2, dtype=torch.float32), read_last).eval()
+    with torch.no_grad():
+        net.rnn.weight_ih_l0.fill_(1.0)
+        net.rnn.weight_hh_l0.copy_(torch.tensor([[3.0, -3.0], [3.0, -3.0]]))  # they cancel
+        net.rnn.bias_ih_l0.zero_()
+        net.rnn.bias_hh_l0.zero_()
+    x = torch.ones(4, 120, 1)
+    small = prune(net, x, 1, reconstruction="none", objective="input")
+    assert net(x).isfinite().all()
+    assert not small(x).isfinite().any()
+    assert isinstance(small.rnn, nn.RNN)
+    assert small.head.in_features == 1
