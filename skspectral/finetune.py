@@ -29,8 +29,8 @@ class FineTune(BaseEstimator):
     max_epochs : int, default=10
         Passes over the sequences.
     lr : float, default=2e-3
-        First learning rate of Adam; at most the one that the network was trained with, above which
-        relu networks in particular diverge.
+        First learning rate of Adam. Above the one that the network was trained with, relu networks
+        may diverge.
     batch_size : int, default=32
         Sequences in a training step. Batches that were given as such are taken as they are.
     validation_fraction : float, default=0.1
