@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -28,6 +27,7 @@ from .rnn.stacked import laid_out, put_together
 from .rnn.states import StateCollector
 from .rnn.surgery import Surgery
 from .rnn.tracker import find_readers
+from .rnn.weights import copy_of
 from .sensitivity import answers_likelihood
 from .transformer import POOLINGS, StateTransformer
 from .wrapped import PredictorMixin, classifies, encoded, module_of, trained, with_module
@@ -229,7 +229,7 @@ class NeuronSelectionPruner(PredictorMixin, StateTransformer, AllOrNothing):
         known = classifies(self.estimator_, labelled.targets)
         likelihood = answers_likelihood(collector, batch, self.likelihood, known)
         loss = task_loss(self.estimator_, likelihood)
-        gated = Gated(copy.deepcopy(module), layers, readers, self._start(layers))
+        gated = Gated(copy_of(module), layers, readers, self._start(layers))
         gated.compensate()
         self._train(gated, Task(labelled, collector, loss), labelled)
         self._describe(gated)

@@ -49,7 +49,9 @@ def save_pruned(module: nn.Module, path: str | PathLike[str]) -> None:
     """
     parts = {name: described(part) for name, part in module.named_modules() if name in kept(module)}
     with replacing(path) as beside:
-        save_model(module, beside, metadata=header(FORMAT, VERSION, parts=parts))
+        # On a GPU the weights of a layer share memory, which safetensors does not write.
+        here = copy.deepcopy(module).cpu()
+        save_model(here, beside, metadata=header(FORMAT, VERSION, parts=parts))
 
 
 def load_pruned(path: str | PathLike[str], into: nn.Module) -> nn.Module:
@@ -87,18 +89,19 @@ def load_pruned(path: str | PathLike[str], into: nn.Module) -> nn.Module:
     """
     head = read_header(path, FORMAT, VERSION, "save_pruned")
     module = copy.deepcopy(into)
+    device = next(into.parameters(), torch.empty(0)).device
     try:
         for name, description in head["parts"].items():
             part = module.get_submodule(name)
             if type(part) not in KINDS.values() or described(part) != description:
                 module = replace(module, part, built(description))
-        load_model(module, str(path))
+        load_model(module.cpu(), str(path))
     except (AttributeError, RuntimeError) as error:
         raise ValueError(
             f"path={str(path)!r} does not fit into {type(into).__name__}: {error}. Give a module "
             "of the class that was pruned."
         ) from error
-    return module.eval()
+    return module.to(device).eval()
 
 
 def kept(module: nn.Module) -> set[str]:

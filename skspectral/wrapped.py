@@ -19,6 +19,7 @@ from torch import nn
 
 from .caching import recalled
 from .estimators import RNNClassifier, RNNRegressor
+from .rnn.weights import in_one_piece
 
 OURS = (RNNClassifier, RNNRegressor)
 
@@ -54,7 +55,7 @@ def trained(
             "estimator must be a torch module, an estimator that holds one as module_ once it is "
             f"fitted, or None; got {type(estimator).__name__}."
         )
-    module_of(dense).eval()
+    in_one_piece(module_of(dense)).eval()
     return dense
 
 

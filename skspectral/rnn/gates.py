@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -14,7 +14,7 @@ from torch.func import functional_call
 from .cut import Cut
 from .layers import RecurrentLayer, joined
 from .readers import Readers
-from .weights import GATES, mode_of
+from .weights import GATES, copy_of, mode_of
 
 GAMMA, ZETA, BETA = -0.1, 1.1, 2.0 / 3.0
 
@@ -50,13 +50,13 @@ class HardConcrete(nn.Module):
         return stretched(self.log_alpha.sigmoid())
 
     def open(self) -> Tensor:
-        """Which are open once they are fixed, one at least."""
+        """Which are open once they are fixed, one at least; on the CPU."""
         value = self.fixed
-        return value.nonzero()[:, 0] if value.any() else self.log_alpha.argmax()[None]
+        return (value.nonzero()[:, 0] if value.any() else self.log_alpha.argmax()[None]).cpu()
 
     def cut(self) -> Cut:
         """The nodes that are open."""
-        eye, support = torch.eye(len(self.log_alpha), dtype=torch.float64), self.open().cpu()
+        eye, support = torch.eye(len(self.log_alpha), dtype=torch.float64), self.open()
         return Cut(support, eye[:, support], torch.zeros_like(eye[0]))
 
     @property
@@ -112,7 +112,9 @@ class Gated(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the network answers behind its gates."""
-        return functional_call(self.module, self.weights(), args, kwargs)
+        with warnings.catch_warnings():  # weights that were just worked out lie apart
+            warnings.filterwarnings("ignore", "RNN module weights are not part of single")
+            return functional_call(self.module, self.weights(), args, kwargs)
 
     def weights(self) -> dict[str, Tensor]:
         """The weights that the gates change, as they are behind them."""
@@ -171,7 +173,7 @@ class Gated(nn.Module):
             By host, the inputs that are open.
         """
         self.eval()
-        module = copy.deepcopy(self.module)
+        module = copy_of(self.module)
         for name, weight in self.weights().items():
             module.get_parameter(name).copy_(weight)
         nodes, inputs = self.gates

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -14,7 +13,7 @@ from .cut import with_input
 from .expanded import StandIn
 from .layers import RecurrentLayer
 from .surgery import agree
-from .weights import filled, in_float64, reading_of, replace
+from .weights import copy_of, filled, in_float64, reading_of, replace
 
 
 class SelectedInputs(StandIn):
@@ -78,13 +77,13 @@ def select_inputs(
 
 def replaced(module: nn.Module, path: str, part: nn.Module) -> nn.Module:
     """A copy of a module with another part."""
-    copied = copy.deepcopy(module)
-    return replace(copied, copied.get_submodule(path), copy.deepcopy(part))
+    copied = copy_of(module)
+    return replace(copied, copied.get_submodule(path), copy_of(part))
 
 
 def reading(module: nn.Module, layers: Sequence[RecurrentLayer], support: Tensor) -> nn.Module:
     """A copy of a module in which some layers of a host have columns for some inputs alone."""
-    module = copy.deepcopy(module)
+    module = copy_of(module)
     for layer in layers:
         part = layer.of(module)
         weight, bias = reading_of(part)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any, cast
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from .expanded import together
-from .weights import empty_like, filled, replace
+from .weights import copy_of, empty_like, filled, replace
 
 BIASES = ("bias_ih", "bias_hh")
 
@@ -141,7 +140,7 @@ def has_layers(part: nn.Module) -> bool:
 
 def laid_out(module: nn.Module) -> nn.Module:
     """A copy of a module in which every level and direction is a module of its own."""
-    module = copy.deepcopy(module)
+    module = copy_of(module)
     if has_layers(module):
         return stacked(cast(nn.RNNBase, module))
     for part in list(module.modules()):

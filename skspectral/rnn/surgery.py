@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -15,7 +14,7 @@ from .cut import Cut, narrowed, shrink_rnn
 from .expanded import ExpandedCell, ExpandedRNN, StartedRNN
 from .layers import MISFITS, RecurrentLayer
 from .readers import Readers
-from .weights import filled, replace
+from .weights import copy_of, filled, replace
 
 
 class Surgery:
@@ -119,7 +118,7 @@ class Surgery:
     def _built(
         self, cuts: Mapping[str, Cut], expanded: Collection[str], started: Collection[str]
     ) -> nn.Module:
-        small = copy.deepcopy(self.module)
+        small = copy_of(self.module)
         hosts = {layer.name: layer.host for layer in self.layers}
         of_path = {layer.path: layer.host for layer in self.layers}
         for reader in self.readers.readers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -84,6 +85,19 @@ def filled(empty: Any, weights: Mapping[str, Tensor], like: nn.Module) -> Any:
     for name, parameter in layer.named_parameters():
         parameter.requires_grad_(old.get(name, place).requires_grad)
     return layer.train(like.training)
+
+
+def copy_of(module: nn.Module) -> nn.Module:
+    """A copy of a module, on a GPU with its weights as cuDNN wants them, which copying undoes."""
+    return in_one_piece(copy.deepcopy(module))
+
+
+def in_one_piece(module: nn.Module) -> nn.Module:
+    """A module whose layers hold their weights in one piece."""
+    for part in module.modules():
+        if isinstance(part, nn.RNNBase):
+            part.flatten_parameters()
+    return module
 
 
 def replace(root: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
