@@ -31,7 +31,8 @@ class Distillation(BaseEstimator):
     max_epochs : int, default=10
         Passes over the calibration sequences.
     lr : float, default=5e-3
-        First learning rate of Adam.
+        First learning rate of Adam. An epoch that ends with more than twice the loss at the start
+        is undone, and the rest goes at a tenth of the rate.
     batch_size : int, default=32
         Sequences in a training step. Batches that were given as such are taken as they are.
     states : float, default=0.0

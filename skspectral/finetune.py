@@ -29,8 +29,9 @@ class FineTune(BaseEstimator):
     max_epochs : int, default=10
         Passes over the sequences.
     lr : float, default=2e-3
-        First learning rate of Adam. Above the one that the network was trained with, relu networks
-        may diverge.
+        First learning rate of Adam. An epoch that ends with more than twice the loss at the start
+        is undone, and the rest goes at a tenth of the rate. Networks that run over hundreds of
+        steps want the rate that they were trained with.
     batch_size : int, default=32
         Sequences in a training step. Batches that were given as such are taken as they are.
     validation_fraction : float, default=0.1

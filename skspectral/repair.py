@@ -110,7 +110,15 @@ class Net(NeuralNet):
 
 
 class KeepBest(Callback):
-    """Keeps the weights of least held-out loss, those at the start among them."""
+    """Keeps the weights of least held-out loss, those at the start among them.
+
+    After an epoch that ends with more than twice the loss that training began with, it goes on from
+    the best weights, at a tenth of the learning rates: a rate that suits most networks can be far
+    too high for one that runs over hundreds of steps.
+    """
+
+    HARM = 2.0
+    scale_ = 1.0
 
     def on_train_begin(self, net: Net, X: Any = None, y: Any = None, **_: Any) -> None:
         """Look at what training starts from."""
@@ -122,10 +130,17 @@ class KeepBest(Callback):
         self.weights_ = copy.deepcopy(net.module_.state_dict())
 
     def on_epoch_end(self, net: Net, **_: Any) -> None:
-        """Keep what is better."""
-        if net.history[-1, "valid_loss"] < self.best_:
-            self.best_ = net.history[-1, "valid_loss"]
+        """Keep what is better, go back from what does harm."""
+        loss = net.history[-1, "valid_loss"]
+        if loss < self.best_:
+            self.best_ = loss
             self.weights_ = copy.deepcopy(net.module_.state_dict())
+        elif not loss <= self.HARM * self.start_:
+            net.module_.load_state_dict(self.weights_)
+            net.optimizer_.state.clear()
+            self.scale_ /= 10.0
+            for group in net.optimizer_.param_groups:  # the schedule sets those of later steps
+                group["lr"] /= 10.0
 
     def on_train_end(self, net: Net, **_: Any) -> None:
         """Go back to it."""
@@ -169,8 +184,12 @@ def repair(
     torch.manual_seed(seed)
     train, held_out = steps
     n_steps = settings.max_epochs * len(train)
-    decay = LRScheduler("LambdaLR", lr_lambda=lambda step: 1.0 - step / n_steps, step_every="batch")
     best = KeepBest()
+
+    def rate(step: int) -> float:
+        return best.scale_ * (1.0 - step / n_steps)
+
+    decay = LRScheduler("LambdaLR", lr_lambda=rate, step_every="batch")
     callbacks: list[tuple[str, Callback]] = [
         ("best", best),
         ("shuffle", Shuffle(seed)),

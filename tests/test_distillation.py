@@ -78,8 +78,16 @@ def test_it_is_never_worse_than_where_it_started(lr):
 
 
 def test_it_stops_when_nothing_gets_better():
-    history = pruner(network(), Distillation(50, lr=0.999, patience=2)).fit(X)
+    history = pruner(network(), Distillation(50, lr=0.1, patience=2)).fit(X)
     assert len(history.distillation_history_["held_out"]) < 20
+
+
+@pytest.mark.parametrize("cell", ["tanh", "relu", "gru", "lstm"])
+def test_a_rate_that_does_harm_is_lowered(cell):
+    fitted = pruner(network(cell), Distillation(8, lr=0.5)).fit(X)
+    start, first, *later = fitted.distillation_history_["held_out"]
+    assert first > 2 * start
+    assert min(later) < 0.95 * start
 
 
 def test_the_kept_weights_are_those_of_the_least_held_out_divergence():
