@@ -7,19 +7,18 @@ that start from the nodes that spectral pruning keeps.
 """
 
 import argparse
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
 from corpora import words
+from jobs import Job, collect
 from language import LanguageNet, perplexity
 from networks import loader_of
-from protocol import n_kilobytes, n_milliseconds, n_parameters
+from protocol import n_kilobytes, n_parameters
 from results import Results
-from tqdm import tqdm
 from train import spans, trained
 
 from skspectral import FineTune, NeuronSelectionPruner, SpectralRNNPruner
@@ -63,17 +62,21 @@ class Case:
 
     def measures(self, module):
         """What is measured of any network."""
-        inputs, _ = self.batches[0]
-        one = [each[:1] for each in inputs]
         return {
+            "nodes": n_nodes(module),
+            "of": n_nodes(self.dense),
             self.quality: self.measure(module),
             "parameters": n_parameters(module),
             "kB": n_kilobytes(module),
-            "ms": n_milliseconds(module, *one),
         }
 
+    @property
+    def example(self):
+        """Arguments to time a forward pass on."""
+        inputs, _ = self.batches[0]
+        return [each[:1] for each in inputs]
 
-@cache
+
 def reading():
     """A reader."""
     train, test = ([*map(torch.from_numpy, (*part.X, part.y))] for part in spans())
@@ -98,7 +101,6 @@ def found(text, question, span, module):
     return 100 * float(right.float().mean())
 
 
-@cache
 def language():
     """An LSTM language model of others."""
     loader = loader_of("ptb_lstm")
@@ -116,7 +118,7 @@ def language():
         partial(perplexity, text=words()["test"]),
         (2, 1),
         (0.5, 0.33),
-        (3e-6, 1e-5, 3e-5),
+        (1e-5, 3e-5),
         0.5,
     )
 
@@ -124,12 +126,18 @@ def language():
 CASES = {"reading": reading, "words": language}
 
 
-def spectral(case, fraction):
+def dense(case, _setting, _device):
+    """The network itself."""
+    return case.dense
+
+
+def spectral(case, fraction, device):
     """Spectral pruning to a fraction, fine-tuned as long as all of the others train."""
-    return tuned(case, SpectralRNNPruner(case.dense, fraction, finetune=settings(sum(case.epochs))))
+    pruner = SpectralRNNPruner(case.dense, fraction, finetune=settings(sum(case.epochs)))
+    return tuned(case, pruner, device)
 
 
-def gates(case, price, *, start=None):
+def gates(case, price, device, *, start=None):
     """Gates at a price, from all nodes or from those that spectral pruning keeps."""
     with_gates, after = map(settings, case.epochs)
     pruner = NeuronSelectionPruner(
@@ -140,7 +148,7 @@ def gates(case, price, *, start=None):
         finetune=after,
         initial_support=start,
     )
-    return tuned(case, pruner)
+    return tuned(case, pruner, device)
 
 
 def settings(epochs):
@@ -148,51 +156,51 @@ def settings(epochs):
     return FineTune(epochs, patience=epochs)
 
 
-def both(case, price):
+def both(case, price, device):
     """Gates that start from the nodes that spectral pruning keeps."""
     pruner = SpectralRNNPruner(case.dense, case.start, likelihood="categorical")
     pruner.fit(inputs for inputs, _ in case.batches[: case.n_calibration])
     layers = pruner.layers_
-    return gates(case, price, start={name: layer.support for name, layer in layers.items()})
+    start = {name: layer.support for name, layer in layers.items()}
+    return gates(case, price, device, start=start)
 
 
-def tuned(case, pruner):
-    """A row of the table."""
-    start = time.perf_counter()
-    pruner.set_params(likelihood="categorical", random_state=0, verbose=1).fit(iter(case.batches))
-    row = {"fit (s)": time.perf_counter() - start}
-    counts = [layer.m for layer in pruner.layers_.values()]
-    sizes = {"nodes": sum(counts), "of": sum(n_nodes(case.dense))}
-    return row | sizes | case.measures(pruner.pruned_module_)
+def tuned(case, pruner, device):
+    """What a pruner makes."""
+    pruner.set_params(likelihood="categorical", random_state=0, device=device)
+    return pruner.fit(iter(case.batches)).pruned_module_.cpu()
 
 
 def n_nodes(module):
     """Nodes of all layers and directions."""
-    for part in module.modules():
-        if hasattr(part, "hidden_size"):
-            yield part.hidden_size * part.num_layers * (1 + part.bidirectional)
+    weights = (each for name, each in module.named_parameters() if "weight_hh" in name)
+    return sum(weight.shape[1] for weight in weights)
+
+
+def jobs_of(name, device):
+    """Rows of a case."""
+    case = CASES[name]
+    settings = [("dense", dense, "", None)]
+    settings += [("spectral, fine-tuned", spectral, f"m={m:g}", m) for m in case().fractions]
+    for price in case().prices:
+        settings.append(("gates", gates, f"λ={price:g}", price))
+        settings.append(("gates from spectral nodes", both, f"λ={price:g}", price))
+    for method, run, setting, value in settings:
+        yield Job(
+            {"network": name, "method": method, "setting": setting},
+            partial(lambda run, value: run(case(), value, device), run, value),
+            lambda module: case().measures(module),
+        )
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", nargs="*", default=list(CASES), help="both if none is named")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1, help="rows at the same time")
+    parser.add_argument("--device", default="cpu", help="where networks are trained")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     results = Results("gates", ["network", "method", "setting"])
     for name in arguments.cases:
-        case = CASES[name]()
-        results.row(
-            lambda case=case: case.measures(case.dense), network=name, method="dense", setting=""
-        )
-        jobs = [("spectral, fine-tuned", spectral, f"m={m:g}", m) for m in case.fractions]
-        for price in case.prices:
-            jobs.append(("gates", gates, f"λ={price:g}", price))
-            jobs.append(("gates from spectral nodes", both, f"λ={price:g}", price))
-        for method, run, setting, value in tqdm(jobs, name):
-            results.row(
-                lambda run=run, case=case, value=value: run(case, value),
-                network=name,
-                method=method,
-                setting=setting,
-            )
+        collect(results, [*jobs_of(name, arguments.device)], CASES[name]().example, arguments.jobs)

@@ -215,11 +215,15 @@ def low_rank(task, _seed, *, same_size):
 class Answers(Labels):
     """The divergence from the answers of the dense network."""
 
+    def __init__(self, task):
+        super().__init__(task)
+        self.dense = copy.deepcopy(task.dense).to(task.device)
+
     def loss(self, module, numbers):
         """Of a module, on the examples of some numbers."""
-        batch = self.task.X[numbers]
+        batch = self.task.X[numbers].to(self.task.device)
         with torch.no_grad():
-            wanted = self.task.dense.logits(batch).log_softmax(-1)
+            wanted = self.dense.logits(batch).log_softmax(-1)
         found = module.logits(batch).log_softmax(-1)
         return nn.functional.kl_div(found, wanted, log_target=True, reduction="sum") / (
             found[..., 0].numel()

@@ -67,6 +67,8 @@ class PixelNet(nn.Module):
 
     def logits(self, x):
         """The same, fast."""
+        if x.is_cuda:  # cuDNN is faster yet
+            return self.head(self.rnn(x)[0][:, -1])
         rnn, steps = self.rnn, x.transpose(0, 1).contiguous()
         bias = rnn.bias_ih_l0 + rnn.bias_hh_l0
         return self.head(LastState.apply(steps, rnn.weight_ih_l0, rnn.weight_hh_l0, bias))

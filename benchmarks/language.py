@@ -56,7 +56,7 @@ class WordLoss(torch.autograd.Function):
         for part, by_part, wanted in zip(*parts, strict=True):
             found = torch.addmm(bias, part, weight.T).log_softmax(1)
             loss = loss - found.gather(1, wanted[:, None]).sum() / n_words
-            found.exp_()[torch.arange(len(wanted)), wanted] -= 1.0
+            found.exp_()[torch.arange(len(wanted), device=wanted.device), wanted] -= 1.0
             torch.mm(found, weight, out=by_part)
             by_weight.addmm_(found.T, part)
             by_bias += found.sum(0)
@@ -92,10 +92,11 @@ class Pieces(torch.utils.data.Dataset):
 @torch.inference_mode()
 def perplexity(module, text, n_streams=10, n_steps=200):
     """Of a text in a few long streams, each from a state of zeros, the state handed on."""
-    module.eval()
+    device = next(module.eval().parameters()).device
     length = (len(text) - 1) // n_streams
     inputs, labels = (
-        torch.from_numpy(text[i : i + n_streams * length]).view(n_streams, length) for i in (0, 1)
+        torch.from_numpy(text[i : i + n_streams * length]).view(n_streams, length).to(device)
+        for i in (0, 1)
     )
     state, loss = None, 0.0
     for start in range(0, length, n_steps):

@@ -7,19 +7,21 @@ networks of ``train.py``.
 """
 
 import argparse
-from functools import cache, partial
+from functools import partial
 
 import torch
 from corpora import words
 from instead import LSTM_PEERS, PEERS
-from language import LanguageNet, perplexity
-from protocol import METHODS, Task, compare
+from jobs import collect
+from language import N_WORDS, LanguageNet, perplexity
+from protocol import METHODS, Task, jobs_of
 from results import Results
 from train import trained
 
 from skspectral import FineTune
 
 PIECE, N_CALIBRATION = 70, 4096
+EXAMPLE = torch.randint(N_WORDS, (1, PIECE), generator=torch.Generator().manual_seed(0))
 # The dense network, nodes to keep, the network of that size from scratch, and what others do.
 CASES = {
     "RNN(128)": ("words-rnn-128", 42, "words-rnn-42", PEERS),
@@ -29,8 +31,7 @@ CASES = {
 }
 
 
-@cache
-def task(name, m):
+def task(name, m, device):
     """A network and the text."""
     dense, text = trained(name), torch.from_numpy(words()["train"])
     kind, n_inputs = type(dense.rnn).__name__, dense.embedding.embedding_dim
@@ -47,7 +48,7 @@ def task(name, m):
         FineTune(1, lr=1e-3),
         "perplexity",
         partial(perplexity, text=words()["test"]),
-        X[:1],
+        device,
     )
 
 
@@ -55,10 +56,12 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("networks", nargs="*", default=list(CASES), help="all if none is named")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1, help="rows at the same time")
+    parser.add_argument("--device", default="cpu", help="where smaller networks are trained")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     results = Results("penn", ["network", "method"])
     for network in arguments.networks:
         name, m, small, peers = CASES[network]
-        methods = METHODS | peers
-        compare(results, network, 0, partial(task, name, m), partial(trained, small), methods)
+        parts = partial(task, name, m, arguments.device), partial(trained, small), METHODS | peers
+        collect(results, [*jobs_of(network, 0, *parts)], [EXAMPLE], arguments.jobs)

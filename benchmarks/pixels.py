@@ -7,22 +7,23 @@ scratch. Needs the networks of ``train.py``.
 """
 
 import argparse
-from functools import cache, partial
+from functools import partial
 
 import torch
 from instead import PEERS
 from irnn import PixelNet
-from protocol import METHODS, Task, compare
+from jobs import collect
+from protocol import METHODS, Task, jobs_of
 from results import Results
 from train import RECIPES, pixels, trained
 
 from skspectral import FineTune
 
 M, N_CALIBRATION = 42, 2048
+EXAMPLE = torch.rand(1, 784, 1, generator=torch.Generator().manual_seed(0))
 
 
-@cache
-def task(seed):
+def task(seed, device):
     """The network of a seed, and the images."""
     train, test = pixels()
     name = f"pixels-128-{seed}"
@@ -35,15 +36,15 @@ def task(seed):
         FineTune(RECIPES[name].epochs // 10, lr=RECIPES[name].lr, batch_size=128),
         "accuracy (%)",
         partial(accuracy, *map(torch.from_numpy, (test.X, test.y))),
-        torch.from_numpy(test.X[:1]),
+        device,
     )
 
 
 @torch.inference_mode()
 def accuracy(X, y, module):
     """In percent."""
-    module.eval()
-    found = [module(part).argmax(1) for part in X.split(1000)]
+    device = next(module.eval().parameters()).device
+    found = [module(part.to(device)).argmax(1).cpu() for part in X.split(1000)]
     return 100 * float((torch.cat(found) == y).float().mean())
 
 
@@ -51,10 +52,13 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1, help="rows at the same time")
+    parser.add_argument("--device", default="cpu", help="where smaller networks are trained")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     results = Results("pixels", ["network", "method"])
     for seed in arguments.seeds:
         small = partial(trained, f"pixels-42-{seed}")
         methods = METHODS if seed else METHODS | PEERS
-        compare(results, "IRNN(128)", seed, partial(task, seed), small, methods)
+        jobs = jobs_of("IRNN(128)", seed, partial(task, seed, arguments.device), small, methods)
+        collect(results, [*jobs], [EXAMPLE], arguments.jobs)

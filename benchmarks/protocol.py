@@ -2,7 +2,6 @@
 
 import copy
 import io
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,9 +9,9 @@ from functools import partial
 from typing import Any
 
 import torch
+from jobs import Job
 from torch import nn
 from torch.nn.utils import prune as torch_prune
-from tqdm import tqdm
 
 from skspectral import Distillation, FineTune, SpectralRNNPruner
 from skspectral.repair import Numbers, repair
@@ -40,8 +39,8 @@ class Task:
         Name of what counts.
     measure : callable
         It, of a module.
-    example : Tensor
-        What a pass is timed on.
+    device : str
+        Where networks are made smaller and trained on.
     """
 
     dense: nn.Module
@@ -53,7 +52,7 @@ class Task:
     finetune: FineTune
     quality: str
     measure: Callable[[nn.Module], float]
-    example: torch.Tensor
+    device: str = "cpu"
 
     @property
     def calibration(self) -> Any:
@@ -70,37 +69,60 @@ class Labels:
     def loss(self, module, numbers):
         """Loss of a module on the examples of some numbers."""
         cut_again(module)
-        return module.loss(self.task.X[numbers], self.task.y[numbers])
+        inputs, targets = (
+            each[numbers].to(self.task.device) for each in (self.task.X, self.task.y)
+        )
+        return module.loss(inputs, targets)
 
 
 @torch.no_grad()
 def cut_again(module):
     """Set to zero the weights that were cut, if a module has some."""
     for name, mask in getattr(module, "masks", {}).items():
-        module.get_parameter(name).mul_(mask)
+        parameter = module.get_parameter(name)
+        parameter.mul_(mask.to(parameter.device))
 
 
 def trained_on(objective, module, task, seed):
     """A copy of a module, trained as ``finetune=`` does it, whatever the module is made of."""
-    module, settings = copy.deepcopy(module), task.finetune
+    module, settings = copy.deepcopy(module).to(task.device), task.finetune
     order = torch.randperm(len(task.X), generator=torch.Generator().manual_seed(seed)).numpy()
     n_held_out = round(settings.validation_fraction * len(order))
     parts = order[n_held_out:], order[:n_held_out]
     steps = tuple(Numbers([part], settings.batch_size) for part in parts)
-    named = {"what": "training", "frozen": False, "seed": seed, "verbose": 1}
+    named = {"what": "training", "frozen": False, "seed": seed, "verbose": 0}
     repair(module, [module], objective, steps, settings, **named)
     cut_again(module)
-    return module
+    return module.cpu()
 
 
 def spectral(**parameters):
     """A method: spectral pruning with these parameters."""
 
     def method(task, seed):
-        pruner = SpectralRNNPruner(task.dense, task.m, likelihood="categorical", random_state=seed)
-        return pruner.set_params(**parameters).fit(task.calibration).pruned_module_
+        pruner = pruner_of(task, seed).set_params(**parameters)
+        return pruner.fit(task.calibration).pruned_module_.cpu()
 
     return method
+
+
+def pruner_of(task, seed):
+    """With the defaults."""
+    options = {"likelihood": "categorical", "device": task.device, "random_state": seed}
+    return SpectralRNNPruner(task.dense, task.m, **options)
+
+
+def distilled(task, seed, **options):
+    """As long, and on as many sequences, as the others are trained on their targets."""
+    budget, n_sequences = task.finetune, len(task.X)
+    options = {"n_sequences": n_sequences, "batch_size": budget.batch_size} | options
+    pruner = pruner_of(task, seed).set_params(distill=Distillation(budget.max_epochs, **options))
+    return pruner.fit(task.X).pruned_module_.cpu()
+
+
+def distilled_alike(task, seed):
+    """At the same learning rate too."""
+    return distilled(task, seed, lr=task.finetune.lr)
 
 
 def random_weights(task, seed):
@@ -115,7 +137,8 @@ def masked(task, _seed):
     dense, small = map(n_parameters, (module, task.fresh(task.m)))
     parts = [(module.rnn, name) for name, _ in module.rnn.named_parameters() if "weight" in name]
     parts.append((module.head, "weight"))
-    torch_prune.global_unstructured(parts, torch_prune.L1Unstructured, amount=dense - small)
+    n_cut = max(0, dense - small)  # a tied network can be smaller than the small one, untied
+    torch_prune.global_unstructured(parts, torch_prune.L1Unstructured, amount=n_cut)
     return settled(module, parts)
 
 
@@ -142,14 +165,14 @@ METHODS = {
     "skspectral, default": spectral(),
     "skspectral, exchange": spectral(solver="exchange"),
     "skspectral, distilled": spectral(distill=Distillation(2)),
+    "skspectral, distilled as long": distilled,
+    "skspectral, distilled as long, rate of fine-tuning": distilled_alike,
 }
 
 
-def run(method, task, seed):
-    """A row of the table: of the network that a method makes, before and after fine-tuning."""
-    start = time.perf_counter()
-    module = method(task, seed)
-    row = {"made in (s)": time.perf_counter() - start} | measures(module, task)
+def before_and_after(module, task, seed):
+    """Of the network that a method made, also after fine-tuning."""
+    row = measures(module, task)
     if not isinstance(module.head.weight, nn.Parameter):  # int8 weights are not trained
         return row
     start = time.perf_counter()
@@ -168,7 +191,6 @@ def measures(module, task):
         "of inputs": sum(sizes[name] for name in inside) - own,
         "parameters": n_parameters(module),
         "kB": n_kilobytes(module),
-        "ms": n_milliseconds(module, task.example),
     }
 
 
@@ -184,27 +206,20 @@ def n_kilobytes(module):
     return buffer.tell() / 1e3
 
 
-@torch.inference_mode()
-def n_milliseconds(module, *batch, repeats=15):
-    """Median time of a forward pass."""
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        module(*batch)
-        seconds.append(time.perf_counter() - start)
-    return 1e3 * statistics.median(seconds)
-
-
-def compare(results, network, seed, task, small, methods):
+def jobs_of(network, seed, task, small, methods):
     """Rows of the dense network, of the small one trained from scratch, and of the methods.
 
-    Task and small network are given as functions, since what is in the results needs neither.
+    Task and small network are given as functions, for other processes to call.
     """
-    rows = {
-        "dense": lambda: measures(task().dense, task()),
-        "trained small from scratch": lambda: measures(small(), task()),
-    }
+
+    def job(name, make, measure):
+        return Job({"network": network, "method": name, "seed": seed}, make, measure)
+
+    yield job("dense", lambda: task().dense, lambda module: measures(module, task()))
+    yield job("trained small from scratch", small, lambda module: measures(module, task()))
     for name, method in methods.items():
-        rows[name] = partial(lambda method: run(method, task(), seed), method)
-    for name, row in tqdm(rows.items(), f"{network}, seed {seed}"):
-        results.row(row, network=network, method=name, seed=seed)
+        yield job(
+            name,
+            partial(lambda method: method(task(), seed), method),
+            lambda module: before_and_after(module, task(), seed),
+        )

@@ -9,8 +9,9 @@ import platform
 import warnings
 
 import torch
+from jobs import n_milliseconds
 from networks import loader_of
-from protocol import n_kilobytes, n_milliseconds
+from protocol import n_kilobytes
 from torch import nn
 from whole_models import MODELS
 

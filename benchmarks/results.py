@@ -27,27 +27,45 @@ class Results:
     """
 
     def __init__(self, name, index):
-        self.path, self.index, self.rows = FOLDER / f"{name}.json", index, []
-        if self.path.exists():
-            self.rows = json.loads(self.path.read_text())["rows"]
+        self.path, self.index = FOLDER / f"{name}.json", index
+        content = json.loads(self.path.read_text()) if self.path.exists() else {}
+        self.machines, self.rows = content.get("machines", []), content.get("rows", [])
+
+    def find(self, **key):
+        """A row that is there, or None."""
+        return next((row for row in self.rows if row.items() >= key.items()), None)
 
     def row(self, measure, **key):
         """A row that is there, or else what ``measure`` gives, a dict of numbers."""
-        for row in self.rows:
-            if row.items() >= key.items():
-                return row
+        return self.find(**key) or self.add(key, measure())
+
+    def add(self, key, measured):
+        """Another row."""
         today = dt.datetime.now(tz=dt.UTC).date().isoformat()
-        self.rows.append(key | measure() | {"date": today, "threads": torch.get_num_threads()})
+        of_run = {"date": today, "threads": torch.get_num_threads(), "machine": self.here()}
+        self.rows.append(key | measured | of_run)
         self.save()
         return self.rows[-1]
 
+    def here(self):
+        """Number of this machine, with these versions."""
+        machine = described_machine()
+        if machine not in self.machines:
+            self.machines.append(machine)
+        return self.machines.index(machine)
+
     def save(self):
         """Write the file."""
-        versions = {package.__name__: package.__version__ for package in PACKAGES}
-        machine = {"python": platform.python_version(), "cpu": processor(), **versions}
         FOLDER.mkdir(exist_ok=True)
-        content = {"machine": machine, "index": self.index, "rows": self.rows}
+        content = {"machines": self.machines, "index": self.index, "rows": self.rows}
         self.path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def described_machine():
+    """What computes, and the versions of what is measured."""
+    versions = {package.__name__: package.__version__ for package in PACKAGES}
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"python": platform.python_version(), "cpu": processor(), "gpu": gpu, **versions}
 
 
 def processor():
@@ -64,7 +82,7 @@ def table(path):
     index, groups = content["index"], {}
     for row in content["rows"]:
         groups.setdefault(tuple(row[name] for name in index), []).append(row)
-    hidden = {*index, "seed", "date", "threads"}
+    hidden = {*index, "seed", "date", "threads", "machine", "timed on"}
     names = dict.fromkeys(name for row in content["rows"] for name in row)
     columns = [name for name in names if name not in hidden]
     yield [*index, "seeds", *columns]
