@@ -60,6 +60,7 @@ def time_each_size(results, jobs, made, example):
             module = made.get(tuple(job.key.values())) or job.make()
             known[size_of(row)] = n_milliseconds(module, *example), results.here()
         row["ms"], row["timed on"] = known[size_of(row)]
+    results.order([job.key for job in jobs])
     results.save()
 
 

@@ -47,6 +47,13 @@ class Results:
         self.save()
         return self.rows[-1]
 
+    def order(self, keys):
+        """Put some rows last, in this order."""
+        places = {tuple(key.items()): place for place, key in enumerate(keys)}
+        self.rows.sort(
+            key=lambda row: places.get(tuple((name, row.get(name)) for name in keys[0]), -1)
+        )
+
     def here(self):
         """Number of this machine, with these versions."""
         machine = described_machine()
@@ -82,7 +89,7 @@ def table(path):
     index, groups = content["index"], {}
     for row in content["rows"]:
         groups.setdefault(tuple(row[name] for name in index), []).append(row)
-    hidden = {*index, "seed", "date", "threads", "machine", "timed on"}
+    hidden = {*index, "seed", "date", "threads", "machine", "timed on", "tuned in (s)"}
     names = dict.fromkeys(name for row in content["rows"] for name in row)
     columns = [name for name in names if name not in hidden]
     yield [*index, "seeds", *columns]
@@ -96,6 +103,8 @@ def summary(values):
     if not values:
         return ""
     mean, least, most = np.mean(values), min(values), max(values)
+    if not np.isfinite(mean):
+        return "not finite"
     digits = max(0, 2 - int(np.floor(np.log10(abs(mean) or 1.0))))
     text = f"{mean:,.{digits}f}"
     return text if least == most else f"{text} ({least:,.{digits}f}–{most:,.{digits}f})"

@@ -6,6 +6,7 @@ Every epoch is saved, and a training that was stopped goes on from there.
 
 import argparse
 import copy
+import json
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -18,11 +19,14 @@ from language import LanguageNet, Pieces
 from reading import SpanNet, passages
 from safetensors.torch import load_file, save_file
 from skorch import NeuralNet
-from skorch.callbacks import Callback, Checkpoint, GradientNormClipping
+from skorch.callbacks import Callback, GradientNormClipping
 from skorch.dataset import Dataset
 from skorch.helper import predefined_split
+from skorch.history import History
 from skorch.utils import to_device
 from torch import nn
+
+from skspectral.files import replacing
 
 torch.backends.cudnn.allow_tf32 = False  # hundreds of steps want all digits of float32
 
@@ -156,6 +160,26 @@ class BackFromDivergence(Callback):
                 part.load_state_dict(state)
 
 
+class Saved(Callback):
+    """All that training goes on from, in a file that is there as a whole or not at all."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def on_epoch_end(self, net, **_):
+        """Write it."""
+        state = [part.state_dict() for part in (net.module_, net.optimizer_)]
+        with replacing(self.path) as beside:
+            torch.save([*state, json.dumps(net.history.to_list())], beside)
+
+    def load(self, net):
+        """Read it."""
+        module, optimizer, history = torch.load(self.path, map_location="cpu", weights_only=True)
+        net.module_.load_state_dict(module)
+        net.optimizer_.load_state_dict(optimizer)
+        net.history = History(json.loads(history))
+
+
 def trained(name):
     """A trained network, in evaluation mode."""
     for folder in (HERE, ELSEWHERE):
@@ -172,8 +196,8 @@ def train(name, device):
     recipe = RECIPES[name]
     torch.manual_seed(recipe.seed)
     data, watched = recipe.data()
-    folder = ELSEWHERE / "checkpoints" / name
-    saved = Checkpoint(monitor=None, dirname=folder)
+    saved = Saved(ELSEWHERE / "checkpoints" / f"{name}.pt")
+    saved.path.parent.mkdir(parents=True, exist_ok=True)
     net = Net(
         recipe.module(),
         nn.Identity,
@@ -191,8 +215,8 @@ def train(name, device):
         device=device,
         verbose=0,
     ).initialize()
-    if (folder / "history.json").exists():
-        net.load_params(checkpoint=saved)
+    if saved.path.exists():
+        saved.load(net)
     net.partial_fit(data, None, epochs=recipe.epochs - len(net.history))
     state = {key: value.contiguous() for key, value in unshared(net.module_.cpu()).items()}
     size = sum(value.nbytes for value in state.values())
