@@ -112,12 +112,11 @@ class Net(NeuralNet):
 class KeepBest(Callback):
     """Keeps the weights of least held-out loss, those at the start among them.
 
-    After an epoch that ends with more than twice the loss that training began with, it goes on from
-    the best weights, at a tenth of the learning rates: a rate that suits most networks can be far
-    too high for one that runs over hundreds of steps.
+    After an epoch that ends with more than twice the loss that training began with (or above zero,
+    if that was below), it goes on from the best weights, at a tenth of the learning rates: a rate
+    that suits most networks can be far too high for one that runs over hundreds of steps.
     """
 
-    HARM = 2.0
     scale_ = 1.0
 
     def on_train_begin(self, net: Net, X: Any = None, y: Any = None, **_: Any) -> None:
@@ -135,7 +134,7 @@ class KeepBest(Callback):
         if loss < self.best_:
             self.best_ = loss
             self.weights_ = copy.deepcopy(net.module_.state_dict())
-        elif not loss <= self.HARM * self.start_:
+        elif not loss - self.start_ <= abs(self.start_):
             net.module_.load_state_dict(self.weights_)
             net.optimizer_.state.clear()
             self.scale_ /= 10.0
