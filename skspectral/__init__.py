@@ -2,6 +2,7 @@
 
 from .covariance import HiddenStateMoments
 from .distillation import Distillation
+from .drift import ErrorPropagation, error_propagation
 from .estimators import RNNClassifier, RNNRegressor
 from .finetune import FineTune
 from .functional import prune
@@ -17,6 +18,7 @@ __version__ = "0.1.0"
 __all__ = [
     "SOLVERS",
     "Distillation",
+    "ErrorPropagation",
     "FineTune",
     "HiddenStateMoments",
     "InformationLoss",
@@ -26,6 +28,7 @@ __all__ = [
     "SpectralRNNPruner",
     "SpectralRNNPrunerCV",
     "__version__",
+    "error_propagation",
     "load_pruned",
     "prune",
     "save_pruned",

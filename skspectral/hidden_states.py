@@ -17,7 +17,7 @@ from .rnn.device_moments import DeviceMoments
 from .rnn.padded import Padded
 from .rnn.readers import Readers
 from .rnn.states import StateCollector
-from .sequences import Sequences
+from .sequences import Sequences, in_order
 
 # Moments by layer, the layout in which batches were read, and how many there were.
 Found = tuple[dict[str, HiddenStateMoments], str | None, int]
@@ -49,6 +49,39 @@ def run(
     """Places in X, batches, and hidden states of every layer."""
     for index, batch in tqdm(batches, desc=what, unit="batch", disable=not verbose):
         yield index, batch, collector.run(batch)
+
+
+def states_in_order(
+    collector: StateCollector,
+    batches: Iterable[tuple[Any, Any]],
+    what: str,
+    verbose: int,
+    pooling: Callable[[Tensor], Any] | None = None,
+) -> Any:
+    """States of a single layer, or what is made of those of each sequence, in the order of X."""
+    found = [
+        (index, (pooling or as_array)(states))
+        for index, states in sequence_states(run(collector, batches, what, verbose))
+    ]
+    return in_order(found)
+
+
+def sequence_states(
+    seen: Iterable[tuple[Any, Any, dict[str, Tensor]]],
+) -> Iterator[tuple[Any, Tensor]]:
+    """States of sequences of one length, and their places in X."""
+    for index, batch, layers in seen:
+        (states,) = layers.values()
+        if isinstance(batch, Padded):
+            rows = states.split(batch.lengths.tolist())
+            yield from zip(index[:, None], (each[None] for each in rows), strict=True)
+        elif states.ndim == 3:
+            yield index, states
+        else:
+            raise ValueError(
+                "the sequences of a packed batch cannot be told apart here; give sequences "
+                "that the module reads without packing."
+            )
 
 
 def collect(collector: StateCollector, batches: Iterable[tuple[int, Any, Any]]) -> Found:

@@ -16,6 +16,7 @@ from .reconstruction import Kind, reconstruct, reconstruction_loss
 from .rnn.cut import Cut
 from .solvers import Selection, SelectionProblem
 from .statistics import LayerStatistics
+from .theory import Guarantee
 
 Array = NDArray[np.float64]
 
@@ -112,6 +113,11 @@ class PrunedLayer:
         )
         return loss / (float(np.vdot(weight, covariance)) or 1.0)
 
+    @cached_property
+    def guarantee(self) -> Guarantee:
+        """What the theory promises of so many nodes."""
+        return Guarantee.of(self.problem.covariance, self.problem.weight, self.m)
+
     def first(self, m: int) -> PrunedLayer:
         """Keep the first nodes of the ranking."""
         return replace(self, selection=self.selection.first(m))
@@ -137,6 +143,17 @@ ATTRIBUTES: dict[str, Callable[[PrunedLayer], Any]] = {
     "intercept_": lambda layer: layer.intercept,
     "selection_report_": lambda layer: list(layer.selection.report),
 }
+
+
+def name_among(layers: Mapping[str, Any], name: str | None) -> str:
+    """The name of a layer; of the only one, if none is given."""
+    if name is None and len(layers) == 1:
+        return next(iter(layers))
+    if name is None or name not in layers:
+        raise ValueError(
+            f"layer must be one of {sorted(layers)}, the layers that were pruned; got {name!r}."
+        )
+    return name
 
 
 def of_layers(found: Mapping[str, Any]) -> Any:

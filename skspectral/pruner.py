@@ -150,6 +150,8 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         Relative loss of the first 0, 1, …, m nodes of the ranking.
     loss_lower_bound_ : float
         Relative loss that no m nodes can go below.
+    guarantee_ : Guarantee
+        What the :doc:`theory </theory>` promises of m nodes that are drawn by leverage scores.
     covariance_ : ndarray of shape (n_nodes, n_nodes)
         Σ, the time-mean non-centred second moment of the hidden state.
     mean_ : ndarray of shape (n_nodes,)
@@ -409,6 +411,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         )
         surgery = calibration.surgery
         self._found, self._unfolded = surgery.layers, surgery.unfolded()
+        self._readers = surgery.readers
         self._last = last_level(surgery.layers, surgery.module, surgery.layers[-1].host)
         self.pruned_module_ = put_together(small)
         self.pruned_estimator_ = with_module(self.estimator_, self.pruned_module_)

@@ -10,7 +10,7 @@ from sklearn.utils import estimator_html_repr
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from .pruned_layer import PrunedLayer
+from .pruned_layer import PrunedLayer, of_layers
 from .rnn.expanded import Expanded
 from .rnn.layers import RecurrentLayer
 from .rnn.stacked import laid_out
@@ -26,6 +26,12 @@ class SummaryMixin:
     pruned_module_: nn.Module
     _found: tuple[RecurrentLayer, ...]
     _unfolded: dict[str, str]
+
+    @property
+    def guarantee_(self) -> Any:
+        """What the theory promises of so many nodes, of each layer."""
+        check_is_fitted(self)
+        return of_layers({name: layer.guarantee for name, layer in self.layers_.items()})
 
     def summary(self, as_frame: bool = False) -> Any:
         """Tell what was kept of every layer, and what that saves.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,11 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from .forms import check_sequences
-from .hidden_states import as_array, cutter, run
+from .hidden_states import as_array, cutter, states_in_order
 from .parameters import check_choice
 from .pruned_layer import of_layers
 from .rnn.layers import RecurrentLayer
-from .rnn.padded import Padded
 from .rnn.states import StateCollector
-from .sequences import in_order
 
 POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "last": lambda states: states[:, -1],
@@ -63,11 +61,13 @@ class StateTransformer(TransformerMixin):
         collector = StateCollector(self.pruned_module_, [shown], self._layout).copy()
         batches = cutter(collector, sequences, self.batch_size)(0)
         pooling, dtype = POOLINGS[self.output], sequences.dtype
-        found = [
-            (index, as_array(pooling(states)).astype(dtype))
-            for index, states in sequence_states(run(collector, batches, "transform", self.verbose))
-        ]
-        return in_order(found)
+        return states_in_order(
+            collector,
+            batches,
+            "transform",
+            self.verbose,
+            lambda states: as_array(pooling(states)).astype(dtype),
+        )
 
     def get_support(self, indices: bool = False) -> Any:
         """Which nodes are kept.
@@ -107,21 +107,3 @@ class StateTransformer(TransformerMixin):
         prefix = {name: f"{name}." if len(self.layers_) > 1 else "" for name in names}
         nodes = [f"{prefix[name]}h{node}" for name in names for node in self.layers_[name].support]
         return np.array(nodes, dtype=object)
-
-
-def sequence_states(
-    seen: Iterable[tuple[Any, Any, dict[str, Tensor]]],
-) -> Iterator[tuple[Any, Tensor]]:
-    """States of sequences of one length, and their places in X."""
-    for index, batch, layers in seen:
-        (states,) = layers.values()
-        if isinstance(batch, Padded):
-            rows = states.split(batch.lengths.tolist())
-            yield from zip(index[:, None], (each[None] for each in rows), strict=True)
-        elif states.ndim == 3:
-            yield index, states
-        else:
-            raise ValueError(
-                "transform cannot tell the sequences of a packed batch apart; give sequences "
-                "that the module reads without packing."
-            )

@@ -20,7 +20,7 @@ from skspectral.solvers import (
     VarianceSolver,
     extend,
 )
-from skspectral.solvers.leverage import leverage_scores
+from skspectral.theory import lam_of, leverage_scores
 
 COMPARISON = [name for name, kind in SOLVERS.items() if not kind.optimises]
 
@@ -98,7 +98,8 @@ def test_past_the_rank_pivots_go_on_greedily(rank):
 @pytest.mark.parametrize("m", [1, 3, 7, 9])
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 def test_leverage_scores_have_as_many_degrees_of_freedom_as_nodes(m, scale):
-    scores = leverage_scores(scale * echo_problem(0, n=10).covariance, m)
+    covariance = scale * echo_problem(0, n=10).covariance
+    scores = leverage_scores(covariance, lam_of(covariance, m))
     assert scores.sum() == pytest.approx(m, rel=1e-9)
     assert ((scores > 0.0) & (scores < 1.0)).all()
 
@@ -107,14 +108,14 @@ def test_leverage_scores_have_as_many_degrees_of_freedom_as_nodes(m, scale):
 def test_leverage_scores_are_the_diagonal_of_the_smoother(lam):
     covariance = random_problem(1).covariance
     expected = np.linalg.solve(covariance + lam * np.eye(10), covariance).diagonal()
-    np.testing.assert_allclose(leverage_scores(covariance, 3, lam), expected, rtol=1e-9)
+    np.testing.assert_allclose(leverage_scores(covariance, lam), expected, rtol=1e-9)
 
 
-@pytest.mark.parametrize("lam", [None, 0.0])
-def test_past_the_rank_leverage_scores_are_those_of_the_projection(lam):
+def test_past_the_rank_leverage_scores_are_those_of_the_projection():
     covariance = random_problem(2, rank=4).covariance
     expected = (covariance @ np.linalg.pinv(covariance, rcond=1e-11)).diagonal()
-    np.testing.assert_allclose(leverage_scores(covariance, 6, lam), expected, rtol=1e-9)
+    assert lam_of(covariance, 6) == 0.0
+    np.testing.assert_allclose(leverage_scores(covariance, 0.0), expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("lam", [-1e-3, float("nan")])
@@ -126,7 +127,7 @@ def test_a_lam_below_zero_is_refused(lam):
 @pytest.mark.parametrize("lam", [None, 0.1, 3.0])
 def test_the_first_node_is_drawn_by_its_leverage_score(lam):
     problem = uneven_problem()
-    scores = leverage_scores(problem.covariance, 1, lam)
+    scores = leverage_scores(problem.covariance, lam or lam_of(problem.covariance, 1))
     counts = count(LeverageSolver(lam=lam), problem, 1)
     observed = np.array([counts.get((node,), 0) for node in range(4)])
     assert observed[2] == scores[2] == 0
@@ -148,7 +149,7 @@ def test_the_first_node_is_drawn_by_the_squared_norm_of_its_column():
 
 def test_two_nodes_are_drawn_as_independent_draws_first_meet_them():
     problem = uneven_problem()
-    share = leverage_scores(problem.covariance, 2)
+    share = leverage_scores(problem.covariance, lam_of(problem.covariance, 2))
     share /= share.sum()
     counts = count(LeverageSolver(), problem, 2)
     pairs = [(i, j) for i in (0, 1, 3) for j in (0, 1, 3) if i != j]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import linalg, optimize
 
+from ..theory.freedom import lam_of, leverage_scores
 from .base import Solver
-from .problem import Array, Selection, SelectionProblem
+from .problem import Selection, SelectionProblem
 from .random import draw_in_turn
 from .residual import extend
 
@@ -66,29 +66,6 @@ class LeverageSolver(Solver):
     def _select(self, problem: SelectionProblem, m: int) -> Selection:
         if self.lam is not None and not self.lam >= 0.0:
             raise ValueError(f"lam must be None or a number of at least 0; got {self.lam!r}.")
-        scores = leverage_scores(problem.covariance, m, self.lam)
+        lam = lam_of(problem.covariance, m) if self.lam is None else self.lam
+        scores = leverage_scores(problem.covariance, lam)
         return extend(problem, draw_in_turn(problem, scores, self.random_state), m)
-
-
-def leverage_scores(covariance: Array, m: int, lam: float | None = None) -> Array:
-    """The diagonal of ``Σ(Σ + λI)⁻¹``; without λ, the one with the trace m."""
-    spectrum, vectors = linalg.eigh(covariance)
-    positive = spectrum > len(spectrum) * np.finfo(float).eps * spectrum[-1]
-    spectrum, vectors = spectrum[positive], vectors[:, positive]
-    if lam is None:
-        lam = lam_of(spectrum, m)
-    return vectors**2 @ (spectrum / (spectrum + lam))
-
-
-def lam_of(spectrum: Array, freedom: float) -> float:
-    """The λ at which positive eigenvalues have so many degrees of freedom, or zero."""
-    if len(spectrum) <= freedom:
-        return 0.0
-
-    def excess(log_lam: float) -> float:
-        return float((spectrum / (spectrum + np.exp(log_lam))).sum() - freedom)
-
-    # At the lower end N(λ) falls short of the rank by half at most; at the upper, of freedom.
-    low = np.log(spectrum[0]) - np.log(2.0 * len(spectrum))
-    high = np.log(spectrum[-1]) + np.log(len(spectrum) / freedom)
-    return float(np.exp(optimize.brentq(excess, low, high)))

@@ -1,0 +1,138 @@
+"""Degrees of freedom of a covariance, and the leverage scores that they are the sum of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import linalg, optimize
+
+Array = NDArray[np.float64]
+
+
+def degrees_of_freedom(covariance: ArrayLike, lam: Any) -> Any:
+    """Count the degrees of freedom, ``N(λ) = Tr Σ(Σ + λI)⁻¹``: directions that rise above λ.
+
+    Parameters
+    ----------
+    covariance : array-like of shape (n_nodes, n_nodes)
+        Σ, positive semidefinite.
+    lam : float or array-like of float
+        The λ, in the units of Σ; at zero, N is the rank.
+
+    Returns
+    -------
+    float or ndarray
+        N(λ), of the shape of lam; between zero and n_nodes.
+
+    Raises
+    ------
+    ValueError
+        If lam is negative.
+
+    References
+    ----------
+    Furuya et al., Spectral Pruning for Recurrent Neural Networks, AISTATS 2022.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skspectral.theory import degrees_of_freedom
+    >>> degrees_of_freedom(np.diag([3.0, 1.0, 0.0]), 1.0)
+    1.25
+    """
+    lam = check_lam(lam)
+    spectrum = positive_part(covariance)[0]
+    freedom = (spectrum / (spectrum + lam[..., None])).sum(-1)
+    return freedom if lam.ndim else float(freedom)
+
+
+def leverage_scores(covariance: ArrayLike, lam: float) -> Array:
+    """Leverage scores, the diagonal of ``Σ(Σ + λI)⁻¹``.
+
+    Divided by their sum, ``N(λ)``, they are the probabilities of the sampling that the theory of
+    spectral pruning is about.
+
+    Parameters
+    ----------
+    covariance : array-like of shape (n_nodes, n_nodes)
+        Σ, positive semidefinite.
+    lam : float
+        The λ, in the units of Σ; at zero, scores are those of the projection on the range of Σ.
+
+    Returns
+    -------
+    ndarray of shape (n_nodes,)
+        A score for each node, from zero to one.
+
+    Raises
+    ------
+    ValueError
+        If lam is negative.
+
+    References
+    ----------
+    Furuya et al., Spectral Pruning for Recurrent Neural Networks, AISTATS 2022.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skspectral.theory import leverage_scores
+    >>> leverage_scores(np.diag([3.0, 1.0, 0.0]), 1.0)
+    array([0.75, 0.5 , 0.  ])
+    """
+    spectrum, vectors = positive_part(covariance)
+    return vectors**2 @ (spectrum / (spectrum + check_lam(lam)))
+
+
+def lam_of(covariance: ArrayLike, freedom: float) -> float:
+    """The λ at which Σ has so many degrees of freedom.
+
+    Parameters
+    ----------
+    covariance : array-like of shape (n_nodes, n_nodes)
+        Σ, positive semidefinite.
+    freedom : float
+        Degrees of freedom, above zero.
+
+    Returns
+    -------
+    float
+        The λ, in the units of Σ; zero where Σ has no more degrees of freedom than that.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skspectral.theory import lam_of
+    >>> round(lam_of(np.diag([3.0, 1.0, 0.0]), 1.25), 9)
+    1.0
+    """
+    spectrum = positive_part(covariance)[0]
+    if len(spectrum) <= freedom:
+        return 0.0
+
+    def excess(log_lam: float) -> float:
+        return float((spectrum / (spectrum + np.exp(log_lam))).sum() - freedom)
+
+    # At the lower end N(λ) lacks less than what the rank is above freedom; at the upper, it is
+    # below freedom.
+    rank = len(spectrum)
+    low = np.log(spectrum[0]) + np.log((rank - freedom) / (2.0 * rank))
+    high = np.log(spectrum[-1]) + np.log(rank / freedom)
+    return float(np.exp(optimize.brentq(excess, low, high)))
+
+
+def positive_part(covariance: ArrayLike) -> tuple[Array, Array]:
+    """Eigenvalues above rounding, ascending, and their eigenvectors."""
+    spectrum, vectors = linalg.eigh(np.asarray(covariance, dtype=np.float64))
+    positive = spectrum > len(spectrum) * np.finfo(float).eps * spectrum[-1]
+    return spectrum[positive], vectors[:, positive]
+
+
+def check_lam(lam: Any) -> Array:
+    """λ as an array, if no entry is negative or not a number."""
+    found = np.asarray(lam, dtype=np.float64)
+    if not (found >= 0.0).all():
+        raise ValueError(f"lam must be a number of at least 0; got {lam!r}.")
+    return found

@@ -1,0 +1,73 @@
+"""Hidden states through time, of the dense network and of the pruned one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from .batches import Batches
+from .forms import check_sequences
+from .hidden_states import cutter, states_in_order
+from .pruned_layer import name_among
+from .rnn.layers import RecurrentLayer
+from .rnn.stacked import laid_out
+from .rnn.states import StateCollector
+from .sequences import Sequences
+from .wrapped import module_of
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """Hidden states of a layer at every step of some sequences.
+
+    Parameters
+    ----------
+    name : str
+        The layer.
+    dense : ndarray of shape (n_sequences, n_steps, n_nodes)
+        States of the dense network; a list of (n_steps, n_nodes) when of unequal length. A layer
+        that runs backward has those of the last step first.
+    small : ndarray of shape (n_sequences, n_steps, m)
+        States of the pruned network, in the same form.
+    """
+
+    name: str
+    dense: Any
+    small: Any
+
+    @classmethod
+    def of(cls, pruner: Any, X: Any, layer: str | None = None) -> Self:
+        """Run both networks of a fitted pruner.
+
+        Parameters
+        ----------
+        pruner : SpectralRNNPruner
+            A fitted pruner.
+        X : array-like, list, torch.Tensor, Dataset, DataLoader or iterable
+            Sequences, as in ``fit``.
+        layer : str or None, default=None
+            Name of the layer; None if there is one alone.
+
+        Returns
+        -------
+        Trajectories
+            The states.
+        """
+        check_is_fitted(pruner)
+        name = name_among(pruner.layers_, layer)
+        (found,) = (each for each in pruner._found if each.name == name)
+        sequences = check_sequences(X, pruner, reset=False)
+        modules = module_of(pruner.estimator_), pruner.pruned_module_
+        return cls(name, *(run_through(pruner, each, found, sequences) for each in modules))
+
+
+def run_through(
+    pruner: Any, module: nn.Module, layer: RecurrentLayer, sequences: Sequences | Batches
+) -> Any:
+    """States of a layer of a module, on all sequences."""
+    collector = StateCollector(laid_out(module), [layer], pruner._layout).copy()
+    batches = cutter(collector, sequences, pruner.batch_size)(0)
+    return states_in_order(collector, batches, "states", pruner.verbose)
