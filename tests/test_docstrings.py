@@ -9,14 +9,14 @@ import pytest
 from numpydoc.validate import validate
 
 import skspectral
-from skspectral import solvers, theory
+from skspectral import inspection, solvers, theory
 
 MODULES = [
     module.name for module in pkgutil.walk_packages(skspectral.__path__, prefix="skspectral.")
 ]
 PUBLIC = [
     f"{package.__name__}.{name}"
-    for package in (skspectral, solvers, theory)
+    for package in (skspectral, inspection, solvers, theory)
     for name in package.__all__
     if callable(getattr(package, name))
 ]

@@ -15,6 +15,7 @@ NUMERIC = [
     for name in MODULES
     if name.startswith(("solvers/", "theory/")) or name in ("objective.py", "reconstruction.py")
 ]
+PICTURES = [name for name in MODULES if name.startswith("inspection/")]
 TORCH = [name for name in MODULES if name.startswith("rnn/")]
 
 
@@ -57,6 +58,11 @@ def test_selection_builds_on_selection_alone(name):
     own = within(imports(name), "skspectral")
     allowed = [f"skspectral.{path.removesuffix('.py').replace('/', '.')}" for path in NUMERIC]
     assert own == within(own, "skspectral.solvers", "skspectral.theory", *allowed)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures_are_of_what_is_fitted(name):
+    assert not within(imports(name), "torch", "skorch", "skspectral.rnn")
 
 
 @pytest.mark.parametrize("name", TORCH)

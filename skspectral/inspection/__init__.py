@@ -1,0 +1,15 @@
+"""Pictures of what pruning did, in the manner of scikit-learn's displays."""
+
+from .loss_path import LossPathDisplay
+from .score_curve import ScoreCurveDisplay
+from .spectrum import SpectrumDisplay
+from .support import SupportDisplay
+from .trajectory import TrajectoryDisplay
+
+__all__ = [
+    "LossPathDisplay",
+    "ScoreCurveDisplay",
+    "SpectrumDisplay",
+    "SupportDisplay",
+    "TrajectoryDisplay",
+]

@@ -1,0 +1,53 @@
+"""What all displays share: where they draw, in which colours, and of which layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from ..pruned_layer import PrunedLayer, name_among
+
+# The colours of Okabe and Ito, which people of any colour vision can tell apart.
+BLUE, ORANGE, GREEN, VERMILION, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
+COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE)
+GREY = "#666666"
+
+
+def axes_for(display: object, ax: Any) -> Any:
+    """The axes given, or new ones."""
+    if ax is not None:
+        return ax
+    try:
+        import matplotlib.pyplot as plt  # noqa: PLC0415  needed to draw, and for nothing else
+    except ImportError as error:
+        raise ImportError(
+            f"{type(display).__name__} draws with matplotlib, which is not installed; "
+            "pip install 'skspectral[plot]'."
+        ) from error
+    return plt.subplots(layout="constrained")[1]
+
+
+def pruned_layer(pruner: Any, layer: str | None) -> tuple[str, PrunedLayer]:
+    """A layer of a fitted pruner, and its name."""
+    check_is_fitted(pruner)
+    found = getattr(pruner, "layers_", {})
+    if not all(isinstance(each, PrunedLayer) for each in found.values()) or not found:
+        raise TypeError(
+            "pruner must be a fitted SpectralRNNPruner or SpectralRNNPrunerCV; got "
+            f"{type(pruner).__name__}."
+        )
+    name = name_among(found, layer)
+    return name, found[name]
+
+
+def titled(title: str, layer: str) -> str:
+    """A title, and of which layer."""
+    return f"{title}, {layer}" if layer else title
+
+
+def seen_on_log_axes(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Without the zeros, which have no place there."""
+    return np.where(values > 0.0, values, np.nan)

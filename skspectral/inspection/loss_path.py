@@ -1,0 +1,110 @@
+"""The loss of every number of nodes, above the bound that none goes below."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .axes import BLUE, GREY, VERMILION, axes_for, pruned_layer, seen_on_log_axes, titled
+
+
+class LossPathDisplay:
+    """Relative information loss against the number of nodes, with its lower bound.
+
+    Parameters
+    ----------
+    loss_path : ndarray of shape (m + 1,)
+        Relative loss of the first 0, 1, …, m nodes of the ranking.
+    lower_bound : ndarray of shape (n_nodes + 1,)
+        Relative loss that no 0, 1, …, n_nodes nodes can go below.
+    layer : str, default=""
+        Name of the layer, for the title.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it was drawn.
+    figure_ : matplotlib Figure
+        The figure of that.
+    loss_ : matplotlib Line2D
+        The loss.
+    bound_ : matplotlib Line2D
+        The lower bound.
+    chosen_ : matplotlib Line2D
+        The number of nodes kept.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skspectral import SpectralRNNPruner
+    >>> from skspectral.inspection import LossPathDisplay
+    >>> gru = torch.nn.GRU(input_size=3, hidden_size=32, batch_first=True)
+    >>> pruner = SpectralRNNPruner(gru, m=8).fit(torch.randn(50, 20, 3))
+    >>> LossPathDisplay.from_estimator(pruner).loss_path.shape
+    (9,)
+    """
+
+    def __init__(
+        self,
+        *,
+        loss_path: NDArray[np.float64],
+        lower_bound: NDArray[np.float64],
+        layer: str = "",
+    ) -> None:
+        self.loss_path = loss_path
+        self.lower_bound = lower_bound
+        self.layer = layer
+
+    @classmethod
+    def from_estimator(cls, pruner: Any, *, layer: str | None = None, ax: Any = None) -> Self:
+        """Draw the losses that a fitted pruner chose by.
+
+        Parameters
+        ----------
+        pruner : SpectralRNNPruner
+            A fitted pruner.
+        layer : str or None, default=None
+            Name of the layer; None if there is one alone.
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        LossPathDisplay
+            The display.
+        """
+        name, found = pruned_layer(pruner, layer)
+        bound = found.problem.lower_bound() / (found.total or 1.0)
+        return cls(loss_path=found.loss_path, lower_bound=bound, layer=name).plot(ax)
+
+    def plot(self, ax: Any = None) -> Self:
+        """Draw it.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        LossPathDisplay
+            Itself.
+        """
+        self.ax_ = ax = axes_for(self, ax)
+        self.figure_ = ax.figure
+        m, loss = len(self.loss_path) - 1, self.loss_path[-1]
+        path, bound = seen_on_log_axes(self.loss_path), seen_on_log_axes(self.lower_bound)
+        (self.loss_,) = ax.semilogy(path, color=BLUE, label="loss")
+        (self.bound_,) = ax.semilogy(bound, color=GREY, linestyle="--", label="lower bound")
+        (self.chosen_,) = ax.semilogy(
+            m, path[-1], "o", color=VERMILION, label=f"{m} nodes kept: {loss:.2g}"
+        )
+        ax.set(
+            title=titled("Loss of the reconstruction", self.layer),
+            xlabel="nodes",
+            ylabel="relative information loss",
+        )
+        ax.legend()
+        return self

@@ -1,0 +1,111 @@
+"""The spectrum of the covariance, and the degrees of freedom above every level of it."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..theory import degrees_of_freedom
+from .axes import BLUE, GREY, VERMILION, axes_for, pruned_layer, seen_on_log_axes, titled
+
+
+class SpectrumDisplay:
+    """Eigenvalues of the covariance of the hidden state, with its degrees of freedom.
+
+    Where the spectrum falls fast, few nodes rebuild the others. N(λ), a smooth count of the
+    eigenvalues above λ, is drawn in the same axes: across, how many; up, the λ.
+
+    Parameters
+    ----------
+    eigenvalues : ndarray of shape (n_nodes,)
+        Of Σ, descending, over ``Tr Σ``.
+    m : int
+        Nodes kept.
+    layer : str, default=""
+        Name of the layer, for the title.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it was drawn.
+    figure_ : matplotlib Figure
+        The figure of that.
+    spectrum_ : matplotlib Line2D
+        The eigenvalues.
+    freedom_ : matplotlib Line2D
+        The degrees of freedom.
+    kept_ : matplotlib Line2D
+        The number of nodes kept.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skspectral import SpectralRNNPruner
+    >>> from skspectral.inspection import SpectrumDisplay
+    >>> gru = torch.nn.GRU(input_size=3, hidden_size=32, batch_first=True)
+    >>> pruner = SpectralRNNPruner(gru, m=8).fit(torch.randn(50, 20, 3))
+    >>> SpectrumDisplay.from_estimator(pruner).m
+    8
+    """
+
+    def __init__(self, *, eigenvalues: NDArray[np.float64], m: int, layer: str = "") -> None:
+        self.eigenvalues = eigenvalues
+        self.m = m
+        self.layer = layer
+
+    @classmethod
+    def from_estimator(cls, pruner: Any, *, layer: str | None = None, ax: Any = None) -> Self:
+        """Draw the spectrum that a fitted pruner saw.
+
+        Parameters
+        ----------
+        pruner : SpectralRNNPruner
+            A fitted pruner.
+        layer : str or None, default=None
+            Name of the layer; None if there is one alone.
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        SpectrumDisplay
+            The display.
+        """
+        name, found = pruned_layer(pruner, layer)
+        eigenvalues = np.maximum(np.linalg.eigvalsh(found.problem.covariance)[::-1], 0.0)
+        display = cls(eigenvalues=eigenvalues / eigenvalues.sum(), m=found.m, layer=name)
+        return display.plot(ax)
+
+    def plot(self, ax: Any = None) -> Self:
+        """Draw it.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        SpectrumDisplay
+            Itself.
+        """
+        self.ax_ = ax = axes_for(self, ax)
+        self.figure_ = ax.figure
+        values = seen_on_log_axes(self.eigenvalues)
+        lams = np.geomspace(np.nanmin(values), np.nanmax(values), 200)
+        freedom = degrees_of_freedom(np.diag(self.eigenvalues), lams)
+        ranks = np.arange(1, len(values) + 1)
+        (self.spectrum_,) = ax.semilogy(ranks, values, ".", color=BLUE, label="eigenvalues")
+        (self.freedom_,) = ax.semilogy(
+            freedom, lams, color=VERMILION, label="degrees of freedom N(λ)"
+        )
+        self.kept_ = ax.axvline(self.m, color=GREY, linestyle=":", label=f"{self.m} nodes kept")
+        ax.set(
+            title=titled("Spectrum of the hidden states", self.layer),
+            xlabel="rank of the eigenvalue, or degrees of freedom",
+            ylabel="eigenvalue, or λ (as part of Tr Σ)",
+        )
+        ax.legend()
+        return self

@@ -1,0 +1,120 @@
+"""The kept nodes among all of them."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .axes import axes_for, pruned_layer, titled
+
+
+class SupportDisplay:
+    """Kept and lost nodes on the heat map of the covariance.
+
+    Nodes are put in order: first those that are kept, as they were chosen, then the lost ones, each
+    group of them below the kept node that they resemble most. Resemblance is
+    ``Σ_ij / √(Σ_ii Σ_jj)``, from −1 to 1.
+
+    Parameters
+    ----------
+    covariance : ndarray of shape (n_nodes, n_nodes)
+        Σ.
+    order : ndarray of shape (m,)
+        The kept nodes, the first chosen first.
+    layer : str, default=""
+        Name of the layer, for the title.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it was drawn.
+    figure_ : matplotlib Figure
+        The figure of that.
+    image_ : matplotlib AxesImage
+        The heat map.
+    nodes_ : ndarray of shape (n_nodes,)
+        The nodes in the order in which they are drawn.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skspectral import SpectralRNNPruner
+    >>> from skspectral.inspection import SupportDisplay
+    >>> gru = torch.nn.GRU(input_size=3, hidden_size=32, batch_first=True)
+    >>> pruner = SpectralRNNPruner(gru, m=8).fit(torch.randn(50, 20, 3))
+    >>> display = SupportDisplay.from_estimator(pruner)
+    >>> set(display.nodes_[:8]) == set(pruner.support_)
+    True
+    """
+
+    def __init__(
+        self, *, covariance: NDArray[np.float64], order: NDArray[np.intp], layer: str = ""
+    ) -> None:
+        self.covariance = covariance
+        self.order = order
+        self.layer = layer
+
+    @classmethod
+    def from_estimator(cls, pruner: Any, *, layer: str | None = None, ax: Any = None) -> Self:
+        """Draw the nodes that a fitted pruner kept.
+
+        Parameters
+        ----------
+        pruner : SpectralRNNPruner
+            A fitted pruner.
+        layer : str or None, default=None
+            Name of the layer; None if there is one alone.
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        SupportDisplay
+            The display.
+        """
+        name, found = pruned_layer(pruner, layer)
+        covariance, order = found.problem.covariance, found.selection.order
+        return cls(covariance=covariance, order=order, layer=name).plot(ax)
+
+    def plot(self, ax: Any = None) -> Self:
+        """Draw it.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        SupportDisplay
+            Itself.
+        """
+        self.ax_ = ax = axes_for(self, ax)
+        self.figure_ = ax.figure
+        alike, m = resemblance(self.covariance), len(self.order)
+        lost = np.setdiff1d(np.arange(len(alike)), self.order)
+        nearest = np.abs(alike[np.ix_(lost, self.order)]).argmax(axis=1)
+        self.nodes_ = np.concatenate([self.order, lost[np.argsort(nearest, kind="stable")]])
+        shown = alike[np.ix_(self.nodes_, self.nodes_)]
+        self.image_ = ax.imshow(shown, cmap="RdBu_r", vmin=-1.0, vmax=1.0)
+        self.figure_.colorbar(
+            self.image_, ax=ax, label=r"$\Sigma_{ij} \,/\, \sqrt{\Sigma_{ii} \Sigma_{jj}}$"
+        )
+        for line in (ax.axhline, ax.axvline):
+            line(m - 0.5, color="black", linewidth=1.0)
+        places = [(m - 1) / 2.0, m + (len(lost) - 1) / 2.0][: 1 + bool(len(lost))]
+        names = [f"{m} kept", f"{len(lost)} lost"][: len(places)]
+        ax.set_xticks(places, names)
+        ax.set_yticks(places, names, rotation=90, va="center")
+        ax.tick_params(length=0)
+        ax.set(title=titled("Kept and lost nodes", self.layer), xlabel="node j", ylabel="node i")
+        return self
+
+
+def resemblance(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The covariance with nodes brought to one size; zero for those that do not move."""
+    size = np.sqrt(covariance.diagonal())
+    inverse = np.divide(1.0, size, out=np.zeros_like(size), where=size > 0.0)
+    return inverse[:, None] * covariance * inverse

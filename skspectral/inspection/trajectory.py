@@ -1,0 +1,159 @@
+"""Hidden states through time, and what the pruned network makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..trajectories import Trajectories
+from .axes import COLOURS, axes_for, pruned_layer, titled
+
+
+class TrajectoryDisplay:
+    """States of some nodes along a sequence, in the dense network and rebuilt in the pruned one.
+
+    What is rebuilt is ``A z + c``, with the states z that the pruned network reaches when it runs
+    by itself.
+
+    Parameters
+    ----------
+    dense : ndarray of shape (n_steps, n_shown)
+        States of the dense network.
+    rebuilt : ndarray of shape (n_steps, n_shown)
+        The same from the pruned one.
+    nodes : sequence of int
+        The nodes shown.
+    layer : str, default=""
+        Name of the layer, for the title.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it was drawn.
+    figure_ : matplotlib Figure
+        The figure of that.
+    dense_ : list of matplotlib Line2D
+        States of the dense network.
+    rebuilt_ : list of matplotlib Line2D
+        The same from the pruned one.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skspectral import SpectralRNNPruner
+    >>> from skspectral.inspection import TrajectoryDisplay
+    >>> gru, X = torch.nn.GRU(3, 32, batch_first=True), torch.randn(50, 20, 3)
+    >>> pruner = SpectralRNNPruner(gru, m=8).fit(X)
+    >>> TrajectoryDisplay.from_estimator(pruner, X[:1]).dense.shape
+    (20, 3)
+    """
+
+    def __init__(
+        self,
+        *,
+        dense: NDArray[np.float64],
+        rebuilt: NDArray[np.float64],
+        nodes: Sequence[int],
+        layer: str = "",
+    ) -> None:
+        self.dense = dense
+        self.rebuilt = rebuilt
+        self.nodes = nodes
+        self.layer = layer
+
+    @classmethod
+    def from_estimator(
+        cls,
+        pruner: Any,
+        X: Any,
+        *,
+        nodes: Sequence[int] | None = None,
+        layer: str | None = None,
+        ax: Any = None,
+    ) -> Self:
+        """Run a sequence through both networks and draw the states.
+
+        Parameters
+        ----------
+        pruner : SpectralRNNPruner
+            A fitted pruner.
+        X : array-like, list or torch.Tensor
+            Sequences, as in ``fit``; the first of them is shown.
+        nodes : sequence of int or None, default=None
+            Nodes to show; None is the three that move most among those that were lost.
+        layer : str or None, default=None
+            Name of the layer; None if there is one alone.
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        TrajectoryDisplay
+            The display.
+
+        Raises
+        ------
+        ValueError
+            If the layer has no such nodes.
+        """
+        name, found = pruned_layer(pruner, layer)
+        if nodes is None:
+            nodes = livest(found.statistics.covariance, found.statistics.mean, found.support)
+        n_nodes = found.problem.n_nodes
+        if not all(0 <= node < n_nodes for node in nodes):
+            raise ValueError(
+                f"nodes must be from 0 to {n_nodes - 1}, those of {name!r}; got {list(nodes)}."
+            )
+        states = Trajectories.of(pruner, X[:1], name)
+        rebuilt = np.asarray(states.small[0]) @ found.reconstruction.T + found.intercept
+        turned = slice(None, None, -1 if name.endswith("_reverse") else 1)
+        return cls(
+            dense=np.asarray(states.dense[0])[turned, nodes],
+            rebuilt=rebuilt[turned, nodes],
+            nodes=nodes,
+            layer=name,
+        ).plot(ax)
+
+    def plot(self, ax: Any = None) -> Self:
+        """Draw it.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        TrajectoryDisplay
+            Itself.
+        """
+        self.ax_ = ax = axes_for(self, ax)
+        self.figure_ = ax.figure
+        steps = np.arange(1, len(self.dense) + 1)
+        self.dense_, self.rebuilt_ = [], []
+        for i, node in enumerate(self.nodes):
+            colour = COLOURS[i % len(COLOURS)]
+            self.dense_ += ax.plot(steps, self.dense[:, i], color=colour, label=f"node {node}")
+            self.rebuilt_ += ax.plot(
+                steps, self.rebuilt[:, i], color=colour, linestyle="--", label=f"rebuilt {node}"
+            )
+        ax.set(
+            title=titled("Hidden states", self.layer),
+            xlabel="step",
+            ylabel="hidden state (no unit)",
+        )
+        ax.legend(handles=[*self.dense_, *self.rebuilt_], ncols=2)
+        return self
+
+
+def livest(
+    covariance: NDArray[np.float64], mean: NDArray[np.float64], support: NDArray[np.intp]
+) -> list[int]:
+    """The three nodes of largest variance, of those that are lost as long as there are some."""
+    variance = covariance.diagonal() - mean**2
+    variance[support] -= variance.max() + 1.0
+    found: list[int] = np.argsort(-variance)[:3].tolist()
+    return found
