@@ -18,6 +18,7 @@ copyright = "2026, skspectral developers"  # noqa: A001  Sphinx calls it so
 version = release = skspectral.__version__
 
 extensions = [
+    "matplotlib.sphinxext.plot_directive",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.doctest",
@@ -41,6 +42,12 @@ autosummary_generate = True
 numpydoc_show_class_members = False
 doctest_global_setup = "import warnings; warnings.simplefilter('error')"
 myst_heading_anchors = 2
+
+plot_formats = [("png", 130)]
+plot_html_show_formats = False
+plot_html_show_source_link = False
+plot_rcparams = {"figure.figsize": (6.4, 4.0)}
+plot_apply_rcparams = True
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
