@@ -14,7 +14,7 @@ pytest = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-oldest lint docs review bench clean
+.PHONY: help demo test test-oldest lint docs review dist bench clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,18 @@ review: $(VENV)/.lint  ## Check the repository against the Scientific Python gui
 	@echo "==> Reviewing the repository"
 	@$(VENV)/bin/repo-review .
 
+dist: $(VENV)/.dist  ## Build the archives, check them, and run the quick start on the installed wheel
+	@echo "==> Building the archives"
+	@rm -rf dist
+	@$(VENV)/bin/python -m build --outdir dist
+	@$(VENV)/bin/twine check --strict dist/*
+	@echo "==> Installing the wheel into a fresh environment and running the quick start"
+	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && $(PYTHON) -m venv $$fresh/venv && \
+	$$fresh/venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl && \
+	cp docs/quickstart_*.rst $$fresh && cd $$fresh && \
+	venv/bin/python -W error -m doctest -o NORMALIZE_WHITESPACE quickstart_sklearn.rst quickstart_torch.rst && \
+	echo "The quick start runs."
+
 bench: $(VENV)/.test  ## Measure every goal of speed and memory (half an hour, nothing else running)
 	@echo "==> Measuring every goal of speed and memory"
 	@$(VENV)/bin/python benchmarks/bench.py
@@ -64,10 +76,11 @@ $(VENV)/.demo: $(PINS) $(VENV)/.pip
 	@$(call install,$(VENV),constraints.txt) -e '.[plot]'
 	@touch $@
 
-$(VENV)/.test: with := [dask]
-$(VENV)/.test: extra := --group onnx --group stores
+$(VENV)/.test: with := [dask,onnx]
+$(VENV)/.test: extra := --group stores
+$(VENV)/.docs: with := [onnx,plot]
 
-$(VENV)/.test $(VENV)/.lint $(VENV)/.docs: $(VENV)/.%: $(PINS) $(VENV)/.pip
+$(VENV)/.test $(VENV)/.lint $(VENV)/.docs $(VENV)/.dist: $(VENV)/.%: $(PINS) $(VENV)/.pip
 	@echo "==> Installing skspectral and its $* tools into $(VENV) (some minutes the first time)"
 	@$(call install,$(VENV),constraints.txt) -e '.$(with)' --group $* $(extra)
 	@touch $@

@@ -12,6 +12,7 @@ from .pruner import SpectralRNNPruner
 from .pruner_cv import SpectralRNNPrunerCV
 from .saving import load_pruned, save_pruned
 from .solvers import SOLVERS
+from .versions import show_versions
 
 __version__ = "0.1.0"
 
@@ -32,4 +33,5 @@ __all__ = [
     "load_pruned",
     "prune",
     "save_pruned",
+    "show_versions",
 ]

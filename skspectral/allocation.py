@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .explained import explained_on
 from .parameters import count_nodes
 from .solvers import GreedySolver, SelectionProblem
 
@@ -23,6 +24,7 @@ def check_nodes(m: Any, name: str = "m") -> None:
         count_nodes(count, name=f"{name}[{layer!r}]")
 
 
+@explained_on("How many nodes")
 def count_in_all(m: Any, sizes: Mapping[str, int], name: str = "m") -> int:
     """Nodes to keep of all layers together.
 
@@ -61,6 +63,7 @@ def relative_path(problem: SelectionProblem) -> NDArray[np.float64]:
     return path / (path[0] or 1.0)
 
 
+@explained_on("How many nodes")
 def count_by_layer(m: Any, sizes: Mapping[str, int], name: str = "m") -> dict[str, int]:
     """Nodes to keep of every layer.
 

@@ -20,6 +20,7 @@ from .covariance import HiddenStateMoments
 from .hidden_states import cell_moments, cutter
 from .labelled import Labelled
 from .objective import Objective
+from .progress import phase
 from .pruned_layer import PrunedLayer
 from .reconstruction import Kind
 from .rnn.likelihood import Likelihood
@@ -289,7 +290,8 @@ class Calibrator:
         # Layers in their own units, all of them in those of one, so that float32 holds them.
         unit = max(each.scale for each in moments.values())
         units = {name: each.whitening * unit for name, each in moments.items()}
-        return self._recall(reading_sensitivity, collector, some, likelihood, units, self.seed)
+        with phase("sensitivity", self.verbose):
+            return self._recall(reading_sensitivity, collector, some, likelihood, units, self.seed)
 
 
 def follow(collector: StateCollector, batch: Any) -> Readers:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from tqdm.auto import tqdm
+
 from .calibration import Calibration
 from .pruned_layer import PrunedLayer
 from .rnn.cut import Cut
@@ -39,9 +41,9 @@ def choose(
     """
     problems = calibration.problems
     if not solver.runs_network:
+        layers = tqdm(counts.items(), desc="selection", unit="layer", disable=not verbose)
         return {
-            name: calibration.layer(name, solver.select(problems[name], m))
-            for name, m in counts.items()
+            name: calibration.layer(name, solver.select(problems[name], m)) for name, m in layers
         }
     parts = split(first(calibration.sample, solver.n_sequences), solver.held_out)
     trials = ClosedLoopTrials(calibration, parts, verbose)

@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator
 from torch import nn
 
 from .calibration import Calibration
+from .explained import explained_on
 from .parameters import check_training, is_number
 from .rnn.cut import Cut
 from .rnn.imitation import Imitation
@@ -121,6 +122,7 @@ class Distillation(BaseEstimator):
         ]
 
 
+@explained_on("Repair")
 def as_distillation(distill: Any) -> Distillation | None:
     """A Distillation from a number of epochs; None from none."""
     if isinstance(distill, Distillation):

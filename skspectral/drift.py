@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from .explained import explained_on
 from .pruned_layer import name_among
 from .rnn.layers import RecurrentLayer
 from .rnn.readers import Readers
@@ -100,7 +101,9 @@ def error_propagation(pruner: Any, X: Any) -> ErrorPropagation:
     True
     """
     check_is_fitted(pruner)
-    maps, states = Maps.of(pruner), Trajectories.of(pruner, X)
+    with explained_on("What the theory promises"):
+        maps = Maps.of(pruner)
+    states = Trajectories.of(pruner, X)
     if isinstance(states.dense, np.ndarray):
         return ErrorPropagation(*maps.errors(states.dense, states.small), maps.recurrent_norm)
     rows = [maps.errors(*pair) for pair in zip(states.dense, states.small, strict=True)]

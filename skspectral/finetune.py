@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
 from torch import nn
 
+from .explained import explained_on
 from .labelled import Labelled, Loss, Task
 from .parameters import check_training, is_number
 from .rnn.states import StateCollector
@@ -86,6 +87,7 @@ class FineTune(BaseEstimator):
         check_training(self, ("max_epochs", "batch_size", "patience", "n_rounds"))
 
 
+@explained_on("Repair")
 def as_finetune(finetune: Any, name: str = "finetune") -> FineTune | None:
     """A FineTune from a number of epochs; None from none."""
     if isinstance(finetune, FineTune):

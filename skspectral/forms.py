@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from .batches import Batches
 from .chunked import Chunked
+from .explained import explained_on
 from .sequences import Sequences, Sliced
 
 FORMS = (
@@ -26,6 +27,7 @@ FORMS = (
 INTEGERS = frozenset(np.dtype(kind) for kind in np.typecodes["AllInteger"])
 
 
+@explained_on("Sequences and shapes")
 def check_sequences(
     X: Any, estimator: BaseEstimator | None = None, *, reset: bool = True
 ) -> Sequences | Batches:
@@ -65,7 +67,7 @@ def check_sequences(
 def _read(X: Any, estimator: BaseEstimator | None, reset: bool) -> Sequences | Batches:
     if isinstance(X, Dataset) and not isinstance(X, Iterable):
         X = DataLoader(X, batch_size=256)
-    if is_iterable_of_batches(X):
+    if is_iterable_of_batches(X) or is_list_of_batches(X):
         return Batches(X)
     if is_sliced(X):
         return _remember(_check_sliced(X), estimator, reset)
@@ -84,6 +86,21 @@ def is_iterable_of_batches(X: Any) -> bool:
     """Whether X is walked through batch by batch rather than held in memory."""
     held = isinstance(X, (list, tuple, str, bytes, Mapping, set, torch.Tensor))
     return isinstance(X, Iterable) and not held and not hasattr(X, "shape")
+
+
+def is_list_of_batches(X: Any) -> bool:
+    """Whether X is a list of what only ``forward`` can take."""
+    return (
+        isinstance(X, list)
+        and len(X) > 0
+        and all(isinstance(each, (tuple, dict)) and holds_tensors(each) for each in X)
+    )
+
+
+def holds_tensors(batch: Any) -> bool:
+    """Whether any argument of a batch is a tensor."""
+    values = batch.values() if isinstance(batch, dict) else batch
+    return any(isinstance(value, torch.Tensor) for value in values)
 
 
 def is_sliced(X: Any) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .covariance import HiddenStateMoments
+from .explained import explained_on
 from .objective import OBJECTIVES, Objective
 from .solvers import SOLVERS, Solver
 
@@ -45,6 +46,7 @@ def check_training(settings: Any, counts: Iterable[str]) -> None:
             )
 
 
+@explained_on("Scaling out")
 def check_n_jobs(n_jobs: Any) -> None:
     """Refuse what is no number of processes."""
     if n_jobs is not None and not (is_number(n_jobs, Integral) and n_jobs != 0):
@@ -52,12 +54,14 @@ def check_n_jobs(n_jobs: Any) -> None:
         raise error(f"n_jobs must be None or an int other than 0; got {n_jobs!r}.")
 
 
+@explained_on("How many nodes")
 def check_tol(tol: Any) -> None:
     """Refuse a tolerance that is no relative loss."""
     if tol is not None and not (is_number(tol) and 0.0 <= tol < 1.0):
         raise ValueError(f"tol must be None or a relative information loss in [0, 1); got {tol!r}.")
 
 
+@explained_on("How many nodes")
 def count_nodes(m: Any, n_nodes: int | None = None, name: str = "m") -> int:
     """Nodes to keep of n_nodes; without n_nodes, m is only checked."""
     most = "the hidden size" if n_nodes is None else f"{n_nodes}, the hidden size"
@@ -73,6 +77,7 @@ def count_nodes(m: Any, n_nodes: int | None = None, name: str = "m") -> int:
     return max(1, round(m * (n_nodes or 0)))
 
 
+@explained_on("Solvers and certificates")
 def as_solver(solver: str | Solver, random_state: Any) -> Solver:
     """A solver from its name; one that draws gets the seed."""
     if not isinstance(solver, str):
@@ -84,6 +89,7 @@ def as_solver(solver: str | Solver, random_state: Any) -> Solver:
     return made
 
 
+@explained_on("Losses and reconstruction")
 def as_objective(objective: str | Objective | None) -> Objective:
     """An objective from its name; None is the default."""
     if objective is None:
@@ -96,6 +102,7 @@ def as_objective(objective: str | Objective | None) -> Objective:
     return OBJECTIVES[objective]
 
 
+@explained_on("Scaling out")
 def as_moments(moments: Any, sizes: Mapping[str, int]) -> dict[str, HiddenStateMoments]:
     """Moments by layer, of the layers whose sizes are given; None is those of nothing."""
     if moments is None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Self
 
@@ -20,6 +21,7 @@ from .choice import choose
 from .chunked import Chunked
 from .covariance import HiddenStateMoments
 from .distillation import Distillation, as_distillation, distilled
+from .explained import explained_on
 from .finetune import FineTune, as_finetune, fine_tuned
 from .forms import check_sequences
 from .labelled import Labelled, task_loss
@@ -33,6 +35,7 @@ from .parameters import (
     check_n_jobs,
     check_tol,
 )
+from .progress import phase
 from .pruned_layer import ATTRIBUTES, PrunedLayer, of_layers, relative_loss
 from .reconstruction import RECONSTRUCTIONS
 from .refitting import AllOrNothing, unfitted
@@ -124,7 +127,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         Seed of the training of ``estimator=None``, of solvers that draw, of distillation, and of
         what the sensitivity is worked out on; for the last two, None is a seed like others.
     verbose : int, default=0
-        Whether to show progress.
+        Whether to show a progress bar of each phase, and a line on the outcome at the end.
 
     Attributes
     ----------
@@ -297,6 +300,13 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
             ),
         )
 
+    def _become(self, fresh: Self, step: Callable[[Self], None]) -> Self:
+        start = time.perf_counter()
+        super()._become(fresh, step)
+        if self.verbose:
+            print(self._headline(time.perf_counter() - start))
+        return self
+
     def _fit(self, X: Any, y: Any, moments: Any) -> None:
         self._prune(self._train(X, y), moments)
 
@@ -396,7 +406,8 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         small = calibration.surgery.build_checked(cuts)
         calibration.surgery.warn()
         if calibration.refit and any(cut.n_nodes > len(cut.support) for cut in cuts.values()):
-            calibration.refit.apply(small, cuts)
+            with phase("refit", self.verbose):
+                calibration.refit.apply(small, cuts)
         self.distillation_history_ = distilled(
             small, cuts, calibration, self.distill, self._seed(), self.verbose
         )
@@ -425,7 +436,8 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
             setattr(self, attribute, of_layers(found))
 
     def _collector(self, module: nn.Module) -> StateCollector:
-        return StateCollector(module, find_layers(module), self._layout)
+        with explained_on("Whole models"):
+            return StateCollector(module, find_layers(module), self._layout)
 
     def _memory_for(self, sequences: Sequences | Batches) -> Any:
         """Where to keep results; what lies elsewhere or is used up by reading is not compared."""

@@ -58,6 +58,20 @@ class SummaryMixin:
 
         return pd.DataFrame(rows, columns=list(HEADS)).set_index("layer")
 
+    def _headline(self, seconds: float) -> str:
+        """The outcome of a fit in one line."""
+        layers = self.layers_.values()
+        kept, nodes = sum(each.m for each in layers), sum(each.problem.n_nodes for each in layers)
+        modules = module_of(self.estimator_), self.pruned_module_
+        before, after = map(n_parameters, modules)
+        losses = [f"{each.information_loss:.2g}" for each in layers]
+        bounds = [f"{each.loss_lower_bound:.2g}" for each in layers]
+        return (
+            f"{type(self).__name__} kept {kept} of {nodes} nodes: {before:,} to {after:,} "
+            f"parameters, relative loss {', '.join(losses)} (at least {', '.join(bounds)}), "
+            f"{seconds:.1f} s"
+        )
+
     def _html_repr(self) -> str:
         """The diagram of scikit-learn, and below it the summary."""
         diagram: str = estimator_html_repr(self)

@@ -19,11 +19,13 @@ from torch import nn
 
 from .caching import recalled
 from .estimators import RNNClassifier, RNNRegressor
+from .explained import explained_on
 from .rnn.weights import in_one_piece
 
 OURS = (RNNClassifier, RNNRegressor)
 
 
+@explained_on("Whole models")
 def trained(
     estimator: Any, X: Any, y: Any, random_state: Any, verbose: int, memory: Any = None
 ) -> Any:

@@ -120,6 +120,16 @@ FOLLOWED = {
         lambda net, states, h: nn.functional.linear(h[-1], net.head.weight, net.head.bias),
         lambda s, head: head(s[:, -1]),
     ),
+    "mean over steps": Pattern(
+        lambda net, states, h: net.head(states.mean(1 if net.batch_first else 0)),
+        lambda s, head: head(s.mean(1)),
+    ),
+    "mean that keeps its axis": Pattern(
+        lambda net, states, h: net.head(
+            torch.mean(states, dim=(1,) if net.batch_first else 0, keepdim=True).flatten(0, 1)
+        ),
+        lambda s, head: head(s.mean(1)),
+    ),
     "relu behind the head": Pattern(
         lambda net, states, h: net.head(h[-1]).relu(), lambda s, head: np.maximum(head(s[:, -1]), 0)
     ),
@@ -147,9 +157,13 @@ UNFOLLOWED = {
     "relu": Pattern(
         lambda net, states, h: net.head(h[-1].relu()), lambda s, head: head(np.maximum(s[:, -1], 0))
     ),
-    "mean": Pattern(
-        lambda net, states, h: net.head(states.mean(1 if net.batch_first else 0)),
-        lambda s, head: head(s.mean(1)),
+    "mean over nodes": Pattern(
+        lambda net, states, h: net.head(h[-1] - h[-1].mean(-1, keepdim=True)),
+        lambda s, head: head(s[:, -1] - s[:, -1].mean(-1, keepdims=True)),
+    ),
+    "mean over all": Pattern(
+        lambda net, states, h: net.head(h[-1]) + states.mean(),
+        lambda s, head: head(s[:, -1]) + s.mean(),
     ),
     "layer norm": Pattern(lambda net, states, h: net.head(net.norm(h[-1])), layer_norm_reference),
     "softmax": Pattern(softmax_pooled, softmax_pooled_reference),

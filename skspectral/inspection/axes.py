@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
+from ..explained import explained_on
 from ..pruned_layer import PrunedLayer, name_among
 
 # The colours of Okabe and Ito, which people of any colour vision can tell apart.
@@ -30,6 +31,7 @@ def axes_for(display: object, ax: Any) -> Any:
     return plt.subplots(layout="constrained")[1]
 
 
+@explained_on("Reading the plots")
 def pruned_layer(pruner: Any, layer: str | None) -> tuple[str, PrunedLayer]:
     """A layer of a fitted pruner, and its name."""
     check_is_fitted(pruner)

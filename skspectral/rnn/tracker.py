@@ -146,6 +146,8 @@ class StateTracker(TorchFunctionMode):
             self._follow_rows(followed[0], result)
         elif followed and name in MOVES | JOINS:
             self._follow(func, args, kwargs, result)
+        elif followed and name == "mean" and self._follow_mean(result, *args, **kwargs):
+            return result
         elif followed:
             for tensor in followed:
                 self._block(self._hosts(self._nodes[id(tensor)][1]), f"is used by {name}")
@@ -171,6 +173,25 @@ class StateTracker(TorchFunctionMode):
             numbers = func(*tree_map(self._numbers_of, args), **tree_map(self._numbers_of, kwargs))
         for tensor, moved in zip(_tensors(result), _tensors(numbers), strict=True):
             self._nodes[id(tensor)] = tensor, moved.long()
+
+    def _follow_mean(
+        self,
+        result: Tensor,
+        input: Tensor,  # noqa: A002  as in torch
+        dim: Any = None,
+        keepdim: bool = False,
+        **_options: Any,
+    ) -> bool:
+        """Follow a mean over states of the same nodes, such as over steps; tell whether it is one.
+
+        It is rebuilt as the states are, also where the reconstruction has a constant part.
+        """
+        numbers = self._nodes[id(input)][1]
+        least, most = (func(numbers, dim, keepdim) for func in (torch.amin, torch.amax))
+        if dim is None or not least.equal(most):
+            return False
+        self._nodes[id(result)] = result, least
+        return True
 
     def _follow_rows(self, states: Tensor, result: Any) -> None:
         """Give the rows of packed or padded states the numbers that all rows had."""
