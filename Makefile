@@ -19,9 +19,9 @@ pytest = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -n 2
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
-demo: $(VENV)/.demo  ## Run the example examples/plot_digits.py
-	@echo "==> Running examples/plot_digits.py"
-	@$(VENV)/bin/python examples/plot_digits.py
+demo: $(VENV)/.demo  ## Run the example examples/digits_ratios.py
+	@echo "==> Running examples/digits_ratios.py"
+	@$(VENV)/bin/python examples/digits_ratios.py
 
 test: $(VENV)/.test  ## Run the tests
 	@echo "==> Running the tests"

@@ -31,11 +31,16 @@ extensions = [
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "auto_examples/GALLERY_HEADER.rst"]
 
+nitpicky = True
+
 html_theme = "pydata_sphinx_theme"
 html_title = "skspectral"
+html_static_path = ["_static"]
+html_css_files = ["style.css"]
 html_show_sourcelink = False
 html_theme_options = {"show_prev_next": False, "secondary_sidebar_items": ["page-toc"]}
-html_sidebars = {name: [] for name in ("changelog", "contributing", "install", "quickstart")}
+# Pages that stand alone in their section have nothing to show beside them.
+html_sidebars = {"api": []}
 
 autodoc_typehints = "none"  # the docstrings give the types
 autosummary_generate = True

@@ -122,7 +122,7 @@ class Distillation(BaseEstimator):
         ]
 
 
-@explained_on("Repair")
+@explained_on("Repair and fine-tuning")
 def as_distillation(distill: Any) -> Distillation | None:
     """A Distillation from a number of epochs; None from none."""
     if isinstance(distill, Distillation):

@@ -87,7 +87,7 @@ class FineTune(BaseEstimator):
         check_training(self, ("max_epochs", "batch_size", "patience", "n_rounds"))
 
 
-@explained_on("Repair")
+@explained_on("Repair and fine-tuning")
 def as_finetune(finetune: Any, name: str = "finetune") -> FineTune | None:
     """A FineTune from a number of epochs; None from none."""
     if isinstance(finetune, FineTune):

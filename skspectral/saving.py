@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_model, save_model
 from torch import nn
 
+from .explained import explained_on
 from .files import header, read_header, replacing
 from .rnn.expanded import Expanded, ExpandedCell, ExpandedRNN, StartedRNN
 from .rnn.inputs import SelectedInputs
@@ -87,11 +88,17 @@ def load_pruned(path: str | PathLike[str], into: nn.Module) -> nn.Module:
     ...     load_pruned(f"{folder}/small.safetensors", into=torch.nn.GRU(3, 32))
     GRU(3, 8)
     """
-    head = read_header(path, FORMAT, VERSION, "save_pruned")
+    with explained_on("Deployment"):
+        head = read_header(path, FORMAT, VERSION, "save_pruned")
+        return loaded(path, head["parts"], into)
+
+
+def loaded(path: str | PathLike[str], parts: Mapping[str, Any], into: nn.Module) -> nn.Module:
+    """The module of a file, with its parts built again where they are of other sizes."""
     module = copy.deepcopy(into)
     device = next(into.parameters(), torch.empty(0)).device
     try:
-        for name, description in head["parts"].items():
+        for name, description in parts.items():
             part = module.get_submodule(name)
             if type(part) not in KINDS.values() or described(part) != description:
                 module = replace(module, part, built(description))

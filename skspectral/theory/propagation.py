@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import signal
 
 from .freedom import Array
 
@@ -44,4 +45,10 @@ def propagated_errors(
     array([0.  , 1.  , 1.5 , 0.75])
     """
     errors = np.asarray(reading_errors, dtype=np.float64)
-    return signal.lfilter([lipschitz], [1.0, -lipschitz * recurrent_norm], errors)
+    bounds = np.zeros_like(errors)
+    before: Any = 0.0
+    with np.errstate(over="ignore"):
+        for step in range(errors.shape[-1]):
+            before = lipschitz * (errors[..., step] + recurrent_norm * before)
+            bounds[..., step] = before
+    return bounds
