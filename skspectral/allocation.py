@@ -15,10 +15,10 @@ from .solvers import GreedySolver, SelectionProblem
 ALLOCATIONS = ("global", "uniform")
 
 
-def check_nodes(m: Any, name: str = "m") -> None:
-    """Refuse what is no number of nodes for any network."""
+def check_nodes(m: Any, name: str = "m", n_nodes: int | None = None) -> None:
+    """Refuse what is no number of nodes for any network, or for one of so many nodes."""
     if not isinstance(m, Mapping):
-        count_nodes(m, name=name)
+        count_nodes(m, n_nodes, name)
         return
     for layer, count in m.items():
         count_nodes(count, name=f"{name}[{layer!r}]")

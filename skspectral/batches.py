@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import PackedSequence
 
 END = object()
+TENSORS = (torch.Tensor, PackedSequence)
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,9 @@ class Batches:
     Parameters
     ----------
     source : iterable
-        Yields tensors, tuples for ``module(*batch)`` or dicts for ``module(**batch)``;
-        of a list, as a ``DataLoader`` over labelled data yields, the first entry is used.
+        Yields tensors, packed sequences, tuples for ``module(*batch)`` or dicts for
+        ``module(**batch)``; of a list, as a ``DataLoader`` over labelled data yields, the first
+        entry is used.
     """
 
     source: Iterable[Any]
@@ -55,7 +58,8 @@ class Batches:
     def n_features(batch: tuple[Any, ...] | dict[str, Any]) -> int:
         """Size of the last axis of the first tensor of a batch."""
         values = batch.values() if isinstance(batch, dict) else batch
-        return next(value for value in values if isinstance(value, torch.Tensor)).shape[-1]
+        first = next(value for value in values if isinstance(value, TENSORS))
+        return (first.data if isinstance(first, PackedSequence) else first).shape[-1]
 
 
 def read_batch(batch: Any, number: int) -> tuple[Any, ...] | dict[str, Any]:
@@ -64,12 +68,12 @@ def read_batch(batch: Any, number: int) -> tuple[Any, ...] | dict[str, Any]:
         batch = batch[0]
     if isinstance(batch, np.ndarray):
         batch = torch.from_numpy(batch)
-    if isinstance(batch, torch.Tensor):
+    if isinstance(batch, TENSORS):
         return (batch,)
     named = isinstance(batch, Mapping)
     values = batch.values() if named else batch if isinstance(batch, tuple) else ()
     words = not named or all(isinstance(name, str) for name in batch)
-    if words and any(isinstance(value, torch.Tensor) for value in values):
+    if words and any(isinstance(value, TENSORS) for value in values):
         return dict(batch) if named else batch
     raise TypeError(
         f"X yields {type(batch).__name__} as batch {number}; each batch must be a tensor, a tuple "

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array, validate_data
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import DataLoader, Dataset
 
-from .batches import Batches
+from .batches import TENSORS, Batches
 from .chunked import Chunked
 from .explained import explained_on
 from .sequences import Sequences, Sliced
@@ -58,7 +59,12 @@ def check_sequences(
     try:
         return _read(X, estimator, reset)
     except (ValueError, TypeError) as error:
-        if "X" in str(error):
+        text = str(error).partition("\n")[0]
+        if "contains NaN" in text or "contains infinity" in text:
+            raise ValueError(
+                f"{text} Give sequences of finite numbers: fill the gaps, or cut sequences there."
+            ) from error
+        if "X" in text or "feature names" in text:
             raise
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"X cannot be read: {error} {FORMS}.") from error
@@ -67,6 +73,8 @@ def check_sequences(
 def _read(X: Any, estimator: BaseEstimator | None, reset: bool) -> Sequences | Batches:
     if isinstance(X, Dataset) and not isinstance(X, Iterable):
         X = DataLoader(X, batch_size=256)
+    if isinstance(X, PackedSequence):
+        return Batches([X])
     if is_iterable_of_batches(X) or is_list_of_batches(X):
         return Batches(X)
     if is_sliced(X):
@@ -100,7 +108,7 @@ def is_list_of_batches(X: Any) -> bool:
 def holds_tensors(batch: Any) -> bool:
     """Whether any argument of a batch is a tensor."""
     values = batch.values() if isinstance(batch, dict) else batch
-    return any(isinstance(value, torch.Tensor) for value in values)
+    return any(isinstance(value, TENSORS) for value in values)
 
 
 def is_sliced(X: Any) -> bool:

@@ -52,6 +52,7 @@ from .wrapped import (
     classifies,
     encoded,
     module_of,
+    planned_size,
     trained,
     with_module,
     wrapped_has,
@@ -354,7 +355,8 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
     def _calibrate(self, collector: StateCollector, data: Data, before: Any) -> Calibration:
         """From sequences to the choices that they pose, added to those seen before."""
         sequences, labelled = data
-        calibration = self._calibrator(sequences).calibrate(collector, sequences, before)
+        with explained_on("Sequences and shapes"):
+            calibration = self._calibrator(sequences).calibrate(collector, sequences, before)
         calibration = replace(calibration, labelled=labelled)
         if isinstance(sequences, Batches):
             self.n_features_in_ = sequences.n_features(calibration.batch)
@@ -490,4 +492,4 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         check_n_jobs(self.n_jobs)
 
     def _check_m(self) -> None:
-        check_nodes(self.m)
+        check_nodes(self.m, n_nodes=planned_size(self.estimator))

@@ -26,7 +26,7 @@ from .parameters import check_choice, is_number
 from .pruner import SpectralRNNPruner
 from .solvers import Solver
 from .validation import best_index, count_each, fold_scores, tabulate
-from .wrapped import default_estimator
+from .wrapped import default_estimator, planned_size
 
 
 class SpectralRNNPrunerCV(SpectralRNNPruner):
@@ -202,7 +202,7 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
             error = ValueError if is_list else TypeError
             raise error(f"ms must be a list of at least one int or float; got {self.ms!r}.")
         for i, m in enumerate(self.ms):
-            check_nodes(m, f"ms[{i}]")
+            check_nodes(m, f"ms[{i}]", planned_size(self.estimator))
 
     def _check_params(self) -> None:
         super()._check_params()

@@ -44,6 +44,8 @@ def trained(
         estimator = default_estimator(y).set_params(random_state=random_state, verbose=verbose)
     if isinstance(estimator, FrozenEstimator):
         estimator = estimator.estimator
+    if isinstance(estimator, nn.Module):  # a compiled one hides the module that it was made of
+        estimator = getattr(estimator, "_orig_mod", estimator)
     if isinstance(estimator, nn.Module) or hasattr(estimator, "module_"):
         dense = copy.deepcopy(estimator)
     elif hasattr(estimator, "fit"):
@@ -70,6 +72,15 @@ def is_seeded(estimator: Any) -> bool:
     """Whether training an estimator again gives the same network."""
     seed = estimator.get_params(deep=False).get("random_state")
     return isinstance(seed, (Integral, np.random.RandomState))
+
+
+def planned_size(estimator: Any) -> int | None:
+    """Nodes that an estimator of ours will train, to be known before it does; None of others."""
+    if estimator is None:
+        return RNNClassifier().hidden_size
+    size: Any = estimator.hidden_size if isinstance(estimator, OURS) else None
+    is_count = isinstance(size, Integral) and int(size) > 0
+    return int(size) if is_count and not hasattr(estimator, "module_") else None
 
 
 def default_estimator(y: Any) -> RNNClassifier | RNNRegressor:

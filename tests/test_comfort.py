@@ -7,15 +7,23 @@ import traceback
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn
 import torch
 from models import STAYS, Stack
 from networks import N_FEATURES, make_rnn
 from torch import nn
+from torch.nn.utils.rnn import pack_sequence
 
 import skspectral
-from skspectral import SpectralRNNPruner, SpectralRNNPrunerCV, error_propagation, load_pruned
+from skspectral import (
+    RNNClassifier,
+    SpectralRNNPruner,
+    SpectralRNNPrunerCV,
+    error_propagation,
+    load_pruned,
+)
 from skspectral.inspection import LossPathDisplay
 
 ROOT = Path(skspectral.__file__).parent
@@ -168,3 +176,79 @@ def test_tuples_of_numbers_are_sequences_as_before():
     rows = [(0.0, 1.0, 2.0), (1.0, 0.0, 1.0)]
     fit = SpectralRNNPruner(make_rnn(n_features=1), m=3).fit(rows)
     assert fit.moments_.n_steps == 6
+
+
+# What could be known before anything is trained
+
+
+class Untrainable(RNNClassifier):
+    def fit(self, X, y):
+        raise AssertionError("it was trained")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SpectralRNNPruner(m=129), "m must be an int from 1 to 128"),
+        (lambda: SpectralRNNPruner(Untrainable(16), m=17), "m must be an int from 1 to 16"),
+        (
+            lambda: SpectralRNNPrunerCV(Untrainable(16), ms=[4, 20]),
+            r"ms\[1\] must be an int from 1 to 16",
+        ),
+    ],
+    ids=["default", "ours", "search"],
+)
+def test_too_many_nodes_are_refused_before_training(make, message):
+    with pytest.raises(ValueError, match=message):
+        make().fit(sequences(), np.arange(12) % 2)
+
+
+def test_a_gap_in_a_sequence_is_told_in_one_sentence():
+    X = sequences()
+    X[3, 2] = np.nan
+    rows = X[:, :, 0]
+    for given in (X, rows, list(X)):
+        with pytest.raises(ValueError, match=r"contains NaN.*fill the gaps") as caught:
+            SpectralRNNPruner(RNNClassifier(16), m=4).fit(given, np.arange(12) % 2)
+        assert "HistGradientBoosting" not in str(caught.value)
+
+
+def test_columns_of_other_names_are_told_without_forms():
+    frame = pd.DataFrame(sequences()[:, :, 0], columns=list("abcde"))
+    fit = SpectralRNNPruner(RNNClassifier(8, max_epochs=1), m=4).fit(frame, np.arange(12) % 2)
+    with pytest.raises(ValueError, match="feature names") as caught:
+        fit.predict(frame.rename(columns={"a": "z"}))
+    assert "iterable of batches" not in str(caught.value)
+
+
+def test_packed_sequences_are_batches():
+    torch.manual_seed(0)
+    net, pieces = (
+        make_rnn(),
+        [torch.as_tensor(each[: 2 + i % 4]) for i, each in enumerate(sequences())],
+    )
+    packed = [pack_sequence(pieces[i : i + 4], enforce_sorted=False) for i in range(0, 12, 4)]
+    plain = SpectralRNNPruner(net, m=3).fit(pieces)
+    for X in (packed, iter(packed), [(each,) for each in packed]):
+        fit = SpectralRNNPruner(net, m=3).fit(X)
+        assert fit.n_features_in_ == N_FEATURES
+        np.testing.assert_allclose(fit.covariance_, plain.covariance_, rtol=1e-12)
+    first = SpectralRNNPruner(net, m=3).fit(packed[0])
+    assert first.moments_.n_steps == sum(len(each) for each in pieces[:4])
+
+
+def test_a_compiled_module_is_pruned_as_what_it_was_made_of():
+    torch.manual_seed(0)
+    net = make_rnn()
+    compiled = torch.compile(net, backend="eager")
+    found, plain = (SpectralRNNPruner(each, m=3).fit(sequences()) for each in (compiled, net))
+    assert type(found.pruned_module_) is nn.GRU
+    np.testing.assert_array_equal(found.support_, plain.support_)
+
+
+def test_sequences_that_do_not_go_through_name_their_page():
+    with pytest.raises(ValueError, match="does not go through") as caught:
+        SpectralRNNPruner(make_rnn(), m=3).fit(np.zeros((4, 5, N_FEATURES + 1)))
+    assert caught.value.__notes__ == [
+        "The page 'Sequences and shapes' of the user guide tells more."
+    ]

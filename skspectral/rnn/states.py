@@ -160,9 +160,9 @@ class StateCollector:
         An array is filled up to ``whole_blocks``, unless that is not wanted.
         """
         if isinstance(batch, dict):
-            return (), tree_map(self._convert, batch)
+            return (), tree_map(self._convert, batch, is_leaf=is_packed)
         if isinstance(batch, tuple) and not isinstance(batch, Padded):
-            return tree_map(self._convert, batch), {}
+            return tree_map(self._convert, batch, is_leaf=is_packed), {}
         padded = isinstance(batch, Padded)
         sequences = self._convert(batch.filled if padded else torch.as_tensor(batch))
         if self._embeds and sequences.ndim == 2 and not sequences.is_floating_point():
@@ -177,6 +177,8 @@ class StateCollector:
         return (LAYOUTS[self.layout](sequences).contiguous(),), {}
 
     def _convert(self, value: Any) -> Any:
+        if is_packed(value):
+            return value.to(self.device)._replace(data=self._convert(value.data))
         if not isinstance(value, Tensor):
             return value
         if value.is_floating_point():
@@ -217,6 +219,11 @@ class StateCollector:
     def _candidates(self, sequences: Tensor) -> Iterator[str]:
         univariate = sequences.ndim == 3 and sequences.shape[2] == 1
         return (name for name in LAYOUTS if univariate or not name.startswith("univariate"))
+
+
+def is_packed(value: Any) -> bool:
+    """Whether a value is packed sequences, whose sizes stay on the CPU."""
+    return isinstance(value, PackedSequence)
 
 
 def keeper(part: nn.Module, into: list[Tensor]) -> Callable[..., None]:

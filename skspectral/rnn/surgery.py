@@ -79,7 +79,8 @@ class Surgery:
             names = [repr(layer.name) for layer in self.layers if layer.host == host]
             warnings.warn(
                 f"The reconstruction of layer{'s' * (len(names) > 1)} {', '.join(names)} stays a "
-                f"linear layer of its own behind it, since its hidden state {obstacle}.",
+                f"linear layer of its own behind it, since its hidden state {obstacle}. "
+                "The page 'Whole models' of the user guide tells more.",
                 stacklevel=2,
             )
 
