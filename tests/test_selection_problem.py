@@ -9,7 +9,7 @@ from problems import planted, random_problem, with_trials
 
 from skspectral import SOLVERS
 from skspectral.parameters import as_solver
-from skspectral.solvers import Selection, SelectionProblem
+from skspectral.solvers import Selection, SelectionProblem, Solver
 
 RIDGES = pytest.mark.parametrize("tau", [0.0, 1e-6, 1e-2])
 WEIGHTS = pytest.mark.parametrize("weight", ["general", "identity"])
@@ -98,3 +98,45 @@ def test_first_cuts_a_selection(m):
     assert cut.loss_path.tolist() == [9.0, 4.0, 2.0, 1.0][: m + 1]
     assert cut.support.tolist() == sorted([4, 0, 2][:m])
     assert cut.gap == 0.1
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        (
+            (np.eye(3), np.eye(2), np.zeros(3)),
+            r"weight must be of shape \(3, 3\), .*; got \(2, 2\)",
+        ),
+        ((np.eye(3), np.eye(3), 0.1), r"ridge must be of shape \(3,\), .*; got \(\)"),
+        ((np.ones((3, 2)), np.eye(3), np.zeros(3)), r"covariance must be of shape \(3, 3\), .*2\)"),
+        ((1.0, np.eye(1), np.zeros(1)), r"covariance must be of shape \(1, 1\), .*; got \(\)"),
+    ],
+)
+def test_arrays_of_different_numbers_of_nodes_are_refused(arrays, message):
+    with pytest.raises(ValueError, match=message):
+        SelectionProblem(*arrays)
+
+
+class Returning(Solver):
+    """Gives what it is told to."""
+
+    def __init__(self, outcome):
+        self.outcome = outcome
+
+    def _select(self, problem, m):
+        return self.outcome
+
+
+@pytest.mark.parametrize(
+    ("outcome", "error", "message"),
+    [
+        (np.arange(3), TypeError, "_select of Returning must return a Selection, .*; got ndarray"),
+        (Selection(np.array([0, 0, 1]), np.ones(4)), ValueError, r"once; got \[0, 0, 1\]"),
+        (Selection(np.array([0, 1]), np.ones(3)), ValueError, r"3 nodes from 0 to 9; got \[0, 1\]"),
+        (Selection(np.array([0, 1, 10]), np.ones(4)), ValueError, r"3 nodes .*; got \[0, 1, 10\]"),
+        (Selection(np.array([0, 1, -1]), np.ones(4)), ValueError, r"3 nodes .*; got \[0, 1, -1\]"),
+    ],
+)
+def test_what_is_no_choice_of_m_nodes_is_refused(outcome, error, message):
+    with pytest.raises(error, match=message):
+        Returning(outcome).select(random_problem(0), 3)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 from sklearn.base import BaseEstimator
 
 from .problem import Selection, SelectionProblem
@@ -67,13 +68,33 @@ class Solver(BaseEstimator, ABC):
         Raises
         ------
         ValueError
-            If m is out of range.
+            If m is out of range, or ``_select`` gives other than m nodes of the problem.
+        TypeError
+            If ``_select`` gives no Selection.
         """
         if not 1 <= m <= problem.n_nodes:
             raise ValueError(f"m must be an int from 1 to {problem.n_nodes}; got {m!r}.")
-        selection = self._select(problem, m)
+        selection = checked(self._select(problem, m), problem, m, type(self).__name__)
         return refined(problem, selection) if self.refine else selection
 
     @abstractmethod
     def _select(self, problem: SelectionProblem, m: int) -> Selection:
         """Choose m nodes; m is in range."""
+
+
+def checked(selection: Any, problem: SelectionProblem, m: int, solver: str) -> Selection:
+    """A selection, if it is one of m nodes."""
+    if not isinstance(selection, Selection):
+        raise TypeError(
+            f"_select of {solver} must return a Selection, which extend(problem, order, m) makes of "
+            f"an order of nodes; got {type(selection).__name__}."
+        )
+    order = np.asarray(selection.order)
+    if len(order) != m or not np.isin(order, np.arange(problem.n_nodes)).all():
+        raise ValueError(
+            f"_select of {solver} must choose {m} nodes from 0 to {problem.n_nodes - 1}; got "
+            f"{order.tolist()}."
+        )
+    if len(np.unique(order)) < m:
+        raise ValueError(f"_select of {solver} must choose each node once; got {order.tolist()}.")
+    return selection

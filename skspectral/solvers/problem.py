@@ -38,6 +38,11 @@ class SelectionProblem:
     trials : Trials, optional
         Networks pruned on trial, for a solver that goes by their answers.
 
+    Raises
+    ------
+    ValueError
+        If the arrays are not of one number of nodes.
+
     Examples
     --------
     >>> import numpy as np
@@ -61,6 +66,14 @@ class SelectionProblem:
         for name in ("covariance", "weight", "ridge"):
             promoted = np.asarray(getattr(self, name), dtype=np.float64)
             object.__setattr__(self, name, promoted)
+        n_nodes = len(np.atleast_1d(self.covariance))
+        for name, n_axes in (("covariance", 2), ("weight", 2), ("ridge", 1)):
+            shape = (n_nodes,) * n_axes
+            if getattr(self, name).shape != shape:
+                raise ValueError(
+                    f"{name} must be of shape {shape}, for as many nodes as covariance has rows; "
+                    f"got {getattr(self, name).shape}."
+                )
 
     @property
     def n_nodes(self) -> int:
