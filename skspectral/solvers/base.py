@@ -86,8 +86,8 @@ def checked(selection: Any, problem: SelectionProblem, m: int, solver: str) -> S
     """A selection, if it is one of m nodes."""
     if not isinstance(selection, Selection):
         raise TypeError(
-            f"_select of {solver} must return a Selection, which extend(problem, order, m) makes of "
-            f"an order of nodes; got {type(selection).__name__}."
+            f"_select of {solver} must return a Selection, which extend(problem, order, m) makes "
+            f"of an order of nodes; got {type(selection).__name__}."
         )
     order = np.asarray(selection.order)
     if len(order) != m or not np.isin(order, np.arange(problem.n_nodes)).all():
