@@ -41,9 +41,9 @@ lint: $(VENV)/.lint  ## Check style, types, spelling and metadata
 
 docs: $(VENV)/.docs  ## Build the documentation into docs/_build/html
 	@echo "==> Building the documentation"
-	@$(VENV)/bin/sphinx-build -W --keep-going -b html docs docs/_build/html
+	@OMP_NUM_THREADS=1 $(VENV)/bin/sphinx-build -W --keep-going -b html docs docs/_build/html
 	@echo "==> Running the examples in the documentation"
-	@$(VENV)/bin/sphinx-build -W --keep-going -q -b doctest -d docs/_build/html/.doctrees docs docs/_build/doctest
+	@OMP_NUM_THREADS=1 $(VENV)/bin/sphinx-build -W --keep-going -q -b doctest -d docs/_build/html/.doctrees docs docs/_build/doctest
 
 review: $(VENV)/.lint  ## Check the repository against the Scientific Python guide
 	@echo "==> Reviewing the repository"
