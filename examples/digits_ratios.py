@@ -8,6 +8,8 @@ with random nodes. Training takes a few minutes the first time; the trained netw
 cached.
 """
 
+# sphinx_gallery_thumbnail_path = '_static/digits_ratios.png'
+
 # %%
 # The data
 # --------

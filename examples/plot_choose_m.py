@@ -60,7 +60,6 @@ print(f"{pruner.m_} of 64 nodes: accuracy {small:.3f} on new digits, dense {dens
 # standard error. The band is a standard deviation of the folds.
 
 display = ScoreCurveDisplay.from_estimator(pruner, score_name="accuracy")
-display.chosen_.set_label(f"chosen: {pruner.m_} nodes")
 best = results["mean_test_score"].argmax()
 line = results["mean_test_score"][best] - errors[best]
 display.ax_.axhline(line, color="#666666", linestyle="--", label="best less one standard error")

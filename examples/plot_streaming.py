@@ -41,8 +41,8 @@ del file
 # From the file
 # -------------
 # A memory map is read slice by slice. So that everything depends on the moments alone, we take an
-# objective that is made of them and of the weights, and leave the head as it is folded: by default
-# it is fitted again, to states of the sequences given last.
+# objective that is made of them and of the weights, and leave the head as it is folded. By default
+# it is fitted again, to a sample of the sequences, which is another one in every portion.
 
 params = {"m": 24, "objective": "one-step", "n_refit": 0}
 sequences = np.load(path, mmap_mode="r")

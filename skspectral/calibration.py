@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -111,6 +111,25 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class Before:
+    """What is known of sequences seen before.
+
+    Parameters
+    ----------
+    moments : dict of HiddenStateMoments
+        Moments of the hidden states, by layer.
+    weights : dict of ndarray or None
+        Sensitivities, by layer.
+    sample : list
+        Batches of them.
+    """
+
+    moments: Mapping[str, HiddenStateMoments] = field(default_factory=dict)
+    weights: dict[str, Array] | None = None
+    sample: list[Any] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Calibrator:
     """Runs sequences through a network, and makes of them what its user asks for.
 
@@ -162,7 +181,7 @@ class Calibrator:
         self,
         collector: StateCollector,
         sequences: Sequences | Batches,
-        before: tuple[dict[str, HiddenStateMoments], dict[str, Array] | None],
+        before: Before,
     ) -> Calibration:
         """Run the sequences, and add moments and sensitivity of those seen before."""
         moments, batch, sample = self._collect(collector, sequences)
@@ -174,10 +193,13 @@ class Calibrator:
                 answers_likelihood, collector, batch, self.family, self.classifies
             )
         weights = self._sensitivity(collector, sample, likelihood, moments)
-        if before[0]:
-            check_layers(before[0], moments)
-            weights = averaged(weights, before[1], moments, before[0])
-            moments = {name: each.merge(before[0][name]) for name, each in moments.items()}
+        if before.moments:
+            check_layers(before.moments, moments)
+            weights = averaged(weights, before.weights, moments, before.moments)
+            n_new = next(iter(moments.values())).n_steps
+            moments = {name: each.merge(before.moments[name]) for name, each in moments.items()}
+            share = n_new / next(iter(moments.values())).n_steps
+            sample = self._mixed(sample, before.sample, share)
         cells = cell_moments(collector, readers, sample or [batch])
         statistics = statistics_of(collector, readers, moments, weights, cells)
         arguments = collector.arguments(batch)
@@ -197,6 +219,16 @@ class Calibrator:
             self._refit(collector, readers, first(sample, self.n_refit)),
             self.kinds,
         )
+
+    def _mixed(self, new: list[Any], old: list[Any], share: float) -> list[Any]:
+        """Batches of which a share are new."""
+        if not old:
+            return new
+        n_sequences = self._n_sample()
+        n_new = round(share * n_sequences)
+        batches = [*first(new, n_new), *first(old, n_sequences - n_new)]
+        np.random.RandomState(self.seed).shuffle(batches)
+        return batches
 
     def _refit(
         self, collector: StateCollector, readers: Readers, batches: list[Any]
@@ -312,7 +344,7 @@ def averaged(
     new: dict[str, Array] | None,
     old: dict[str, Array] | None,
     added: dict[str, HiddenStateMoments],
-    before: dict[str, HiddenStateMoments],
+    before: Mapping[str, HiddenStateMoments],
 ) -> dict[str, Array] | None:
     """Sensitivities over all steps seen."""
     if new is None or old is None or any(each is None for each in old.values()):

@@ -16,7 +16,7 @@ from torch import nn
 from .allocation import ALLOCATIONS, check_nodes
 from .batches import Batches
 from .caching import as_memory
-from .calibration import Calibration, Calibrator
+from .calibration import Before, Calibration, Calibrator
 from .choice import choose
 from .chunked import Chunked
 from .covariance import HiddenStateMoments
@@ -278,6 +278,10 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Add calibration sequences to those seen so far, and choose again.
 
+        Moments and sensitivities add up. Some sequences of each call are kept, and readers are
+        fitted on those of all calls, in proportion; a pruner that comes out of a file has kept
+        none.
+
         Parameters
         ----------
         X : array-like, list, torch.Tensor, Dataset, DataLoader or iterable
@@ -292,12 +296,12 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         """
         if not hasattr(self, "moments_"):
             return self.fit(X, y)
+        sample = getattr(self, "_sample", [])
         return self._become(
             copy.copy(self),
             lambda fresh: fresh._prune(
                 fresh._with_targets(check_sequences(X, fresh, reset=False), y),
-                fresh._moments,
-                fresh._weights,
+                Before(fresh._moments, fresh._weights, sample),
             ),
         )
 
@@ -308,8 +312,12 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
             print(self._headline(time.perf_counter() - start))
         return self
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the sequences that ``partial_fit`` runs again, which are not for files."""
+        return {name: value for name, value in super().__getstate__().items() if name != "_sample"}
+
     def _fit(self, X: Any, y: Any, moments: Any) -> None:
-        self._prune(self._train(X, y), moments)
+        self._prune(self._train(X, y), Before(moments))
 
     def _train(self, X: Any, y: Any) -> Data:
         """The dense network, trained if it has to be, and the sequences to calibrate it on."""
@@ -331,28 +339,28 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
             sequences = sequences.in_memory()
         return sequences, Labelled.of(sequences, encoded(self.estimator_, y))
 
-    def _prune(self, data: Data, moments: Any, weights: Any = None) -> None:
-        """From sequences, and moments and sensitivities of others, to the smaller module."""
+    def _prune(self, data: Data, before: Before) -> None:
+        """From sequences, and what is known of others, to the smaller module."""
         settings, counts = as_finetune(self.finetune), None
         for left in range(settings.n_rounds if settings else 1, 1, -1):
             inner = copy.copy(self)
             inner.tol = None
-            counts = inner._prune_once(data, None, None, counts, 1 / left)
+            counts = inner._prune_once(data, Before(), counts, 1 / left)
             self.estimator_ = inner.pruned_estimator_
-        self._prune_once(data, moments, weights, counts, 1.0)
+        self._prune_once(data, before, counts, 1.0)
 
     def _prune_once(
-        self, data: Data, moments: Any, weights: Any, counts: dict[str, int] | None, share: float
+        self, data: Data, before: Before, counts: dict[str, int] | None, share: float
     ) -> dict[str, int]:
         """The same, a share of the way to so many nodes, which are settled if they are not yet."""
         collector = self._collector(laid_out(module_of(self.estimator_)))
-        before = as_moments(moments, collector.sizes), weights
+        before = replace(before, moments=as_moments(before.moments, collector.sizes))
         calibration = self._calibrate(collector, data, before)
         counts = counts or self._counts(calibration)
         self._shrink(calibration, self._select(calibration, calibration.part_way(counts, share)))
         return counts
 
-    def _calibrate(self, collector: StateCollector, data: Data, before: Any) -> Calibration:
+    def _calibrate(self, collector: StateCollector, data: Data, before: Before) -> Calibration:
         """From sequences to the choices that they pose, added to those seen before."""
         sequences, labelled = data
         with explained_on("Sequences and shapes"):
@@ -360,7 +368,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         calibration = replace(calibration, labelled=labelled)
         if isinstance(sequences, Batches):
             self.n_features_in_ = sequences.n_features(calibration.batch)
-        self._layout = collector.layout
+        self._layout, self._sample = collector.layout, calibration.sample
         self._moments: dict[str, HiddenStateMoments] = calibration.moments
         self._weights: dict[str, Any] = {
             name: each.sensitivities for name, each in calibration.statistics.items()

@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 from sklearn.metrics import check_scoring
 from sklearn.utils import _safe_indexing
 
-from .calibration import Calibration
+from .calibration import Before, Calibration
 from .choice import choose
 from .pruned_layer import PrunedLayer, relative_loss
 from .pruner import SpectralRNNPruner
@@ -41,7 +41,7 @@ def fold_scores(
     with torch.random.fork_rng(devices=[]):
         sequences = pruner._train(*train)
         collector = pruner._collector(laid_out(module_of(pruner.estimator_)))
-        calibration = pruner._calibrate(collector, sequences, before=({}, None))
+        calibration = pruner._calibrate(collector, sequences, Before())
         counts = count_each(ms, calibration, pruner.allocation)
         score, scores = scorer(pruner, scoring, *test), []
         for m, layers in zip(ms, select_each(pruner, calibration, counts), strict=True):

@@ -1,5 +1,7 @@
 """Readers refitted to the states that the pruned network reaches."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -234,3 +236,44 @@ def test_a_cell_goes_on_from_the_states_it_shows():
     expand = pruner.pruned_module_.cell.expand[0].weight.detach()
     torch.testing.assert_close(expand[pruner.support_], torch.eye(M).double())
     assert not torch.allclose(expand, torch.as_tensor(pruner.reconstruction_))
+
+
+def drift_apart(net, pruner, X):
+    """Mean square by which the answers of the pruned network are off."""
+    with torch.no_grad():
+        apart = net(torch.as_tensor(X)) - pruner.pruned_module_(torch.as_tensor(X))
+    return float(apart.square().mean())
+
+
+def loud_and_faint():
+    X = np.random.default_rng(0).normal(size=(96, 12, N_FEATURES))
+    return 2.0 * X[:48], 0.05 * X[48:]
+
+
+@pytest.mark.parametrize("cell", ["gru", "tanh"])
+def test_readers_are_fitted_to_the_sequences_of_all_calls(cell):
+    torch.manual_seed(0)
+    net = Net(make_rnn(cell, n_nodes=16), every_step).eval()
+    loud, faint = loud_and_faint()
+    parts = SpectralRNNPruner(net, m=4, objective="input").fit(loud).partial_fit(faint)
+    whole = SpectralRNNPruner(net, m=4, objective="input").fit(np.concatenate([loud, faint]))
+    np.testing.assert_array_equal(parts.support_, whole.support_)
+    assert drift_apart(net, parts, loud) < 1.2 * drift_apart(net, whole, loud)
+
+
+def test_each_call_has_its_share_of_the_sequences_that_are_kept():
+    loud, faint = loud_and_faint()
+    pruner = SpectralRNNPruner(make_rnn(), m=3, objective="input", n_refit=24).fit(loud)
+    pruner.partial_fit(faint).partial_fit(faint)
+    kept = np.concatenate(pruner._sample)
+    most = max(map(len, pruner._sample))
+    assert 24 <= len(kept) < 24 + 2 * most
+    assert (np.abs(kept).max((1, 2)) > 0.5).mean() == pytest.approx(1 / 3, abs=most / 24)
+
+
+def test_what_is_kept_of_the_sequences_does_not_go_into_a_file():
+    loud, faint = loud_and_faint()
+    pruner = SpectralRNNPruner(make_rnn(), m=3).fit(loud)
+    loaded = pickle.loads(pickle.dumps(pruner))
+    assert not hasattr(loaded, "_sample")
+    assert loaded.partial_fit(faint).moments_.n_steps == 96 * 12

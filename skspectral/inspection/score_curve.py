@@ -21,7 +21,7 @@ class ScoreCurveDisplay:
         By the values of the other parameters that were tried, in words: ``m``, ``mean`` and ``std``
         of the score over the folds, each of shape (n_ms,), by ascending m.
     chosen : tuple of (str, float)
-        Which curve, and which m on it, was the best.
+        Which curve, and which m on it.
     score_name : str, default="score"
         What was measured.
 
@@ -34,7 +34,7 @@ class ScoreCurveDisplay:
     lines_ : list of matplotlib Line2D
         The means.
     chosen_ : matplotlib Line2D
-        The best.
+        What was chosen.
 
     Examples
     --------
@@ -125,7 +125,7 @@ class ScoreCurveDisplay:
             color="black",
             fillstyle="none",
             markersize=10,
-            label=f"best: {best:g}",
+            label=f"chosen: {best:g}",
         )
         fractions = all(np.max(curve["m"]) <= 1.0 for curve in self.curves.values())
         ax.set(
