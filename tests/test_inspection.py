@@ -22,7 +22,7 @@ from skspectral.inspection import (
     SupportDisplay,
     TrajectoryDisplay,
 )
-from skspectral.inspection.axes import COLOURS
+from skspectral.inspection.display import COLOURS
 
 OF_A_PRUNER = [LossPathDisplay, SpectrumDisplay, SupportDisplay]
 

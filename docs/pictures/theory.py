@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from skspectral import RNNClassifier, SpectralRNNPruner, error_propagation
-from skspectral.inspection.axes import BLUE, GREY, ORANGE, VERMILION
+from skspectral.inspection.display import BLUE, GREY, ORANGE, VERMILION
 from skspectral.solvers import GreedySolver, LeverageSolver, SelectionProblem
 from skspectral.theory import Guarantee, lam_of, leverage_scores, sufficient_nodes
 

@@ -7,10 +7,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from .axes import BLUE, GREY, VERMILION, axes_for, pruned_layer, seen_on_log_axes, titled
+from ..pruned_layer import PrunedLayer
+from .display import BLUE, GREY, VERMILION, LayerDisplay, seen_on_log_axes, titled
 
 
-class LossPathDisplay:
+class LossPathDisplay(LayerDisplay):
     """Relative information loss against the number of nodes, with its lower bound.
 
     Parameters
@@ -58,42 +59,11 @@ class LossPathDisplay:
         self.layer = layer
 
     @classmethod
-    def from_estimator(cls, pruner: Any, *, layer: str | None = None, ax: Any = None) -> Self:
-        """Draw the losses that a fitted pruner chose by.
+    def _of(cls, name: str, layer: PrunedLayer) -> Self:
+        bound = layer.problem.lower_bound() / (layer.total or 1.0)
+        return cls(loss_path=layer.loss_path, lower_bound=bound, layer=name)
 
-        Parameters
-        ----------
-        pruner : SpectralRNNPruner
-            A fitted pruner.
-        layer : str or None, default=None
-            Name of the layer; None if there is one alone.
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a new figure.
-
-        Returns
-        -------
-        LossPathDisplay
-            The display.
-        """
-        name, found = pruned_layer(pruner, layer)
-        bound = found.problem.lower_bound() / (found.total or 1.0)
-        return cls(loss_path=found.loss_path, lower_bound=bound, layer=name).plot(ax)
-
-    def plot(self, ax: Any = None) -> Self:
-        """Draw it.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a new figure.
-
-        Returns
-        -------
-        LossPathDisplay
-            Itself.
-        """
-        self.ax_ = ax = axes_for(self, ax)
-        self.figure_ = ax.figure
+    def _draw(self, ax: Any) -> None:
         m, loss = len(self.loss_path) - 1, self.loss_path[-1]
         path, bound = seen_on_log_axes(self.loss_path), seen_on_log_axes(self.lower_bound)
         (self.loss_,) = ax.semilogy(path, color=BLUE, label="loss")
@@ -107,4 +77,3 @@ class LossPathDisplay:
             ylabel="relative information loss",
         )
         ax.legend()
-        return self

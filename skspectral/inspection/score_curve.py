@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from .axes import COLOURS, axes_for
+from .display import COLOURS, Display
 
 
-class ScoreCurveDisplay:
+class ScoreCurveDisplay(Display):
     """Cross-validated score against the number of nodes.
 
     Parameters
@@ -95,21 +95,7 @@ class ScoreCurveDisplay:
         chosen = labels[best], float(ms[best])
         return cls(curves=curves, chosen=chosen, score_name=score_name).plot(ax)
 
-    def plot(self, ax: Any = None) -> Self:
-        """Draw it.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a new figure.
-
-        Returns
-        -------
-        ScoreCurveDisplay
-            Itself.
-        """
-        self.ax_ = ax = axes_for(self, ax)
-        self.figure_ = ax.figure
+    def _draw(self, ax: Any) -> None:
         self.lines_ = []
         for i, (label, curve) in enumerate(self.curves.items()):
             colour = COLOURS[i % len(COLOURS)]
@@ -134,7 +120,6 @@ class ScoreCurveDisplay:
             ylabel=f"{self.score_name} (± standard deviation)",
         )
         ax.legend()
-        return self
 
 
 def key_of_m(results: Mapping[str, Any]) -> str:

@@ -7,11 +7,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ..pruned_layer import PrunedLayer
 from ..theory import degrees_of_freedom
-from .axes import BLUE, GREY, VERMILION, axes_for, pruned_layer, seen_on_log_axes, titled
+from .display import BLUE, GREY, VERMILION, LayerDisplay, seen_on_log_axes, titled
 
 
-class SpectrumDisplay:
+class SpectrumDisplay(LayerDisplay):
     """Eigenvalues of the covariance of the hidden state, with its degrees of freedom.
 
     Where the spectrum falls fast, few nodes rebuild the others. N(λ), a smooth count of the
@@ -56,43 +57,11 @@ class SpectrumDisplay:
         self.layer = layer
 
     @classmethod
-    def from_estimator(cls, pruner: Any, *, layer: str | None = None, ax: Any = None) -> Self:
-        """Draw the spectrum that a fitted pruner saw.
+    def _of(cls, name: str, layer: PrunedLayer) -> Self:
+        eigenvalues = np.maximum(np.linalg.eigvalsh(layer.problem.covariance)[::-1], 0.0)
+        return cls(eigenvalues=eigenvalues / eigenvalues.sum(), m=layer.m, layer=name)
 
-        Parameters
-        ----------
-        pruner : SpectralRNNPruner
-            A fitted pruner.
-        layer : str or None, default=None
-            Name of the layer; None if there is one alone.
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a new figure.
-
-        Returns
-        -------
-        SpectrumDisplay
-            The display.
-        """
-        name, found = pruned_layer(pruner, layer)
-        eigenvalues = np.maximum(np.linalg.eigvalsh(found.problem.covariance)[::-1], 0.0)
-        display = cls(eigenvalues=eigenvalues / eigenvalues.sum(), m=found.m, layer=name)
-        return display.plot(ax)
-
-    def plot(self, ax: Any = None) -> Self:
-        """Draw it.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a new figure.
-
-        Returns
-        -------
-        SpectrumDisplay
-            Itself.
-        """
-        self.ax_ = ax = axes_for(self, ax)
-        self.figure_ = ax.figure
+    def _draw(self, ax: Any) -> None:
         values = seen_on_log_axes(self.eigenvalues)
         lams = np.geomspace(np.nanmin(values), np.nanmax(values), 200)
         freedom = degrees_of_freedom(np.diag(self.eigenvalues), lams)
@@ -108,4 +77,3 @@ class SpectrumDisplay:
             ylabel="eigenvalue, or λ (as part of Tr Σ)",
         )
         ax.legend()
-        return self

@@ -7,10 +7,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from .axes import axes_for, pruned_layer, titled
+from ..pruned_layer import PrunedLayer
+from .display import LayerDisplay, titled
 
 
-class SupportDisplay:
+class SupportDisplay(LayerDisplay):
     """Kept and lost nodes on the heat map of the covariance.
 
     Nodes are put in order: first those that are kept, as they were chosen, then the lost ones, each
@@ -57,42 +58,11 @@ class SupportDisplay:
         self.layer = layer
 
     @classmethod
-    def from_estimator(cls, pruner: Any, *, layer: str | None = None, ax: Any = None) -> Self:
-        """Draw the nodes that a fitted pruner kept.
+    def _of(cls, name: str, layer: PrunedLayer) -> Self:
+        covariance, order = layer.problem.covariance, layer.selection.order
+        return cls(covariance=covariance, order=order, layer=name)
 
-        Parameters
-        ----------
-        pruner : SpectralRNNPruner
-            A fitted pruner.
-        layer : str or None, default=None
-            Name of the layer; None if there is one alone.
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a new figure.
-
-        Returns
-        -------
-        SupportDisplay
-            The display.
-        """
-        name, found = pruned_layer(pruner, layer)
-        covariance, order = found.problem.covariance, found.selection.order
-        return cls(covariance=covariance, order=order, layer=name).plot(ax)
-
-    def plot(self, ax: Any = None) -> Self:
-        """Draw it.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a new figure.
-
-        Returns
-        -------
-        SupportDisplay
-            Itself.
-        """
-        self.ax_ = ax = axes_for(self, ax)
-        self.figure_ = ax.figure
+    def _draw(self, ax: Any) -> None:
         alike, m = resemblance(self.covariance), len(self.order)
         lost = np.setdiff1d(np.arange(len(alike)), self.order)
         nearest = np.abs(alike[np.ix_(lost, self.order)]).argmax(axis=1)
@@ -110,7 +80,6 @@ class SupportDisplay:
         ax.set_yticks(places, names, rotation=90, va="center")
         ax.tick_params(length=0)
         ax.set(title=titled("Kept and lost nodes", self.layer), xlabel="node j", ylabel="node i")
-        return self
 
 
 def resemblance(covariance: NDArray[np.float64]) -> NDArray[np.float64]:

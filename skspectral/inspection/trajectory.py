@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..trajectories import Trajectories
-from .axes import COLOURS, axes_for, pruned_layer, titled
+from .display import COLOURS, Display, pruned_layer, titled
 
 
-class TrajectoryDisplay:
+class TrajectoryDisplay(Display):
     """States of some nodes along a sequence, in the dense network and rebuilt in the pruned one.
 
     What is rebuilt is ``A z + c``, with the states z that the pruned network reaches when it runs
@@ -117,21 +117,7 @@ class TrajectoryDisplay:
             layer=name,
         ).plot(ax)
 
-    def plot(self, ax: Any = None) -> Self:
-        """Draw it.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a new figure.
-
-        Returns
-        -------
-        TrajectoryDisplay
-            Itself.
-        """
-        self.ax_ = ax = axes_for(self, ax)
-        self.figure_ = ax.figure
+    def _draw(self, ax: Any) -> None:
         steps = np.arange(1, len(self.dense) + 1)
         self.dense_, self.rebuilt_ = [], []
         for i, node in enumerate(self.nodes):
@@ -146,7 +132,6 @@ class TrajectoryDisplay:
             ylabel="hidden state (no unit)",
         )
         ax.legend(handles=[*self.dense_, *self.rebuilt_], ncols=2)
-        return self
 
 
 def livest(

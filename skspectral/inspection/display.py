@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from abc import ABC, abstractmethod
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,68 @@ from ..pruned_layer import PrunedLayer, name_among
 BLUE, ORANGE, GREEN, VERMILION, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
 COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE)
 GREY = "#666666"
+
+
+class Display(ABC):
+    """A picture that can be drawn again."""
+
+    def plot(self, ax: Any = None) -> Self:
+        """Draw it.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        Display
+            Itself.
+        """
+        self.ax_ = axes_for(self, ax)
+        self.figure_ = self.ax_.figure
+        self._draw(self.ax_)
+        return self
+
+    @abstractmethod
+    def _draw(self, ax: Any) -> None:
+        """Draw on some axes."""
+
+
+class LayerDisplay(Display):
+    """A picture of one layer of a fitted pruner."""
+
+    @classmethod
+    def from_estimator(cls, pruner: Any, *, layer: str | None = None, ax: Any = None) -> Self:
+        """Draw what a fitted pruner knows of a layer.
+
+        Parameters
+        ----------
+        pruner : SpectralRNNPruner
+            A fitted pruner.
+        layer : str or None, default=None
+            Name of the layer; None if there is one alone.
+        ax : matplotlib Axes or None, default=None
+            Where to draw; None makes a new figure.
+
+        Returns
+        -------
+        Display
+            The display.
+
+        Raises
+        ------
+        ValueError
+            If there are several layers and none is named, or none of that name.
+        TypeError
+            If it is no pruner.
+        """
+        return cls._of(*pruned_layer(pruner, layer)).plot(ax)
+
+    @classmethod
+    @abstractmethod
+    def _of(cls, name: str, layer: PrunedLayer) -> Self:
+        """The display of a layer."""
 
 
 def axes_for(display: object, ax: Any) -> Any:
