@@ -2,6 +2,7 @@
 
 import argparse
 
+import importing
 import scale
 import selection
 import smaller
@@ -13,6 +14,7 @@ if __name__ == "__main__":
     parser.add_argument("--more-threads", type=int, default=2)
     arguments = parser.parse_args()
     with begin(arguments.threads):
+        importing.importing()
         selection.speed()
         for part in (*scale.PARTS.values(), *smaller.PARTS.values()):
             part()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from .allocation import count_by_layer, count_in_all, relative_path, shared_budget
 from .batches import Batches
+from .before import Before, averaged, check_layers
 from .caching import content_hash, place_for, recalled
 from .chunked import Chunked
 from .covariance import HiddenStateMoments
@@ -108,25 +109,6 @@ class Calibration:
     @cached_property
     def _paths(self) -> Mapping[str, Array]:
         return {layer: relative_path(problem) for layer, problem in self.problems.items()}
-
-
-@dataclass(frozen=True)
-class Before:
-    """What is known of sequences seen before.
-
-    Parameters
-    ----------
-    moments : dict of HiddenStateMoments
-        Moments of the hidden states, by layer.
-    weights : dict of ndarray or None
-        Sensitivities, by layer.
-    sample : list
-        Batches of them.
-    """
-
-    moments: Mapping[str, HiddenStateMoments] = field(default_factory=dict)
-    weights: dict[str, Array] | None = None
-    sample: list[Any] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -329,31 +311,6 @@ class Calibrator:
 def follow(collector: StateCollector, batch: Any) -> Readers:
     """Who reads the states of a module on a batch."""
     return find_readers(collector.module, collector.layers, *collector.arguments(batch))
-
-
-def check_layers(before: Mapping[str, Any], moments: Mapping[str, Any]) -> None:
-    """Refuse moments of some of the layers alone."""
-    if missing := sorted(moments.keys() - before.keys()):
-        raise ValueError(
-            f"moments lack the layers {missing}; give those of all layers that run on X, which are "
-            f"{sorted(moments)}."
-        )
-
-
-def averaged(
-    new: dict[str, Array] | None,
-    old: dict[str, Array] | None,
-    added: dict[str, HiddenStateMoments],
-    before: Mapping[str, HiddenStateMoments],
-) -> dict[str, Array] | None:
-    """Sensitivities over all steps seen."""
-    if new is None or old is None or any(each is None for each in old.values()):
-        return new
-    found = {}
-    for name, weight in new.items():
-        share = added[name].n_steps / (added[name].n_steps + before[name].n_steps)
-        found[name] = share * weight + (1.0 - share) * old[name]
-    return found
 
 
 def statistics_of(

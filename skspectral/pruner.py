@@ -15,8 +15,9 @@ from torch import nn
 
 from .allocation import ALLOCATIONS, check_nodes
 from .batches import Batches
+from .before import Before
 from .caching import as_memory
-from .calibration import Before, Calibration, Calibrator
+from .calibration import Calibration, Calibrator
 from .choice import choose
 from .chunked import Chunked
 from .covariance import HiddenStateMoments

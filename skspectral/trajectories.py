@@ -60,6 +60,8 @@ class Trajectories:
         name = name_among(pruner.layers_, layer)
         (found,) = (each for each in pruner._found if each.name == name)
         sequences = check_sequences(X, pruner, reset=False)
+        if isinstance(sequences, Batches):  # which may be given but once, and run twice
+            sequences = sequences.in_memory()
         modules = module_of(pruner.estimator_), pruner.pruned_module_
         return cls(name, *(run_through(pruner, each, found, sequences) for each in modules))
 

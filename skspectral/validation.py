@@ -12,7 +12,8 @@ from scipy.stats import rankdata
 from sklearn.metrics import check_scoring
 from sklearn.utils import _safe_indexing
 
-from .calibration import Before, Calibration
+from .before import Before
+from .calibration import Calibration
 from .choice import choose
 from .pruned_layer import PrunedLayer, relative_loss
 from .pruner import SpectralRNNPruner

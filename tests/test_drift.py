@@ -160,3 +160,12 @@ def test_of_several_layers_there_is_a_guarantee_for_each():
     pruner = SpectralRNNPruner(make_rnn("gru", num_layers=2), m=4).fit(sequences())
     assert pruner.guarantee_.keys() == pruner.layers_.keys()
     assert not hasattr(SpectralRNNPruner(), "guarantee_")
+
+
+def test_batches_that_come_but_once_are_run_through_both_networks():
+    net, x = Net(), sequences()
+    pruner = SpectralRNNPruner(net, m=4).fit(x)
+    whole = Trajectories.of(pruner, x)
+    once = Trajectories.of(pruner, iter(torch.as_tensor(x).split(5)))
+    np.testing.assert_allclose(once.dense, whole.dense, rtol=1e-9)
+    np.testing.assert_allclose(once.small, whole.small, rtol=1e-9)

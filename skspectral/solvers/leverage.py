@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..theory.freedom import lam_of, leverage_scores
+from ..theory.freedom import Spectrum
 from .base import Solver
 from .problem import Selection, SelectionProblem
 from .random import draw_in_turn
@@ -66,6 +66,6 @@ class LeverageSolver(Solver):
     def _select(self, problem: SelectionProblem, m: int) -> Selection:
         if self.lam is not None and not self.lam >= 0.0:
             raise ValueError(f"lam must be None or a number of at least 0; got {self.lam!r}.")
-        lam = lam_of(problem.covariance, m) if self.lam is None else self.lam
-        scores = leverage_scores(problem.covariance, lam)
+        spectrum = Spectrum.of(problem.covariance)
+        scores = spectrum.scores(spectrum.lam_of(m) if self.lam is None else self.lam)
         return extend(problem, draw_in_turn(problem, scores, self.random_state), m)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -42,10 +43,8 @@ def degrees_of_freedom(covariance: ArrayLike, lam: Any) -> Any:
     >>> degrees_of_freedom(np.diag([3.0, 1.0, 0.0]), 1.0)
     1.25
     """
-    lam = check_lam(lam)
-    spectrum = positive_part(covariance)[0]
-    freedom = (spectrum / (spectrum + lam[..., None])).sum(-1)
-    return freedom if lam.ndim else float(freedom)
+    freedom = Spectrum.of(covariance).freedom(check_lam(lam))
+    return freedom if freedom.ndim else float(freedom)
 
 
 def leverage_scores(covariance: ArrayLike, lam: float) -> Array:
@@ -82,8 +81,7 @@ def leverage_scores(covariance: ArrayLike, lam: float) -> Array:
     >>> leverage_scores(np.diag([3.0, 1.0, 0.0]), 1.0)
     array([0.75, 0.5 , 0.  ])
     """
-    spectrum, vectors = positive_part(covariance)
-    return vectors**2 @ (spectrum / (spectrum + check_lam(lam)))
+    return Spectrum.of(covariance).scores(check_lam(lam))
 
 
 def lam_of(covariance: ArrayLike, freedom: float) -> float:
@@ -108,26 +106,49 @@ def lam_of(covariance: ArrayLike, freedom: float) -> float:
     >>> round(lam_of(np.diag([3.0, 1.0, 0.0]), 1.25), 9)
     1.0
     """
-    spectrum = positive_part(covariance)[0]
-    if len(spectrum) <= freedom:
-        return 0.0
-
-    def excess(log_lam: float) -> float:
-        return float((spectrum / (spectrum + np.exp(log_lam))).sum() - freedom)
-
-    # At the lower end N(λ) lacks less than what the rank is above freedom; at the upper, it is
-    # below freedom.
-    rank = len(spectrum)
-    low = np.log(spectrum[0]) + np.log((rank - freedom) / (2.0 * rank))
-    high = np.log(spectrum[-1]) + np.log(rank / freedom)
-    return float(np.exp(optimize.brentq(excess, low, high)))
+    return Spectrum.of(covariance).lam_of(freedom)
 
 
-def positive_part(covariance: ArrayLike) -> tuple[Array, Array]:
-    """Eigenvalues above rounding, ascending, and their eigenvectors."""
-    spectrum, vectors = linalg.eigh(np.asarray(covariance, dtype=np.float64))
-    positive = spectrum > len(spectrum) * np.finfo(float).eps * spectrum[-1]
-    return spectrum[positive], vectors[:, positive]
+@dataclass(frozen=True)
+class Spectrum:
+    """Eigenvalues of a covariance above rounding, ascending, and their eigenvectors."""
+
+    values: Array
+    vectors: Array
+
+    @classmethod
+    def of(cls, covariance: ArrayLike) -> Spectrum:
+        """That of a covariance."""
+        values, vectors = linalg.eigh(np.asarray(covariance, dtype=np.float64))
+        positive = values > len(values) * np.finfo(float).eps * values[-1]
+        return cls(values[positive], vectors[:, positive])
+
+    def shares(self, lam: Any) -> Array:
+        """``σ / (σ + λ)`` of every eigenvalue, along the last axis."""
+        return self.values / (self.values + np.asarray(lam)[..., None])
+
+    def freedom(self, lam: Any) -> Array:
+        """N(λ)."""
+        return np.asarray(self.shares(lam).sum(-1))
+
+    def scores(self, lam: Any) -> Array:
+        """Leverage scores at λ."""
+        return self.vectors**2 @ self.shares(lam)
+
+    def lam_of(self, freedom: float) -> float:
+        """The λ of so many degrees of freedom; zero if there are no more than that."""
+        rank = len(self.values)
+        if rank <= freedom:
+            return 0.0
+
+        def excess(log_lam: float) -> float:
+            return float(self.freedom(np.exp(log_lam)) - freedom)
+
+        # At the lower end N(λ) lacks less than what the rank is above freedom; at the upper, it is
+        # below freedom.
+        low = np.log(self.values[0]) + np.log((rank - freedom) / (2.0 * rank))
+        high = np.log(self.values[-1]) + np.log(rank / freedom)
+        return float(np.exp(optimize.brentq(excess, low, high)))
 
 
 def check_lam(lam: Any) -> Array:

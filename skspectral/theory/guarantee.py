@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize
 
-from .freedom import Array, degrees_of_freedom, lam_of, positive_part
+from .freedom import Array, Spectrum, degrees_of_freedom, lam_of
 
 
 def sufficient_nodes(covariance: ArrayLike, lam: float, delta: float = 0.05) -> int:
@@ -86,12 +86,7 @@ def certified_lam(covariance: ArrayLike, m: int, delta: float = 0.05) -> float:
     >>> round(certified_lam(np.diag([4.0, 2.0, 1.0]), 64), 2)
     0.97
     """
-    check_delta(delta)
-    if m < 1:
-        raise ValueError(f"m must be an int of at least 1; got {m!r}.")
-    # Draws grow with N from N = δ/16, where they are none; at N = m they are more than m.
-    freedom = optimize.brentq(lambda n: draws(n, delta) - m, delta / 16.0, m)
-    return lam_of(covariance, freedom)
+    return lam_of(covariance, affordable_freedom(m, delta))
 
 
 @dataclass(frozen=True)
@@ -159,12 +154,11 @@ class Guarantee:
             The guarantee.
         """
         covariance, weight = np.asarray(covariance), np.asarray(weight)
-        lam = certified_lam(covariance, m, delta)
-        spectrum, vectors = positive_part(covariance)
-        share = spectrum / (spectrum + lam)
-        loss = 4.0 * lam * float(np.vdot(share * vectors, weight @ vectors))
+        spectrum = Spectrum.of(covariance)
+        lam = spectrum.lam_of(affordable_freedom(m, delta))
+        scores, vectors = spectrum.scores(lam), spectrum.vectors
+        loss = 4.0 * lam * float(np.vdot(spectrum.shares(lam) * vectors, weight @ vectors))
         total = float(np.vdot(weight, covariance)) or 1.0
-        scores = vectors**2 @ share
         return cls(m, delta, lam, float(scores.sum()), scores, 4.0 * lam, loss / total)
 
     @property
@@ -176,6 +170,15 @@ class Guarantee:
 def draws(freedom: float, delta: float) -> float:
     """Draws that suffice where there are so many degrees of freedom."""
     return 5.0 * freedom * log(16.0 * freedom / delta)
+
+
+def affordable_freedom(m: int, delta: float) -> float:
+    """Degrees of freedom for which m draws suffice."""
+    check_delta(delta)
+    if m < 1:
+        raise ValueError(f"m must be an int of at least 1; got {m!r}.")
+    # Draws grow with N from N = δ/16, where they are none; at N = m they are more than m.
+    return float(optimize.brentq(lambda n: draws(n, delta) - m, delta / 16.0, m))
 
 
 def check_delta(delta: float) -> None:
