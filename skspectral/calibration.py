@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from .allocation import count_by_layer, count_in_all, relative_path, shared_budget
 from .batches import Batches
@@ -30,6 +30,7 @@ from .rnn.refit import Place, Refit, dense_states
 from .rnn.states import StateCollector
 from .rnn.surgery import Surgery
 from .rnn.tracker import find_readers
+from .rnn.verification import ForwardPass
 from .rnn.weights import in_float64, incoming_norms, weights_of
 from .sampling import Reservoir, draw, first
 from .sensitivity import answers_likelihood, reading_sensitivity
@@ -164,11 +165,16 @@ class Calibrator:
         collector: StateCollector,
         sequences: Sequences | Batches,
         before: Before,
+        given: nn.Module,
     ) -> Calibration:
-        """Run the sequences, and add moments and sensitivity of those seen before."""
-        moments, batch, sample = self._collect(collector, sequences)
+        """Run the sequences, and add moments and sensitivity of those seen before.
+
+        What is pruned is compared with the given module, as it was before it was laid out.
+        """
+        moments, witnesses, sample = self._collect(collector, sequences)
+        batch = witnesses[0]
         collector.layers = tuple(layer for layer in collector.layers if layer.name in moments)
-        readers = self._recall(follow, collector, batch)
+        readers = self._recall(follow, collector, witnesses)
         likelihood = Likelihood("gaussian")
         if self._needs_likelihood():
             likelihood = self._recall(
@@ -184,8 +190,8 @@ class Calibrator:
             sample = self._mixed(sample, before.sample, share)
         cells = cell_moments(collector, readers, sample or [batch])
         statistics = statistics_of(collector, readers, moments, weights, cells)
-        arguments = collector.arguments(batch)
-        surgery = Surgery(collector.module, collector.layers, readers, arguments)
+        passes = passes_of(collector, witnesses)
+        surgery = Surgery(collector.module, collector.layers, readers, passes, given)
         return Calibration(
             collector,
             surgery,
@@ -231,19 +237,19 @@ class Calibrator:
 
     def _collect(
         self, collector: StateCollector, sequences: Sequences | Batches
-    ) -> tuple[dict[str, HiddenStateMoments], Any, list[Any]]:
-        """Moments of the hidden states, the first batch, and batches to run again."""
+    ) -> tuple[dict[str, HiddenStateMoments], list[Any], list[Any]]:
+        """Return moments of the hidden states, batches to look at, and batches to run again."""
         rng, n_sequences = np.random.RandomState(self.seed), self._n_sample()
         if isinstance(sequences, Sequences):
-            found, batch = self.collect(collector, sequences)
+            found, witnesses = self.collect(collector, sequences)
             sample = draw(sequences, n_sequences, self.batch_size, rng) if n_sequences else []
         else:
             reservoir = Reservoir(n_sequences, rng)
-            found, batch = self.collect(collector, sequences, reservoir)
+            found, witnesses = self.collect(collector, sequences, reservoir)
             sample = reservoir.batches
         # Added to none, since what memory gives may be a map of a file, which cannot be changed.
         fresh = {name: HiddenStateMoments(each.n_nodes).merge(each) for name, each in found.items()}
-        return fresh, batch, sample
+        return fresh, witnesses, sample
 
     def _n_sample(self) -> int:
         needed = self.objective.n_sensitivity if self._needs_sensitivity() else 0
@@ -260,25 +266,26 @@ class Calibrator:
         collector: StateCollector,
         sequences: Sequences | Batches,
         reservoir: Reservoir | None = None,
-    ) -> tuple[dict[str, HiddenStateMoments], Any]:
-        """Moments of the hidden states, and the first batch."""
+    ) -> tuple[dict[str, HiddenStateMoments], list[Any]]:
+        """Return moments of the hidden states, and batches to look at, the first of all first."""
         batches_from = cutter(collector, sequences, self.batch_size, self.memory)
-        batches = batches_from(0)
-        head = next(batches)
         if isinstance(sequences, Chunked):
-            moments, collector.layout, _ = sequences.run_through(collector, self.batch_size)
+            whole = sequences.run_through(collector, self.batch_size)
+            moments, collector.layout, kept = whole[0], whole[1], [each.index for each in whole[3]]
         elif isinstance(sequences, Batches):
-            every = chain([head], batches)
-            watched = every if reservoir is None else reservoir.watch(every)
-            moments, collector.layout = self._run(collector, lambda _: watched, None)
+            batches = batches_from(0)
+            watched = batches if reservoir is None else reservoir.watch(batches)
+            moments, collector.layout, kept = self._run(collector, lambda _: watched, None)
         else:
-            moments, collector.layout = self._run_kept(collector, sequences, batches_from)
+            moments, collector.layout, kept = self._run_kept(collector, sequences, batches_from)
         if not moments:
             raise ValueError(
                 f"no recurrent layer of {type(collector.module).__name__} ran on X; give sequences "
                 "on which it does."
             )
-        return moments, head[1]
+        if isinstance(sequences, Sequences):
+            kept = [sequences.batch(index) for index in kept]
+        return moments, kept
 
     def _run_kept(self, collector: StateCollector, sequences: Sequences, batches_from: Any) -> Any:
         """What memory keeps of such a pass, finished or stopped, or else the pass."""
@@ -308,9 +315,15 @@ class Calibrator:
             return self._recall(reading_sensitivity, collector, some, likelihood, units, self.seed)
 
 
-def follow(collector: StateCollector, batch: Any) -> Readers:
-    """Who reads the states of a module on a batch."""
-    return find_readers(collector.module, collector.layers, *collector.arguments(batch))
+def passes_of(collector: StateCollector, batches: list[Any]) -> list[ForwardPass]:
+    """Return a forward pass of each batch, and one of the first in training mode."""
+    every = [collector.arguments(batch, whole=False) for batch in batches]
+    return [*(ForwardPass(*each) for each in every), ForwardPass(*every[0], training=True)]
+
+
+def follow(collector: StateCollector, batches: list[Any]) -> Readers:
+    """Return who reads the states of a module on some batches."""
+    return find_readers(collector.module, collector.layers, passes_of(collector, batches))
 
 
 def statistics_of(

@@ -65,4 +65,4 @@ def joint(parts: list[Found]) -> Found:
     whole = Pass()
     for part in parts:
         whole = whole.plus(*part)
-    return whole.moments, whole.layout, whole.n_batches
+    return whole.moments, whole.layout, whole.n_batches, whole.witnesses

@@ -18,9 +18,10 @@ from .rnn.padded import Padded
 from .rnn.readers import Readers
 from .rnn.states import StateCollector
 from .sequences import Sequences, in_order
+from .witnesses import Glimpse, Witnesses
 
-# Moments by layer, the layout in which batches were read, and how many there were.
-Found = tuple[dict[str, HiddenStateMoments], str | None, int]
+# Moments by layer, the layout in which batches were read, how many there were, and which to keep.
+Found = tuple[dict[str, HiddenStateMoments], str | None, int, Witnesses]
 
 
 def cutter(
@@ -102,6 +103,8 @@ def collect(collector: StateCollector, batches: Iterable[tuple[int, Any, Any]]) 
         How the module read the batches.
     n_batches : int
         How many there were.
+    witnesses : Witnesses
+        Batches to look at again, by their places among these.
 
     Raises
     ------
@@ -109,9 +112,13 @@ def collect(collector: StateCollector, batches: Iterable[tuple[int, Any, Any]]) 
         If a state is not finite.
     """
     sums: dict[str, HiddenStateMoments | DeviceMoments] = {}
-    n_batches = 0
+    n_batches, witnesses = 0, Witnesses()
     for number, index, batch in batches:
-        for name, rows in collector.rows(batch).items():
+        states = collector.rows(batch)
+        n_states = sum(len(rows) for rows in states.values())
+        places = None if index is None else tuple(int(place) for place in index)
+        witnesses = witnesses.plus(Glimpse(n_batches, places, n_states, collector.path))
+        for name, rows in states.items():
             seen = sums.setdefault(name, no_moments(rows))
             seen.update(rows if isinstance(seen, DeviceMoments) else as_array(rows))
             if not seen.is_finite:
@@ -122,7 +129,8 @@ def collect(collector: StateCollector, batches: Iterable[tuple[int, Any, Any]]) 
                     "network did not diverge."
                 )
         n_batches += 1
-    return {name: on_cpu(each) for name, each in sums.items()}, collector.layout, n_batches
+    moments = {name: on_cpu(each) for name, each in sums.items()}
+    return moments, collector.layout, n_batches, witnesses
 
 
 def no_moments(states: Tensor) -> HiddenStateMoments | DeviceMoments:

@@ -27,6 +27,7 @@ from .rnn.stacked import laid_out, put_together
 from .rnn.states import StateCollector
 from .rnn.surgery import Surgery
 from .rnn.tracker import find_readers
+from .rnn.verification import ForwardPass
 from .rnn.weights import copy_of
 from .sensitivity import answers_likelihood
 from .transformer import POOLINGS, StateTransformer
@@ -223,8 +224,9 @@ class NeuronSelectionPruner(PredictorMixin, StateTransformer, AllOrNothing):
         collector = StateCollector(module, find_layers(module))
         seen = collector.run(batch)
         layers = tuple(layer for layer in collector.layers if layer.name in seen)
-        arguments = collector.arguments(batch)
-        readers = find_readers(module, layers, *arguments)
+        arguments = collector.arguments(batch, whole=False)
+        passes = [ForwardPass(*arguments)]
+        readers = find_readers(module, layers, passes)
         check_followed(readers, layers)
         known = classifies(self.estimator_, labelled.targets)
         likelihood = answers_likelihood(collector, batch, self.likelihood, known)
@@ -234,7 +236,7 @@ class NeuronSelectionPruner(PredictorMixin, StateTransformer, AllOrNothing):
         self._train(gated, Task(labelled, collector, loss), labelled)
         self._describe(gated)
         scaled, cuts, supports = gated.settled()
-        small = Surgery(scaled, layers, readers, arguments).build_checked(cuts)
+        small = Surgery(scaled, layers, readers, passes).build_checked(cuts)
         small = select_inputs(small, gated.first, supports, arguments)
         self.fine_tuning_history_ = fine_tuned(
             small, collector, labelled, loss, self.finetune, self._seed(), self.verbose

@@ -365,7 +365,9 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         """From sequences to the choices that they pose, added to those seen before."""
         sequences, labelled = data
         with explained_on("Sequences and shapes"):
-            calibration = self._calibrator(sequences).calibrate(collector, sequences, before)
+            calibration = self._calibrator(sequences).calibrate(
+                collector, sequences, before, module_of(self.estimator_)
+            )
         calibration = replace(calibration, labelled=labelled)
         if isinstance(sequences, Batches):
             self.n_features_in_ = sequences.n_features(calibration.batch)
@@ -415,7 +417,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         self._describe({name: layer.within(self.tol) for name, layer in layers.items()})
         cuts = {name: layer.cut for name, layer in self.layers_.items()}
         small = calibration.surgery.build_checked(cuts)
-        calibration.surgery.warn()
+        calibration.surgery.warn(cuts)
         if calibration.refit and any(cut.n_nodes > len(cut.support) for cut in cuts.values()):
             with phase("refit", self.verbose):
                 calibration.refit.apply(small, cuts)

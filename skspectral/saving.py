@@ -16,7 +16,7 @@ from .files import header, read_header, replacing
 from .rnn.expanded import Expanded, ExpandedCell, ExpandedRNN, StartedRNN
 from .rnn.inputs import SelectedInputs
 from .rnn.stacked import StackedRNN
-from .rnn.weights import replace
+from .rnn.weights import copy_of
 
 FORMAT = "skspectral pruned module"
 VERSION = 1
@@ -95,13 +95,13 @@ def load_pruned(path: str | PathLike[str], into: nn.Module) -> nn.Module:
 
 def loaded(path: str | PathLike[str], parts: Mapping[str, Any], into: nn.Module) -> nn.Module:
     """The module of a file, with its parts built again where they are of other sizes."""
-    module = copy.deepcopy(into)
+    module = copy_of(into)
     device = next(into.parameters(), torch.empty(0)).device
     try:
         for name, description in parts.items():
             part = module.get_submodule(name)
             if type(part) not in KINDS.values() or described(part) != description:
-                module = replace(module, part, built(description))
+                module = copy_of(module, {part: built(description)})
         load_model(module.cpu(), str(path))
     except (AttributeError, RuntimeError) as error:
         raise ValueError(

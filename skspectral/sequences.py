@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -88,6 +88,10 @@ class Sequences:
         """
         for index in islice(self.plan(batch_size, pad=pad), start, None):
             yield index, self._take(index)
+
+    def batch(self, index: Iterable[int]) -> Any:
+        """Return some sequences side by side, as in ``batches``."""
+        return self._take(np.fromiter(index, dtype=np.intp))
 
     def plan(self, batch_size: int, *, pad: bool = False) -> Iterator[NDArray[np.intp]]:
         """Which sequences make up each batch."""

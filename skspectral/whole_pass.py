@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -26,8 +26,9 @@ from .covariance import HiddenStateMoments
 from .files import header, read_header, replacing
 from .hidden_states import Found, collect
 from .rnn.states import StateCollector
+from .witnesses import Witnesses
 
-FORMAT, VERSION = "skspectral stopped pass", 1
+FORMAT, VERSION = "skspectral stopped pass", 2
 PART = 4  # batches that go to another process together
 SECONDS = 30.0  # between two times that a pass is saved
 ROOM = 2**28  # bytes of moments that the threads of a pass hold together
@@ -45,21 +46,29 @@ class Pass:
         How the module read them.
     moments : dict of HiddenStateMoments
         Moments of every layer.
+    witnesses : Witnesses
+        Batches to look at again.
     """
 
     n_batches: int = 0
     layout: str | None = None
     moments: dict[str, HiddenStateMoments] = field(default_factory=dict)
+    witnesses: Witnesses = field(default_factory=Witnesses)
 
     def plus(
-        self, moments: dict[str, HiddenStateMoments], layout: str | None, n_batches: int
+        self,
+        moments: dict[str, HiddenStateMoments],
+        layout: str | None,
+        n_batches: int,
+        witnesses: Witnesses,
     ) -> Pass:
         """The same with what other batches gave; both parts stay as they are."""
         joint = dict(self.moments)
         for name, each in moments.items():
             fresh = HiddenStateMoments(each.n_nodes).merge(each)
             joint[name] = fresh.merge(joint[name]) if name in joint else fresh
-        return Pass(self.n_batches + n_batches, layout, joint)
+        joined = self.witnesses.followed_by(witnesses, self.n_batches)
+        return Pass(self.n_batches + n_batches, layout, joint, joined)
 
     def keep(self, path: Path) -> None:
         """Save it if there is room, which no pass has to be stopped for."""
@@ -73,7 +82,12 @@ class Pass:
             tensors |= {f"{name}/sum": each.sum_, f"{name}/products": each.products_}
         n_steps = {name: each.n_steps for name, each in self.moments.items()}
         description = header(
-            FORMAT, VERSION, n_batches=self.n_batches, layout=self.layout, n_steps=n_steps
+            FORMAT,
+            VERSION,
+            n_batches=self.n_batches,
+            layout=self.layout,
+            n_steps=n_steps,
+            witnesses=self.witnesses.as_json(),
         )
         with replacing(path) as beside:
             save_file(tensors, beside, metadata=description)
@@ -95,7 +109,8 @@ class Pass:
             )
             for name, n_steps in head["n_steps"].items()
         }
-        return cls(head["n_batches"], head["layout"], moments)
+        witnesses = Witnesses.from_json(head["witnesses"])
+        return cls(head["n_batches"], head["layout"], moments, witnesses)
 
 
 def run_through(
@@ -104,8 +119,11 @@ def run_through(
     n_jobs: int | None,
     path: Path | None,
     verbose: int,
-) -> tuple[dict[str, HiddenStateMoments], str | None]:
-    """Moments of the hidden states on all batches, and the layout in which they were read.
+) -> tuple[dict[str, HiddenStateMoments], str | None, list[Any]]:
+    """Return moments on all batches, the layout in which they were read, and batches to keep.
+
+    These are the witnesses: for each its sequences in X or, of batches that somebody else made,
+    the batch itself.
 
     Parameters
     ----------
@@ -130,11 +148,16 @@ def run_through(
     bar = tqdm(
         batches_from(start), "hidden states", initial=start, unit="batch", disable=not verbose
     )
-    numbered = ((number, *each) for number, each in zip(count(start), bar, strict=False))
+    held: dict[int, Any] = {}  # batches until it is known whether they are witnesses
+    numbered = remembered(zip(count(start), bar, strict=False), held)
     try:
         with closing(in_parts(collector, numbered, n_jobs)) as parts:
             for found in parts:
                 done = done.plus(*found)
+                wanted = {each.number for each in done.witnesses}
+                for number in [each for each in held if each < done.n_batches]:
+                    if number not in wanted:
+                        del held[number]
                 if path and time.monotonic() > due:
                     done.keep(path)
                     due = time.monotonic() + SECONDS
@@ -144,7 +167,18 @@ def run_through(
         raise
     if path:
         path.unlink(missing_ok=True)
-    return done.moments, done.layout
+    kept = [held[each.number] if each.index is None else each.index for each in done.witnesses]
+    return done.moments, done.layout, kept
+
+
+def remembered(
+    batches: Iterable[tuple[int, tuple[Any, Any]]], held: dict[int, Any]
+) -> Iterator[tuple[int, Any, Any]]:
+    """Yield numbered batches, and hold on to those that could not be read again."""
+    for number, (index, batch) in batches:
+        if index is None:
+            held[number] = batch
+        yield number, index, batch
 
 
 def in_parts(

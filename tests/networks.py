@@ -11,6 +11,7 @@ from skspectral.rnn.stacked import laid_out
 from skspectral.rnn.states import StateCollector
 from skspectral.rnn.surgery import Surgery
 from skspectral.rnn.tracker import find_readers
+from skspectral.rnn.verification import ForwardPass
 
 N_FEATURES, N_NODES = 3, 7
 
@@ -41,9 +42,9 @@ def collector_of(module):
 def surgery_of(module, batch):
     """What prunes a module, with its readers found on a batch."""
     collector = collector_of(module)
-    arguments = collector.arguments(batch)
-    readers = find_readers(collector.module, collector.layers, *arguments)
-    return Surgery(collector.module, collector.layers, readers, arguments)
+    passes = [ForwardPass(*collector.arguments(batch))]
+    readers = find_readers(collector.module, collector.layers, passes)
+    return Surgery(collector.module, collector.layers, readers, passes, module)
 
 
 def last(net, states):
@@ -77,6 +78,24 @@ class Net(nn.Module):
         self.attention = nn.MultiheadAttention(n_nodes, 1, batch_first=True, dtype=dtype)
         self.dropout = nn.Dropout(0.5)
         self.own = nn.Parameter(torch.ones(2, n_nodes, dtype=dtype))
+        if read is not None:
+            self._drop_unused(torch.zeros(2, 2, rnn.input_size, dtype=dtype))
+
+    def _drop_unused(self, x):
+        """Keep what ``read`` uses alone."""
+        parts, self._used = {**self._modules, **self._parameters}, set()
+        was_training, _ = self.training, self.eval()
+        with torch.no_grad():
+            self(x)
+        self.train(was_training)
+        for name in parts.keys() - self._used - {"rnn"}:
+            delattr(self, name)
+        del self._used
+
+    def __getattr__(self, name):
+        if "_used" in vars(self):
+            self._used.add(name)
+        return super().__getattr__(name)
 
     def forward(self, x):
         self.x = x.detach()

@@ -18,6 +18,7 @@ from skspectral.rnn.stacked import laid_out, put_together
 from skspectral.rnn.states import StateCollector
 from skspectral.rnn.surgery import Surgery
 from skspectral.rnn.tracker import find_readers
+from skspectral.rnn.verification import ForwardPass
 
 
 def gate(*log_alpha):
@@ -31,7 +32,7 @@ def gated_of(net, batch, start=None):
     seen = collector.run(batch)
     layers = [layer for layer in collector.layers if layer.name in seen]
     arguments = collector.arguments(batch)
-    readers = find_readers(module, layers, *arguments)
+    readers = find_readers(module, layers, [ForwardPass(*arguments)])
     generator = torch.Generator().manual_seed(1)
 
     def random(_name, n):
@@ -42,7 +43,8 @@ def gated_of(net, batch, start=None):
 
 def pruned(gated, arguments):
     module, cuts, supports = gated.settled()
-    small = Surgery(module, gated.layers, gated.readers, arguments).build_checked(cuts)
+    passes = [ForwardPass(*arguments)]
+    small = Surgery(module, gated.layers, gated.readers, passes).build_checked(cuts)
     return put_together(select_inputs(small, gated.first, supports, arguments))
 
 

@@ -157,9 +157,9 @@ def test_states_of_low_rank_lose_nothing(cell, name, reconstruction, x):
 class Asking(Net):
     """Makes the first state itself, by what its layer says of itself."""
 
-    def __init__(self, rnn, read):
-        super().__init__(rnn, read)
-        self.is_lstm = isinstance(rnn, nn.LSTM)
+    @property
+    def is_lstm(self):
+        return self.rnn.mode == "LSTM"
 
     def forward(self, x):
         rnn = self.rnn

@@ -8,6 +8,7 @@ from torch import nn
 from skspectral.rnn.layers import find_layers
 from skspectral.rnn.readers import Reader, Readers
 from skspectral.rnn.tracker import find_readers
+from skspectral.rnn.verification import ForwardPass
 
 
 def readers_of(module, x=None):
@@ -199,7 +200,7 @@ def test_following_leaves_the_module_as_it_was(name):
     net = Net(make_rnn(), FOLLOWED[name].read).train()
     before = {key: value.clone() for key, value in net.state_dict().items()}
     x = torch.randn(4, 6, N_FEATURES, dtype=torch.float64)
-    find_readers(net, find_layers(net), (x,), {})
+    find_readers(net, find_layers(net), [ForwardPass((x,), {})])
     assert net.training
     assert not net.rnn._forward_hooks
     assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())

@@ -17,6 +17,7 @@ from .weights import (
     in_float64,
     mode_of,
     reading_of,
+    resized,
     weights_of,
 )
 
@@ -54,15 +55,32 @@ class Cut:
         return cls(torch.arange(n_nodes), eye, torch.zeros(n_nodes, dtype=torch.float64))
 
     @classmethod
-    def half(cls, n_nodes: int) -> Cut:
+    def half(cls, n_nodes: int, affine: bool = False) -> Cut:
         """Keep some nodes and rebuild none: enough to see how a module is put together."""
         whole, m = cls.nothing(n_nodes), max(1, n_nodes // 2)
-        return cls(whole.support[:m], whole.A[:, :m], whole.c)
+        c = whole.c.clone()
+        c[m:] = 0.1 * affine
+        return cls(whole.support[:m], whole.A[:, :m], c)
 
     @property
     def n_nodes(self) -> int:
         """Nodes before."""
         return len(self.A)
+
+    @property
+    def is_smaller(self) -> bool:
+        """Whether any node is lost."""
+        return len(self.support) < self.n_nodes
+
+    def rebuild(self, states: Tensor) -> Tensor:
+        """Return the states of all nodes, from those of the kept ones."""
+        A, c = self.A.to(states.device), self.c.to(states.device)
+        return (states.double() @ A.T + c).to(states.dtype)
+
+    def rebuild_cells(self, cells: Tensor) -> Tensor:
+        """Return the cell states of all nodes, from those of the kept ones."""
+        A, c = (each.to(cells.device) for each in self.of_cells)
+        return (cells.double() @ A.T + c).to(cells.dtype)
 
     def rows(self, rnn: nn.Module) -> Tensor:
         """Rows J of every gate block of a layer."""
@@ -127,8 +145,7 @@ def narrowed(part: Any, reader: Reader, cuts: Mapping[str, Cut]) -> nn.Module:
 def with_input(part: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:
     """A linear map or a layer with other weights for its input."""
     if isinstance(part, nn.Linear):
-        small = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
-        return filled(small, {"weight": weight} | ({} if bias is None else {"bias": bias}), part)
+        return resized(part, weight, bias)
     weights = weights_of(part) | {"weight_ih": weight}
     if bias is not None:
         weights |= {"bias_ih": bias, "bias_hh": weights.get("bias_hh", torch.zeros_like(bias))}

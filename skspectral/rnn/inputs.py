@@ -12,8 +12,8 @@ from torch.nn.utils.rnn import PackedSequence
 from .cut import with_input
 from .expanded import StandIn
 from .layers import RecurrentLayer
-from .surgery import agree
-from .weights import copy_of, filled, in_float64, reading_of, replace
+from .verification import ForwardPass, same_outputs
+from .weights import copy_of, filled, in_float64, reading_of
 
 
 class SelectedInputs(StandIn):
@@ -70,26 +70,24 @@ def select_inputs(
             part = narrow.get_submodule(host)
             selecting = replaced(narrow, host, SelectedInputs(part, support, n_inputs))
             candidates = embedded(narrow, n_inputs, support)
-            fits = (each for each in candidates if agree(each, selecting, *arguments))
+            fits = (each for each in candidates if same_outputs(each, selecting, ForwardPass(*arguments)))
             module = next(fits, selecting)
     return module
 
 
 def replaced(module: nn.Module, path: str, part: nn.Module) -> nn.Module:
     """A copy of a module with another part."""
-    copied = copy_of(module)
-    return replace(copied, copied.get_submodule(path), copy_of(part))
+    return copy_of(module, {module.get_submodule(path): copy_of(part)})
 
 
 def reading(module: nn.Module, layers: Sequence[RecurrentLayer], support: Tensor) -> nn.Module:
     """A copy of a module in which some layers of a host have columns for some inputs alone."""
-    module = copy_of(module)
+    narrow: dict[nn.Module, nn.Module] = {}
     for layer in layers:
         part = layer.of(module)
         weight, bias = reading_of(part)
-        narrow = with_input(part, in_float64(weight)[:, support], bias)
-        module = replace(module, part, narrow)
-    return module
+        narrow[part] = with_input(part, in_float64(weight)[:, support], bias)
+    return copy_of(module, narrow)
 
 
 def embedded(module: nn.Module, n_inputs: int, support: Tensor) -> Iterator[nn.Module]:

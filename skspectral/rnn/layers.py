@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from .checks import check_weights
+from .delegating import CORE, Delegating
 from .expanded import StandIn
 from .stacked import StackedRNN
 
@@ -32,19 +33,43 @@ class RecurrentLayer:
     host : str
         Path of what the rest of the module calls: an ``nn.RNN``, ``nn.GRU`` or ``nn.LSTM``, a
         ``StackedRNN`` or a cell.
+    delegated : bool
+        Whether the host is the core of a layer with a ``forward`` of its own.
     """
 
     name: str
     path: str
     host: str
+    delegated: bool = False
 
     def of(self, module: nn.Module) -> Any:
         """The layer's torch module inside ``module``, even behind a stand-in for its host."""
         host = module.get_submodule(self.host)
         while isinstance(host, StandIn):
             host = host.rnn
-        inside = self.path[len(self.host) :].removeprefix(".")
-        return host.get_submodule(inside)
+        return host.get_submodule(self._inside)
+
+    def recurrent_weight(self, module: nn.Module) -> Tensor:
+        """Return its ``weight_hh`` in a module that is laid out or not, before or after pruning."""
+        part: Any = module.get_submodule(self.owner)
+        while isinstance(part, StandIn | Delegating):
+            part = part.rnn if isinstance(part, StandIn) else part.core
+        if isinstance(part, StackedRNN):
+            part = part.get_submodule(self._inside)
+            return part.get_parameter("weight_hh_l0")
+        if isinstance(part, nn.RNNCellBase):
+            return part.get_parameter("weight_hh")
+        return part.get_parameter(f"weight_hh_{self._inside or 'l0'}")
+
+    @property
+    def owner(self) -> str:
+        """Path of the module of torch, or the subclass of one, in the module as it was given."""
+        return self.host.removesuffix(CORE).removesuffix(".") if self.delegated else self.host
+
+    @property
+    def _inside(self) -> str:
+        """Path within the host."""
+        return self.path[len(self.host) :].removeprefix(".")
 
 
 def find_layers(module: nn.Module) -> tuple[RecurrentLayer, ...]:
@@ -55,15 +80,20 @@ def find_layers(module: nn.Module) -> tuple[RecurrentLayer, ...]:
     ValueError
         If there is none, or one that cannot be pruned.
     """
-    check_kinds(module)
     stacks = {path for path, part in module.named_modules() if isinstance(part, StackedRNN)}
+    cores = {
+        joined(path, CORE) for path, part in module.named_modules() if isinstance(part, Delegating)
+    }
     found = []
     for path, part in module.named_modules():
-        if isinstance(part, Recurrent):
-            host, _, _ = path.rpartition(".")
-            within = host in stacks and bool(path)
-            name = path if within or isinstance(part, nn.RNNCellBase) else joined(path, "l0")
-            found.append(RecurrentLayer(name, path, host if within else path))
+        if isinstance(part, Recurrent) and not isinstance(part, Delegating):
+            outer, _, inside = path.rpartition(".")
+            within = outer in stacks and bool(path)
+            host = outer if within else path
+            owner = host.removesuffix(CORE).removesuffix(".") if host in cores else host
+            if not within:
+                inside = "" if isinstance(part, nn.RNNCellBase) else "l0"
+            found.append(RecurrentLayer(joined(owner, inside), path, host, host in cores))
     if not found:
         raise ValueError(
             f"estimator holds no recurrent layer: {type(module).__name__} has no nn.RNN, nn.GRU, "
@@ -76,28 +106,6 @@ def find_layers(module: nn.Module) -> tuple[RecurrentLayer, ...]:
 def joined(*parts: str) -> str:
     """A path from its parts, some of which may be empty."""
     return ".".join(filter(None, parts))
-
-
-def check_kinds(module: nn.Module) -> None:
-    """Refuse the kinds of layer that cannot be pruned."""
-    for path, part in module.named_modules():
-        if getattr(part, "proj_size", 0) and isinstance(part, nn.LSTM):
-            where = f"layer {path!r}" if path else "estimator"
-            raise ValueError(
-                f"{where} is an LSTM with proj_size={part.proj_size}, whose projected state cannot "
-                "be pruned; give an LSTM with proj_size=0 and its projection as a linear layer "
-                "behind it."
-            )
-
-
-def check_weights(module: nn.Module) -> None:
-    """Refuse parameters that are not finite."""
-    for name, parameter in module.named_parameters():
-        if not torch.isfinite(parameter).all():
-            raise ValueError(
-                f"estimator has NaN or infinity in its parameter {name!r}; give a module whose "
-                "training did not diverge."
-            )
 
 
 def last_level(

@@ -49,12 +49,27 @@ class Readers:
         Hosts that are given a state to start from.
     cells : frozenset of str
         Hosts whose cell state starts another layer.
+    linear_only : dict of str
+        By host: what keeps a constant part of its reconstruction from being folded, in words.
+    startable : frozenset of str
+        Hosts that are called with a state to start from, which was always None.
+    kept : dict of str
+        Attributes that hold states after ``forward``, and of which host.
+    callers : dict of set
+        By host: methods of the module that holds it in which it was called.
+    idle : dict of tuple
+        Sizes of the inputs of parts that did not run, by their paths.
     """
 
     readers: tuple[Reader, ...] = ()
     obstacles: dict[str, str] = field(default_factory=dict)
     started: frozenset[str] = frozenset()
     cells: frozenset[str] = frozenset()
+    linear_only: dict[str, str] = field(default_factory=dict)
+    startable: frozenset[str] = frozenset()
+    kept: dict[str, str] = field(default_factory=dict)
+    callers: dict[str, set[str]] = field(default_factory=dict)
+    idle: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     def weights(self, module: nn.Module, name: str) -> Iterator[Tensor]:
         """What reads a layer, float64 on the CPU, each (n_outputs, n_nodes)."""

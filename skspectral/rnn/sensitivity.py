@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator
 from itertools import repeat
 from typing import Any
@@ -14,7 +13,7 @@ from .exposed import Call, Exposed, ExposedCell, ExposedRNN
 from .layers import states_of
 from .likelihood import Likelihood, answer_of
 from .states import StateCollector
-from .weights import replace
+from .weights import copy_of
 
 
 def sensitivity(
@@ -91,14 +90,13 @@ def projected_states(
 
 def with_exposed_layers(collector: StateCollector) -> tuple[nn.Module, dict[str, Exposed]]:
     """A copy of the module that does not train, and in it the layers laid open."""
-    module = copy.deepcopy(collector.module).requires_grad_(False)
     exposed: dict[str, Exposed] = {}
+    swaps: dict[nn.Module, nn.Module] = {}
     for layer in collector.layers:
-        part: Any = module.get_submodule(layer.path)
+        part: Any = collector.module.get_submodule(layer.path)
         kind = ExposedCell if isinstance(part, nn.RNNCellBase) else ExposedRNN
-        exposed[layer.name] = kind(part)
-        module = replace(module, part, exposed[layer.name])
-    return module, exposed
+        exposed[layer.name] = swaps[part] = kind(copy_of(part))
+    return copy_of(collector.module, swaps).requires_grad_(False), exposed
 
 
 def reading_gradients(

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from .checks import check_layer, check_ties, signature
+from .delegating import TORCH, Delegating, delegate, is_customized, plain_core, restore, runs_as_torch
 from .expanded import together
-from .weights import copy_of, empty_like, filled, replace
+from .weights import copy_of, empty_like, filled, without_computed_weights
 
 BIASES = ("bias_ih", "bias_hh")
 
@@ -138,15 +140,41 @@ def has_layers(part: nn.Module) -> bool:
     return isinstance(part, nn.RNNBase) and (part.num_layers > 1 or part.bidirectional)
 
 
-def laid_out(module: nn.Module) -> nn.Module:
-    """A copy of a module in which every level and direction is a module of its own."""
-    module = copy_of(module)
-    if has_layers(module):
-        return stacked(cast(nn.RNNBase, module))
-    for part in list(module.modules()):
-        if has_layers(part):
-            replace(module, part, stacked(cast(nn.RNNBase, part)))
-    return module
+def laid_out(module: nn.Module) -> Any:
+    """Return a copy of a module in which every level and direction is a module of its own.
+
+    Layers that share all of their weights become one, which is used several times.
+
+    Raises
+    ------
+    ValueError
+        If a layer cannot be pruned.
+    """
+    module = without_computed_weights(module)
+    swaps: dict[nn.Module, nn.Module] = {}
+    known: dict[Any, tuple[str, nn.Module]] = {}
+    for path, part in module.named_modules():
+        if isinstance(part, (nn.RNNBase, nn.RNNCellBase)) and not isinstance(part, Delegating):
+            check_layer(part, path)
+            swaps[part] = known.setdefault(signature(part), (path, part))[1]
+    check_ties(dict(known.values()))
+    split = {part: plain_or_delegating(part, not path) for path, part in known.values()}
+    for old, one in swaps.items():
+        if old is not one and split[one] is one:
+            split[one] = copy_of(one)
+    swaps = {old: split[one] for old, one in swaps.items()}
+    return copy_of(module, {old: new for old, new in swaps.items() if old is not new})
+
+
+def plain_or_delegating(part: Any, is_whole: bool) -> nn.Module:
+    """Return a layer with a module for every level and direction, which does all it did.
+
+    One that is the whole module and runs as torch's does becomes a layer of torch.
+    """
+    core = stacked(part) if has_layers(part) else None
+    if is_customized(part) and not (is_whole and runs_as_torch(part)):
+        return delegate(part, core or plain_core(part))
+    return core or part
 
 
 def stacked(rnn: nn.RNNBase) -> StackedRNN:
@@ -191,11 +219,14 @@ def as_torch(rnn: StackedRNN) -> nn.Module:
     return cast(nn.Module, whole.train(rnn.training))
 
 
-def put_together(module: nn.Module) -> nn.Module:
-    """Give a module back the layers of torch, wherever they compute the same."""
-    if isinstance(module, StackedRNN):
-        return as_torch(module)
-    for part in list(module.modules()):
+def put_together(module: nn.Module) -> Any:
+    """Return a copy that has the layers of torch again, wherever they compute the same."""
+    swaps: dict[nn.Module, nn.Module] = {}
+    for part in module.modules():
         if isinstance(part, StackedRNN):
-            replace(module, part, as_torch(part))
-    return module
+            swaps[part] = as_torch(part)
+        elif isinstance(part, Delegating):
+            core = as_torch(part.core) if isinstance(part.core, StackedRNN) else part.core
+            if type(core) in TORCH:
+                swaps[part] = restore(part, core)
+    return copy_of(module, {old: new for old, new in swaps.items() if old is not new})

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
+from .delegating import ForeignForward
+from .kernels import KERNELS
 from .layers import MISFITS, RecurrentLayer, states_of
 from .padded import Padded
+from .weights import independent_copy
 
 BLOCK = 16  # float32 numbers in the widest vector register of today's CPUs
 
@@ -48,9 +51,22 @@ class StateCollector:
         self.module = module
         self.layers = tuple(layers)
         self.layout = layout
-        weight = next(layers[0].of(module).parameters())
-        self.device, self._dtype = weight.device, weight.dtype
+        self.path: frozenset[tuple[str, str]] = frozenset()
+        self._fills: bool | None = None  # whether copies may fill up a batch; None: not known yet
+        self.device = next(layers[0].of(module).parameters()).device
+        dtypes = dict.fromkeys(each.dtype for each in module.parameters() if each.is_floating_point())
+        self._dtype, self._is_mixed = next(iter(dtypes)), len(dtypes) > 1
+        self._numbers = {id(each): number for number, each in enumerate(module.parameters())}
         self._embeds = any(isinstance(part, nn.Embedding) for part in module.modules())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process needs to know, and results of a pass are known again by."""
+        known = ("path", "_fills", "_numbers")
+        return {name: value for name, value in vars(self).items() if name not in known}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over what another process knew."""
+        self.__init__(state["module"], state["layers"], state["layout"])  # type: ignore[misc]
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -58,10 +74,8 @@ class StateCollector:
         return {layer.name: layer.of(self.module).hidden_size for layer in self.layers}
 
     def copy(self) -> StateCollector:
-        """One with the same weights, whose hooks and whatever it keeps of a pass are its own."""
-        weights = chain(self.module.parameters(), self.module.buffers())
-        module = copy.deepcopy(self.module, {id(weight): weight for weight in weights})
-        return StateCollector(module, self.layers, self.layout)
+        """Return one with the same weights, whose hooks and whatever it keeps are its own."""
+        return StateCollector(independent_copy(self.module), self.layers, self.layout)
 
     @property
     def is_bare(self) -> bool:
@@ -85,18 +99,29 @@ class StateCollector:
         ValueError
             If sequences are padded and a layer does not run on their steps.
         """
-        args, kwargs = self.arguments(batch)
-        states = self._forward(*args, **kwargs)
+        states = self._states(batch)
         if isinstance(batch, Padded):
             return {name: batch.own(self._padded(batch, found)) for name, found in states.items()}
-        if isinstance(batch, (tuple, dict)):
-            return states
-        n_given = len(batch)
-        n_run = n_given + -n_given % BLOCK
-        return {
-            name: found[:n_given] if found.ndim == 3 and len(found) == n_run else found
-            for name, found in states.items()
-        }
+        if self._fills and not isinstance(batch, (tuple, dict)):
+            return {name: found[: len(batch)] for name, found in states.items()}
+        return states
+
+    def _states(self, batch: Any) -> dict[str, Tensor]:
+        """Run a batch, with copies of a sequence to fill it up where every layer runs on them.
+
+        Where a layer runs on other numbers of sequences, as on words beside sentences, what it
+        makes of the copies could not be told from the rest.
+        """
+        args, kwargs = self.arguments(batch)
+        if isinstance(batch, (tuple, dict)) or self._fills is not None:
+            return self._forward(*args, **kwargs)
+        filled, self._fills = len(batch) + -len(batch) % BLOCK, False
+        with suppress(*MISFITS):
+            states = self._forward(*args, **kwargs)
+            self._fills = all(each.ndim == 3 and len(each) == filled for each in states.values())
+            if self._fills or filled == len(batch):
+                return states
+        return self._states(batch)
 
     def rows(self, batch: Any) -> dict[str, Tensor]:
         """The same states, each (n_states, n_nodes), in an order in which fewer are copied."""
@@ -106,8 +131,7 @@ class StateCollector:
                 name: states.transpose(0, -2).flatten(0, -2)
                 for name, states in self.run(batch).items()
             }
-        args, kwargs = self.arguments(batch)
-        states = self._forward(*args, **kwargs)
+        states = self._states(batch)
         if self.is_bare:
             return states
         return {name: batch.by_steps(self._padded(batch, each)) for name, each in states.items()}
@@ -145,11 +169,10 @@ class StateCollector:
             found[name].append(cell.flatten(0, -2))
 
         args, kwargs = self.arguments(batch, whole=False)
-        with ExitStack() as hooks:
-            for layer in layers:
-                part = layer.of(self.module)
-                hooks.enter_context(part.register_forward_hook(partial(keep, layer.name)))
-            self.module(*args, **kwargs)
+        module = independent_copy(self.module)
+        for layer in layers:
+            layer.of(module).register_forward_hook(partial(keep, layer.name))
+        module(*args, **kwargs)
         return {name: torch.cat(rows) for name, rows in found.items()}
 
     def arguments(
@@ -172,7 +195,7 @@ class StateCollector:
         self.layout = self.layout or self._find_layout(sequences)
         if padded and self.is_bare:
             return (Padded(sequences, batch.lengths).packed(),), {}
-        if whole:
+        if whole and self._fills is not False:
             sequences = whole_blocks(sequences)
         return (LAYOUTS[self.layout](sequences).contiguous(),), {}
 
@@ -181,34 +204,42 @@ class StateCollector:
             return value.to(self.device)._replace(data=self._convert(value.data))
         if not isinstance(value, Tensor):
             return value
-        if value.is_floating_point():
+        if value.is_floating_point() and not self._is_mixed:
             return value.to(self.device, self._dtype)
         return value.to(self.device)
 
     @torch.inference_mode()
     def _forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        """Run a copy of the module, so that no pass begins with what another one left behind."""
+        module, path = independent_copy(self.module), PathRecorder(self._numbers)
         seen: dict[str, list[Tensor]] = {layer.name: [] for layer in self.layers}
-        with ExitStack() as hooks:
-            for layer in self.layers:
-                part = layer.of(self.module)
-                hooks.enter_context(part.register_forward_hook(keeper(part, seen[layer.name])))
-            self.module(*args, **kwargs)
+        for layer in self.layers:
+            part = layer.of(module)
+            part.register_forward_hook(keeper(part, seen[layer.name]))
+        with path:
+            module(*args, **kwargs)
+        self.path = frozenset(path.pairs)
         return {name: joined_steps(found) for name, found in seen.items() if found}
 
     def _find_layout(self, sequences: Tensor) -> str:
-        """The layout in which a layer sees as many sequences as were fed."""
+        """Return the layout in which a layer sees as many sequences as were fed."""
         n_copies = 3 if sequences.shape[1] == 2 else 2
         copies = sequences[:1].expand(n_copies, *sequences.shape[1:])
-        reasons = []
-        for layout in self._candidates(sequences):
-            try:
-                states = self._forward(LAYOUTS[layout](copies).contiguous())
-            except MISFITS as error:
-                reasons.append(str(error))
-            else:
-                if any(each.ndim == 3 and len(each) == n_copies for each in states.values()):
-                    return layout
-                reasons.append(f"its layers do not see {n_copies} sequences where as many were fed")
+        # A module may take only as many as it was made for.
+        for fed in (copies, sequences):
+            reasons: list[str] = []
+            for layout in self._candidates(sequences):
+                try:
+                    states = self._forward(LAYOUTS[layout](fed).contiguous())
+                except ForeignForward:
+                    raise
+                except MISFITS as error:
+                    reasons.append(explained(error, self.module))
+                else:
+                    if any(each.ndim == 3 and len(each) == len(fed) for each in states.values()):
+                        self._fills = None if fed is copies else False
+                        return layout
+                    reasons.append(self._reason(states, len(fed)))
         shape, kind = tuple(sequences.shape[1:]), type(self.module).__name__
         raise ValueError(
             f"X with sequences of shape {shape} does not go through {kind}: "
@@ -216,9 +247,57 @@ class StateCollector:
             "the module was trained on."
         )
 
+    def _reason(self, states: dict[str, Tensor], n_fed: int) -> str:
+        """Tell why states are not those of the sequences that were fed."""
+        if states:
+            return f"its layers do not see {n_fed} sequences where as many were fed"
+        if {name.split()[0] for _, name in self.path} & KERNELS.keys():
+            return (
+                "its recurrent layers run by their forward() and not by a call; write self.rnn(x) "
+                "in place of self.rnn.forward(x)"
+            )
+        return "none of its recurrent layers runs"
+
     def _candidates(self, sequences: Tensor) -> Iterator[str]:
         univariate = sequences.ndim == 3 and sequences.shape[2] == 1
         return (name for name in LAYOUTS if univariate or not name.startswith("univariate"))
+
+
+class PathRecorder(TorchFunctionMode):
+    """Notes which torch function follows which, and of which parameter it was one.
+
+    Parameters
+    ----------
+    numbers : dict of int
+        Numbers of the parameters, by their ids.
+    """
+
+    def __init__(self, numbers: Mapping[int, int]) -> None:
+        super().__init__()
+        self.pairs: set[tuple[str, str]] = set()
+        self._numbers, self._before = numbers, ""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name: str = func.__name__
+        for value in args:
+            first = value[0] if isinstance(value, list) and value else value
+            if id(first) in self._numbers:
+                name = f"{name} {self._numbers[id(first)]}"
+        self.pairs.add((self._before, name))
+        self._before = name
+        return func(*args, **(kwargs or {}))
+
+
+def explained(error: Exception, module: nn.Module) -> str:
+    """Return the text of an error; of missing arguments, how to give them."""
+    missing = isinstance(error, TypeError) and "missing" in str(error)
+    if not missing or "forward()" not in str(error):
+        return str(error)
+    parameters = ", ".join(inspect.signature(module.forward).parameters)
+    return (
+        f"its forward takes ({parameters}), of which an array is the first alone; give an iterable "
+        "of batches, each a tuple of all"
+    )
 
 
 def is_packed(value: Any) -> bool:

@@ -4,24 +4,42 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_iter
 
 from .cut import Cut, narrowed, shrink_rnn
 from .expanded import ExpandedCell, ExpandedRNN, StartedRNN
-from .layers import MISFITS, RecurrentLayer
+from .layers import RecurrentLayer, last_level
+from .methods import methods_calling
 from .readers import Readers
-from .weights import copy_of, filled, replace
+from .stacked import put_together
+from .verification import Judge, ForwardPass
+from .weights import copy_of, filled, without_computed_weights
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a smaller module is put together.
+
+    Parameters
+    ----------
+    unfolded : dict of str
+        By host whose reconstruction stays a linear layer of its own: why, in words.
+    started : frozenset of str
+        Hosts that take states of the old size to start from.
+    """
+
+    unfolded: dict[str, str]
+    started: frozenset[str]
 
 
 class Surgery:
     """Builds smaller modules of one dense module.
 
-    How they are put together is settled once, on trial: the reconstruction is folded into
-    the readers wherever the outcome is the same as with a linear layer of its own.
+    How they are put together is planned once, on trial: the reconstruction is folded into the
+    readers wherever the outcome is that of the given module with its states replaced.
 
     Parameters
     ----------
@@ -31,9 +49,10 @@ class Surgery:
         Its layers.
     readers : Readers
         Who reads them.
-    arguments : tuple
-        Positional and keyword arguments of a forward pass, on which folded and unfolded module
-        must agree.
+    passes : sequence of ForwardPass
+        Forward passes on which smaller modules are compared with the given one.
+    given : nn.Module or None
+        The module as it was given; None is the one laid out.
     """
 
     def __init__(
@@ -41,105 +60,174 @@ class Surgery:
         module: nn.Module,
         layers: Sequence[RecurrentLayer],
         readers: Readers,
-        arguments: tuple[Any, Any],
+        passes: Sequence[ForwardPass],
+        given: nn.Module | None = None,
     ) -> None:
         self.module, self.layers, self.readers = module, tuple(layers), readers
-        self._arguments = arguments
+        given = without_computed_weights(module if given is None else given)
+        self._judge = Judge(given, self.layers, readers, passes)
         self._inner = frozenset(layer.host for layer in layers if layer.host)
-        self._plan: tuple[frozenset[str], frozenset[str]] | None = None
+        self._plans: dict[bool, Plan] = {}
+        self._last = Plan({}, frozenset())
 
     def build(self, cuts: Mapping[str, Cut]) -> nn.Module:
-        """A smaller module; layers without a cut keep all nodes."""
-        return self._built(self._whole(cuts), *self._settled())
+        """Return a smaller module; layers without a cut keep all nodes."""
+        cuts = self._whole(cuts)
+        return self._built(cuts, self._planned(cuts))
 
     def build_checked(self, cuts: Mapping[str, Cut]) -> nn.Module:
-        """The same, unless it answers otherwise than with nothing folded."""
-        small, (stays, _) = self.build(cuts), self._settled()
-        if stays != self._inner:
-            unfolded = self._built(self._whole(cuts), self._inner, frozenset())
-            if not agree(small, unfolded, *self._arguments):
-                self._plan = self._inner, frozenset()
-                return unfolded
-        return small
+        """Return the same, compared with the given module.
+
+        Raises
+        ------
+        ValueError
+            If it does not compute what it should, however it is put together.
+        """
+        cuts = self._whole(cuts)
+        self._check_whole(cuts)
+        plan = self._planned(cuts)
+        if self._objection(cuts, plan):
+            plan = self._settled(cuts)
+            self._plans[is_affine(cuts)] = plan
+        self._last = plan
+        return self._built(cuts, plan)
 
     def expanded(self, cuts: Mapping[str, Cut]) -> nn.Module:
-        """The same with all reconstructions as layers of their own."""
-        hosts = frozenset(layer.host for layer in self.layers)
-        return self._built(self._whole(cuts), hosts, frozenset())
+        """Return one with all reconstructions as layers of their own."""
+        hosts = {layer.host for layer in self.layers}
+        return self._built(self._whole(cuts), Plan(dict.fromkeys(hosts, ""), frozenset()))
 
     def unfolded(self) -> dict[str, str]:
-        """By host, why the reconstruction stays a layer of its own."""
-        expanded = self._plan[0] if self._plan else frozenset()
-        lost = "goes a way that could not be followed"
-        return {host: self.readers.obstacles.get(host, lost) for host in sorted(expanded)}
+        """Return, by host, why its reconstruction stays a layer of its own."""
+        return dict(sorted(self._last.unfolded.items()))
 
-    def warn(self) -> None:
-        """Tell of reconstructions that stay."""
+    def warn(self, cuts: Mapping[str, Cut]) -> None:
+        """Tell of reconstructions that stay, and of states whose new size X did not show."""
         for host, obstacle in self.unfolded().items():
-            names = [repr(layer.name) for layer in self.layers if layer.host == host]
+            names = self._names(host)
             warnings.warn(
                 f"The reconstruction of layer{'s' * (len(names) > 1)} {', '.join(names)} stays a "
                 f"linear layer of its own behind it, since its hidden state {obstacle}. "
                 "The page 'Whole models' of the user guide tells more.",
                 stacklevel=2,
             )
+        for host in sorted(self._inner - self._last.unfolded.keys()):
+            own = [cuts[layer.name] for layer in self.layers if layer.host == host]
+            if any(cut.is_smaller for cut in own):
+                self._warn_of_sizes(host)
+
+    def _warn_of_sizes(self, host: str) -> None:
+        """Tell of what may take or show states of a host and did not run."""
+        owner = next(layer.owner for layer in self.layers if layer.host == host)
+        last = [layer.of(self.module) for layer in last_level(self.layers, self.module, host)]
+        widths = {last[0].hidden_size, sum(part.hidden_size for part in last)}
+        found = [
+            f"{path!r}, of {width} inputs, did not run on X"
+            for path, sizes in self.readers.idle.items()
+            for width in widths & set(sizes)
+        ]
+        others = methods_calling(self.module, owner) - self.readers.callers.get(host, set())
+        found += [f"{name}() calls the layer and did not run on X" for name in sorted(others)]
+        found += [
+            f"attribute {name!r} keeps it" for name, kept in self.readers.kept.items() if kept == host
+        ]
+        if found:
+            warnings.warn(
+                f"The hidden state of layer {', '.join(self._names(host))} has fewer nodes in the "
+                f"pruned module, which may not suit all that reads it: {'; '.join(found)}. "
+                "Give batches on which all of the module runs, or do not use that part.",
+                stacklevel=3,
+            )
+
+    def _names(self, host: str) -> list[str]:
+        return [repr(layer.name) for layer in self.layers if layer.host == host]
 
     def _whole(self, cuts: Mapping[str, Cut]) -> dict[str, Cut]:
         sizes = {layer.name: layer.of(self.module).hidden_size for layer in self.layers}
         return {name: cuts.get(name) or Cut.nothing(size) for name, size in sizes.items()}
 
-    def _settled(self) -> tuple[frozenset[str], frozenset[str]]:
-        """Hosts whose reconstruction stays, and those that are to be told where to start."""
-        if self._plan is None:
-            self._plan = self._settle()
-        return self._plan
+    def _objection(self, cuts: Mapping[str, Cut], plan: Plan) -> str | None:
+        """Return what is wrong with a module that is put together by a plan."""
+        return self._judge.objection(put_together(self._built(cuts, plan)), cuts)
 
-    def _settle(self) -> tuple[frozenset[str], frozenset[str]]:
+    def _check_whole(self, cuts: Mapping[str, Cut]) -> None:
+        """Refuse a module that is not the same when it is put together with all nodes kept."""
+        whole = {name: Cut.nothing(cut.n_nodes) for name, cut in cuts.items()}
+        if objection := self._objection(whole, Plan({}, frozenset())):
+            self._refuse(self._inner, objection)
+
+    def _refuse(self, hosts: Collection[str], objection: str) -> None:
+        names = [name for host in sorted(hosts) for name in self._names(host)]
+        raise ValueError(
+            f"layer{'s' * (len(names) > 1)} {', '.join(names)} cannot be pruned, since its hidden "
+            f"state {objection}; give a module in which torch's own layers run on what forward "
+            "gives them."
+        )
+
+    def _planned(self, cuts: Mapping[str, Cut]) -> Plan:
+        affine = is_affine(cuts)
+        if affine not in self._plans:
+            trial = {name: Cut.half(cut.n_nodes, affine) for name, cut in cuts.items()}
+            self._plans[affine] = self._settled(trial)
+        return self._plans[affine]
+
+    def _settled(self, cuts: Mapping[str, Cut]) -> Plan:
+        """Return the plan by which as much is folded as can be."""
         if not self._inner:
-            return frozenset(), frozenset()
-        cuts = {name: Cut.half(cut.n_nodes) for name, cut in self._whole({}).items()}
-        args, kwargs = self._arguments
-        expected = self._built(cuts, self._inner, frozenset())
-
-        def agrees(expanded: frozenset[str], started: frozenset[str]) -> bool:
-            return agree(self._built(cuts, expanded, started), expected, args, kwargs)
-
-        stays, started = self._inner.intersection(self.readers.obstacles), self.readers.started
+            return Plan({}, frozenset())
+        obstacles = dict(self.readers.obstacles)
+        if is_affine(cuts):
+            obstacles = {**self.readers.linear_only, **obstacles}
+        stays = {host: reason for host, reason in obstacles.items() if host in self._inner}
+        objection = ""
         for _ in range(2):
-            for plan in dict.fromkeys(((stays, frozenset[str]()), (stays, started - stays))):
-                if agrees(*plan):
+            for plan in self._plans_for(stays):
+                found = self._objection(cuts, plan)
+                if not found:
                     return plan
-            stays |= {
-                host
-                for host in self._inner - stays
-                if not agrees(self._inner - {host}, started & {host})
-            }
-        return self._inner, frozenset()
+                objection = found
+            for host in self._inner - stays.keys():
+                others = dict.fromkeys(self._inner - {host}, "")
+                failed = [self._objection(cuts, plan) for plan in self._plans_for(others)]
+                if all(failed):
+                    stays = {**stays, host: str(failed[-1])}
+        stays = {host: stays.get(host, objection) for host in self._inner}
+        if found := self._objection(cuts, Plan(stays, frozenset())):
+            self._refuse(self._inner, found)
+        return Plan(stays, frozenset())
 
-    def _built(
-        self, cuts: Mapping[str, Cut], expanded: Collection[str], started: Collection[str]
-    ) -> nn.Module:
-        small = copy_of(self.module)
+    def _plans_for(self, unfolded: dict[str, str]) -> list[Plan]:
+        """Return plans with and without states of the old size to start from."""
+        always, started = self.readers.startable, self.readers.started
+        begins = [frozenset(each - unfolded.keys()) for each in (always, always | started)]
+        return [Plan(unfolded, begin) for begin in dict.fromkeys(begins)]
+
+    def _built(self, cuts: Mapping[str, Cut], plan: Plan) -> nn.Module:
         hosts = {layer.name: layer.host for layer in self.layers}
-        of_path = {layer.path: layer.host for layer in self.layers}
+        paths = {layer.path: layer for layer in self.layers}
+        parts: dict[str, nn.Module] = {}
         for reader in self.readers.readers:
-            inside = of_path.get(reader.path)
+            inside = hosts[paths[reader.path].name] if reader.path in paths else None
             folded = {
                 name: cuts[name]
                 for name, _ in reader.runs
-                if name and (hosts[name] not in expanded or hosts[name] == inside != reader.path)
+                if name and (hosts[name] not in plan.unfolded or hosts[name] == inside != reader.path)
             }
-            part = small.get_submodule(reader.path)
-            small = replace(small, part, narrowed(part, reader, folded))
-        for layer in self.layers:
-            part = small.get_submodule(layer.path)
-            small = replace(small, part, shrink_rnn(part, cuts[layer.name]))
-        for host in {*expanded, *started}:
-            part = small.get_submodule(host)
-            own = [cuts[layer.name] for layer in self.layers if layer.host == host]
-            if any(len(cut.support) < cut.n_nodes for cut in own):
-                small = replace(small, part, self._wrapped(part, own, host, host in expanded))
-        return small
+            part = self.module.get_submodule(reader.path)
+            parts[reader.path] = narrowed(part, reader, folded)
+        for path, layer in paths.items():
+            part = parts.get(path, self.module.get_submodule(path))
+            parts[path] = shrink_rnn(part, cuts[layer.name])
+        for host in {*plan.unfolded, *plan.started}:
+            own = [layer for layer in self.layers if layer.host == host]
+            if any(cuts[layer.name].is_smaller for layer in own):
+                if host not in parts:
+                    inner = {layer.of(self.module): parts.pop(layer.path) for layer in own}
+                    parts[host] = copy_of(self.module.get_submodule(host), inner)
+                kept = [cuts[layer.name] for layer in own]
+                parts[host] = self._wrapped(parts[host], kept, host, host in plan.unfolded)
+        swaps = {self.module.get_submodule(path): part for path, part in parts.items()}
+        return copy_of(self.module, swaps)
 
     def _wrapped(self, part: nn.Module, cuts: list[Cut], host: str, expand: bool) -> nn.Module:
         wide: Any = self.module.get_submodule(host)
@@ -159,29 +247,6 @@ def expanding(A: Tensor, c: Tensor, like: nn.Module) -> nn.Linear:
     return filled(nn.Linear(m, n_nodes, device="meta"), {"weight": A, "bias": c}, like)
 
 
-@torch.no_grad()
-def agree(one: nn.Module, other: nn.Module, args: Any, kwargs: Any) -> bool:
-    """Whether two modules answer the same, up to the rounding of their dtype."""
-    expected = other(*args, **kwargs)
-    try:
-        answer = one(*args, **kwargs)
-    except MISFITS:
-        return False
-    given, wanted = list(tree_iter(answer)), list(tree_iter(expected))
-    if len(given) != len(wanted):
-        return False
-    return all(close(a, b) for a, b in zip(given, wanted, strict=True) if isinstance(b, Tensor))
-
-
-def close(a: Any, b: Tensor) -> bool:
-    """Whether two tensors overflow in the same places and elsewhere share half their digits."""
-    if not isinstance(a, Tensor) or a.shape != b.shape:
-        return False
-    if not b.is_floating_point():
-        return True
-    finite = b.isfinite()
-    if not torch.equal(a.isfinite(), finite):
-        return False
-    a, b = a[finite], b[finite]
-    tolerance = torch.finfo(b.dtype).eps ** 0.5 * b.abs().amax() if b.numel() else 0.0
-    return bool(((a - b).abs() <= tolerance).all())
+def is_affine(cuts: Mapping[str, Cut]) -> bool:
+    """Return whether any reconstruction has a constant part."""
+    return any(bool(cut.c.any()) for cut in cuts.values())

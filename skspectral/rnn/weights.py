@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
+from .outputs import leaves
+
+REMOVERS: dict[type, Callable[[Any, str], Any]] = {
+    WeightNorm: remove_weight_norm,
+    SpectralNorm: remove_spectral_norm,
+    prune.BasePruningMethod: prune.remove,
+}
 GATES = {"RNN_TANH": 1, "RNN_RELU": 1, "GRU": 3, "LSTM": 4}
 
 
@@ -61,7 +71,7 @@ def empty_like(rnn: Any, input_size: int, hidden_size: int, bias: bool, like: An
     options |= {"batch_first": rnn.batch_first}
     if like is not None:
         shape = {"num_layers": like.num_layers, "bidirectional": like.bidirectional}
-        options |= shape | {"dropout": like.dropout}
+        options |= shape | {"dropout": like.dropout if like.num_layers > 1 else 0.0}
     if isinstance(rnn, nn.RNN):
         options["nonlinearity"] = rnn.mode.removeprefix("RNN_").lower()
     return type_of(rnn)(input_size, hidden_size, **options)
@@ -87,9 +97,65 @@ def filled(empty: Any, weights: Mapping[str, Tensor], like: nn.Module) -> Any:
     return layer.train(like.training)
 
 
-def copy_of(module: nn.Module) -> nn.Module:
-    """A copy of a module, on a GPU with its weights as cuDNN wants them, which copying undoes."""
-    return in_one_piece(copy.deepcopy(module))
+def copy_of(module: nn.Module, swaps: Mapping[nn.Module, nn.Module] | None = None) -> Any:
+    """Return a copy of a module, in which some parts are others.
+
+    A part is swapped wherever the module holds it: among its parts, in lists, dicts and partials.
+    On a GPU the copy has its weights as cuDNN wants them, which copying undoes.
+    """
+    memo = {id(old): new for old, new in (swaps or {}).items()}
+    return in_one_piece(copied(module, memo))
+
+
+def independent_copy(module: nn.Module) -> nn.Module:
+    """Return a copy with the same parameters, whose buffers and attributes are its own."""
+    return copied(module, {id(each): each for each in module.parameters()})
+
+
+def copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
+    """Return a deep copy, also of tensors that were computed, which torch does not copy."""
+    for part in module.modules():
+        for tensor in leaves(list(vars(part).values())):
+            if not tensor.is_leaf and id(tensor) not in memo:
+                memo[id(tensor)] = tensor.detach().clone()
+    return copy.deepcopy(module, memo)
+
+
+def without_computed_weights(module: nn.Module) -> nn.Module:
+    """Return a copy whose recurrent layers and linear maps hold their weights as parameters.
+
+    What a parametrization, ``weight_norm``, ``spectral_norm`` or a pruning mask of torch computes
+    takes the place of what it is computed from.
+    """
+    module = copied(module, {}).eval()
+    for part in module.modules():
+        if isinstance(part, (nn.RNNBase, nn.RNNCellBase, nn.Linear)):
+            if parametrize.is_parametrized(part):
+                drop_parametrizations(part)
+            for hook in list(part._forward_pre_hooks.values()):
+                if isinstance(hook, tuple(REMOVERS)):
+                    hook(part, ())  # computes the weight, which may be that of an earlier pass
+                    name = getattr(hook, "name", None) or hook._tensor_name
+                    REMOVERS[next(kind for kind in REMOVERS if isinstance(hook, kind))](part, name)
+    return module
+
+
+def drop_parametrizations(part: Any) -> None:
+    """Let a module hold what its parametrizations compute.
+
+    The function of torch would change the class, which a module shares with its copies.
+    """
+    values = {name: getattr(part, name).detach().clone() for name in part.parametrizations}
+    flags = {
+        name: any(each.requires_grad for each in computed.parameters())
+        for name, computed in part.parametrizations.items()
+    }
+    del part._modules["parametrizations"]
+    part.__class__ = type(part).__bases__[0]
+    for name, value in values.items():
+        part.register_parameter(name, nn.Parameter(value, requires_grad=flags[name]))
+    if isinstance(part, nn.RNNBase):
+        part._init_flat_weights()
 
 
 def in_one_piece(module: nn.Module) -> nn.Module:
@@ -100,12 +166,25 @@ def in_one_piece(module: nn.Module) -> nn.Module:
     return module
 
 
-def replace(root: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
-    """Put a module in the place of another, wherever it stands; returns the root."""
-    if root is old:
+def resized(part: nn.Linear, weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """Return a copy of a linear map, of its class and with its hooks, that has other weights."""
+    empty = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+    new = filled(empty, {"weight": weight} | ({} if bias is None else {"bias": bias}), part)
+    if type(part) is nn.Linear and is_plain(part, new):
         return new
-    for path, part in list(root.named_modules(remove_duplicate=False)):
-        if part is old:
-            parent, _, name = path.rpartition(".")
-            setattr(root.get_submodule(parent), name, new)
-    return root
+    memo = {id(part.weight): new.weight}
+    if part.bias is not None:
+        memo[id(part.bias)] = new.bias
+    other = copied(part, memo)
+    other.register_parameter("bias", new.bias)
+    other.in_features, other.out_features = new.in_features, new.out_features
+    return other
+
+
+def is_plain(part: nn.Module, fresh: nn.Module) -> bool:
+    """Return whether a module has no more than a fresh one: no hooks, parts or attributes."""
+    own, usual = vars(part), vars(fresh)
+    hooks = [name for name in usual if name.endswith("hooks") or "hooks_" in name]
+    return own.keys() <= usual.keys() and not any(
+        own[name] for name in (*hooks, "_modules", "_buffers")
+    )

@@ -1,0 +1,141 @@
+"""Recurrent layers with a ``forward``, hooks or attributes of their own.
+
+Such a layer stays what it is, and hands over to a plain layer of torch, its ``core``, where it
+called torch's ``forward``. The core is pruned as any other layer; all that the layer does before
+and after goes on.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from torch import nn
+
+from .weights import copied, empty_like, is_plain, type_of
+
+TORCH = (nn.RNN, nn.GRU, nn.LSTM, nn.RNNCell, nn.GRUCell, nn.LSTMCell)
+CORE = "core"
+SIZES = ("input_size", "hidden_size", "bias")
+
+
+def is_customized(part: nn.Module) -> bool:
+    """Return whether a recurrent layer is more than that of torch."""
+    kind = type_of(part)
+    like = part if isinstance(part, nn.RNNBase) else None
+    fresh = empty_like(part, part.input_size, part.hidden_size, bool(part.bias), like)
+    return type(part) is not kind or not is_plain(part, fresh)
+
+
+def runs_as_torch(part: nn.Module) -> bool:
+    """Return whether a call of a layer runs torch's ``forward`` and nothing else."""
+    hooked = any(value for name, value in vars(part).items() if name.endswith("_hooks"))
+    return type(part).forward is type_of(part).forward and not hooked and "forward" not in vars(part)
+
+
+class ForeignForward(ValueError):
+    """A layer makes its states by other means than the function of torch."""
+
+
+class Delegating:
+    """Marks layers that hand over to their core."""
+
+    given_class: type
+
+
+@cache
+def delegating(kind: type) -> type:
+    """Return a subclass of a class of layers that runs its core instead of the torch function."""
+    base = next(each for each in TORCH if issubclass(kind, each))
+
+    def forward(self: Any, input: Any, hx: Any = None) -> Any:  # noqa: A002  as in torch
+        return self.core(input, hx)
+
+    def flatten_parameters(_self: Any) -> None:
+        pass  # the core has the weights
+
+    def missing(self: Any, name: str) -> Any:
+        if name.startswith(("weight_", "bias_")):
+            raise ForeignForward(
+                f"a layer is a {kind.__name__}, whose forward reads {name} itself in place of "
+                f"calling torch's {base.__name__}; its states cannot be pruned. Give a module in "
+                f"which an nn.{base.__name__} makes them."
+            )
+        return base.__getattr__(self, name)
+
+    # Right before the class of torch, so that super().forward() of a subclass comes here.
+    methods = {
+        "forward": forward,
+        "flatten_parameters": flatten_parameters,
+        "__getattr__": missing,
+    }
+    inner = type(f"Core{base.__name__}", (base,), methods)
+    bases = (Delegating, inner) if kind is base else (Delegating, kind, inner)
+    namespace = {"__reduce_ex__": reduced, "__module__": kind.__module__, "given_class": kind}
+    return type(kind.__name__, bases, namespace)
+
+
+def reduced(self: Any, _protocol: int) -> Any:
+    """Return how to copy or pickle a delegating layer, whose class is made on the way."""
+    return fresh, (self.given_class,), vars(self)
+
+
+def fresh(kind: type) -> Any:
+    """Return an empty delegating layer."""
+    made = delegating(kind)
+    return made.__new__(made)
+
+
+def delegate(part: Any, core: nn.Module) -> nn.Module:
+    """Return a layer that does all that a given one does, but runs another core."""
+    layer = fresh(type(part))
+    weights = [*weight_names(part)]
+    dropped = {id(part._parameters[name]): None for name in weights}
+    layer.__dict__ = copied_attributes(part, dropped)
+    for name in weights:
+        del layer._parameters[name]
+    if isinstance(part, nn.RNNBase):
+        layer._flat_weights_names, layer._flat_weights, layer._flat_weight_refs = [], [], []
+    layer.add_module(CORE, core)
+    return layer
+
+
+def restore(layer: Any, core: Any) -> nn.Module:
+    """Return a layer of the given class that has the weights of its core."""
+    attributes = copied_attributes(layer, {id(layer.core): None})
+    whole = layer.given_class.__new__(layer.given_class)
+    whole.__dict__ = attributes
+    del whole._modules[CORE]
+    whole._parameters = {**core._parameters, **whole._parameters}
+    for name in SIZES:
+        vars(whole)[name] = getattr(core, name)
+    if isinstance(core, nn.RNNBase):
+        vars(whole)["_flat_weights_names"] = list(core._flat_weights_names)
+        vars(whole)["_all_weights"] = [list(names) for names in core._all_weights]
+        whole._init_flat_weights()
+    return whole
+
+
+def copied_attributes(part: nn.Module, memo: dict[int, Any]) -> dict[str, Any]:
+    """Return copies of all that a layer holds."""
+    holder = nn.Module()
+    holder.__dict__ = dict(vars(part))
+    return vars(copied(holder, memo))
+
+
+def weight_names(part: Any) -> list[str]:
+    """Return the names of the weights of a layer of torch."""
+    if isinstance(part, nn.RNNBase):
+        return list(part._flat_weights_names)
+    return ["weight_ih", "weight_hh"] + ["bias_ih", "bias_hh"] * bool(part.bias)
+
+
+def plain_core(part: Any) -> nn.Module:
+    """Return the plain layer of torch with the weights of a given one."""
+    like = part if isinstance(part, nn.RNNBase) else None
+    core = empty_like(part, part.input_size, part.hidden_size, bool(part.bias), like)
+    for name in weight_names(part):
+        core._parameters[name] = part._parameters[name]
+    if isinstance(core, nn.RNNBase):
+        core._init_flat_weights()
+    return core.train(part.training)

@@ -1,0 +1,172 @@
+"""Calls of the torch functions that run recurrent layers, taken apart into single layers."""
+
+from __future__ import annotations
+
+import random
+import sys
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+KERNELS = {
+    "rnn_tanh": "RNN_TANH",
+    "rnn_relu": "RNN_RELU",
+    "gru": "GRU",
+    "lstm": "LSTM",
+    "rnn_tanh_cell": "RNN_TANH",
+    "rnn_relu_cell": "RNN_RELU",
+    "gru_cell": "GRU",
+    "lstm_cell": "LSTM",
+}
+DROPOUTS = frozenset(
+    "dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout "
+    "feature_alpha_dropout".split()
+)
+
+
+@dataclass(frozen=True)
+class LayerCall:
+    """One layer in one direction, run over sequences from their first step to their last.
+
+    Parameters
+    ----------
+    mode : str
+        A key of ``GATES``.
+    weights : list of Tensor
+        ``weight_ih``, ``weight_hh`` and the biases, if any.
+    input : Tensor
+        Shape (n_steps, n_sequences, n_features), or (n_rows, n_features) of packed sequences.
+    batch_sizes : Tensor or None
+        Sequences in every step of packed sequences.
+    start : tuple of Tensor, each (n_sequences, n_nodes)
+        Hidden state to start from, and cell state of an LSTM.
+    """
+
+    mode: str
+    weights: list[Tensor]
+    input: Tensor
+    batch_sizes: Tensor | None
+    start: tuple[Tensor, ...]
+
+    def run(self) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Run the function of torch; return the states of all steps and the last states."""
+        function = getattr(torch, self.mode.lower())
+        start: Any = tuple(state.unsqueeze(0) for state in self.start)
+        start = start if self.mode == "LSTM" else start[0]
+        options = (self.weights, len(self.weights) == 4, 1, 0.0, False, False)
+        if self.batch_sizes is None:
+            states, *last = function(self.input, start, *options, False)
+        else:
+            states, *last = function(self.input, self.batch_sizes, start, *options)
+        return states, tuple(state.squeeze(0) for state in last)
+
+    def steps(self, states: Tensor) -> list[Tensor]:
+        """Cut the rows of all steps into steps, each (n_sequences, ...)."""
+        if self.batch_sizes is None:
+            return list(states)
+        return list(states.split(self.batch_sizes.tolist()))
+
+    def last(self, states: Tensor) -> Tensor:
+        """Return the last state of every sequence, (n_sequences, n_nodes)."""
+        last = self.start[0].new_empty(*self.start[0].shape[:1], states.shape[-1])
+        for step in self.steps(states):
+            last[: len(step)] = step.to(last)
+        return last
+
+
+class KernelMode(TorchFunctionMode):
+    """Hands every layer that runs, level after level, to ``layer``; other functions run as usual.
+
+    Dropout is left out, since no two networks of different sizes drop the same.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        kwargs = kwargs or {}
+        if name in DROPOUTS:
+            return kwargs["input"] if "input" in kwargs else args[0]
+        if name not in KERNELS:
+            return func(*args, **kwargs)
+        if name.endswith("_cell"):
+            return self._cell(KERNELS[name], *args)
+        return self._stack(KERNELS[name], *args)
+
+    @abstractmethod
+    def layer(self, call: LayerCall) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the states of all steps and the last states of one layer."""
+
+    def _cell(self, mode: str, input: Tensor, hx: Any, *weights: Any) -> Any:  # noqa: A002
+        start = tuple(hx) if mode == "LSTM" else (hx,)
+        given = [weight for weight in weights if weight is not None]
+        _, last = self.layer(LayerCall(mode, given, input.unsqueeze(0), None, start))
+        return last if mode == "LSTM" else last[0]
+
+    def _stack(self, mode: str, input: Tensor, *args: Any) -> Any:  # noqa: A002
+        batch_sizes = None
+        if len(args) == 8 and isinstance(args[1], (list, tuple)) and mode != "LSTM":
+            hx, weights, bias, n_levels, _, _, both, batch_first = args
+        elif mode == "LSTM" and isinstance(args[0], (list, tuple)):
+            hx, weights, bias, n_levels, _, _, both, batch_first = args
+        else:
+            batch_sizes, hx, weights, bias, n_levels, _, _, both = args
+            batch_first = False
+        start = tuple(hx) if mode == "LSTM" else (hx,)
+        states = input.transpose(0, 1) if batch_first else input
+        n_weights = 4 if bias else 2
+        finals = []
+        for level in range(n_levels):
+            outputs = []
+            for direction in range(1 + both):
+                place = level * (1 + both) + direction
+                own = list(weights[place * n_weights : (place + 1) * n_weights])
+                begin = tuple(state[place] for state in start)
+                call = LayerCall(mode, own, states, batch_sizes, begin)
+                if direction:
+                    turned = backward(states, batch_sizes)
+                    output, final = self.layer(replace(call, input=turned))
+                    output = backward(output, batch_sizes)
+                else:
+                    output, final = self.layer(call)
+                outputs.append(output)
+                finals.append(final)
+            states = torch.cat(outputs, -1)
+        last = tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
+        return (states.transpose(0, 1) if batch_first else states, *last)
+
+
+def backward(states: Tensor, batch_sizes: Tensor | None) -> Tensor:
+    """Turn every sequence back to front."""
+    if batch_sizes is None:
+        return states.flip(0)
+    n_sequences = int(batch_sizes[0])
+    lengths = (batch_sizes[:, None] > torch.arange(n_sequences)).sum(0)
+    starts = batch_sizes.cumsum(0) - batch_sizes
+    rows = [
+        starts[lengths[:size] - 1 - step] + torch.arange(size)
+        for step, size in enumerate(batch_sizes.tolist())
+    ]
+    return states[torch.cat(rows).to(states.device)]
+
+
+@contextmanager
+def seeded(seed: int = 0) -> Iterator[None]:
+    """Start all random number generators from a seed, and put them back afterwards."""
+    numpy = sys.modules.get("numpy")  # a module may draw from it
+    of_python, of_numpy = random.getstate(), numpy and numpy.random.get_state()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        random.seed(seed)
+        if numpy:
+            numpy.random.seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(of_python)
+            if numpy:
+                numpy.random.set_state(of_numpy)

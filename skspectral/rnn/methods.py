@@ -1,0 +1,53 @@
+"""Methods of a module that call a layer, read off the source code."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+
+def methods_calling(module: nn.Module, path: str) -> set[str]:
+    """Return the methods of a module, beside ``forward``, that call a layer, by its path."""
+    outer, _, name = path.rpartition(".")
+    owner = module.get_submodule(outer)
+    return {
+        method
+        for method in methods_of(owner)
+        if method != "forward" and name in attributes_called(getattr(type(owner), method))
+    }
+
+
+def methods_running(module: nn.Module) -> set[str]:
+    """Return the methods of a module, beside ``forward``, that are being run."""
+    found, frame = set(), inspect.currentframe()
+    while frame is not None:
+        if frame.f_locals.get("self") is module:
+            found.add(frame.f_code.co_name)
+        frame = frame.f_back
+    return (found & set(methods_of(module))) - {"forward"}
+
+
+def methods_of(module: nn.Module) -> Iterator[str]:
+    """Yield the methods that a class defines beyond those of torch."""
+    for kind in type(module).__mro__:
+        if kind.__module__.split(".")[0] in ("torch", "builtins"):
+            continue
+        yield from (name for name, value in vars(kind).items() if inspect.isfunction(value))
+
+
+def attributes_called(method: Any) -> Iterator[str]:
+    """Yield the names of attributes of ``self`` that a method calls; none without its source."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(method)))
+    except (OSError, TypeError, SyntaxError):
+        return
+    for node in ast.walk(tree):
+        function = node.func if isinstance(node, ast.Call) else None
+        if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
+            if function.value.id == "self":
+                yield function.attr

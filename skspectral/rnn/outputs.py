@@ -1,0 +1,92 @@
+"""What a module puts out, whatever holds it, and the comparison of two modules' outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from numbers import Real
+from types import FunctionType, GeneratorType, ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+CLOSED = (str, bytes, type, nn.Module, FunctionType, GeneratorType, ModuleType, torch.Generator)
+
+
+def leaves(value: Any, _inside: tuple[int, ...] = ()) -> Iterator[Tensor]:
+    """Yield all tensors and numbers in a value, as tensors.
+
+    Looks into tuples, lists, mappings, dataclasses, distributions and other objects.
+    """
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Real):
+        yield torch.as_tensor(value)
+    elif hasattr(value, "__array_interface__"):
+        if value.dtype.kind in "biufc":
+            yield torch.as_tensor(value)
+    elif value is not None and not isinstance(value, CLOSED) and id(value) not in _inside:
+        inside = (*_inside, id(value))
+        for part in parts_of(value):
+            yield from leaves(part, inside)
+
+
+def parts_of(value: Any) -> Iterator[Any]:
+    """Yield what a container or an object holds."""
+    if isinstance(value, Mapping):
+        yield from value.values()
+    elif isinstance(value, (list, tuple)):
+        yield from value
+    else:
+        yield from getattr(value, "__dict__", {}).values()
+        for kind in type(value).__mro__:
+            names = kind.__dict__.get("__slots__", ())
+            for name in (names,) if isinstance(names, str) else names:
+                yield getattr(value, name, None)
+
+
+def columns_apart(
+    found: list[Tensor], expected: list[Tensor], rounding: list[Tensor] | None, eps: float
+) -> str | None:
+    """Tell in words where outputs differ by more than rounding; None if they do not.
+
+    Every column of an output, along its last axis, is measured by its own largest number. What is
+    not a floating tensor is compared by its shape alone, since a number that is rounded otherwise
+    can be on the other side of a threshold.
+
+    Parameters
+    ----------
+    found, expected : list of Tensor
+        Outputs of two modules.
+    rounding : list of Tensor or None
+        Further outputs, which differ from the expected ones by what rounding may do.
+    eps : float
+        Of the coarsest dtype that was computed in.
+    """
+    if len(found) != len(expected):
+        return f"leads to {len(found)} outputs instead of {len(expected)}"
+    for place, (one, other) in enumerate(zip(found, expected, strict=True)):
+        if one.shape != other.shape:
+            return f"leads to an output of shape {tuple(one.shape)} instead of {tuple(other.shape)}"
+        if not other.is_floating_point():
+            continue
+        a, b = as_columns(one), as_columns(other)
+        finite = b.isfinite()
+        if not torch.equal(a.isfinite(), finite):
+            return "leads to outputs that are not finite in other places"
+        a, b = a.where(finite, 0.0), b.where(finite, 0.0)
+        if not b.numel():
+            continue
+        tolerance = eps**0.5 * b.abs().amax(0)
+        if rounding is not None:
+            noise = as_columns(rounding[place]).where(finite, 0.0) - b
+            tolerance = tolerance + noise.abs().amax(0)
+        if not bool(((a - b).abs() <= tolerance).all()):
+            return "leads to other outputs where its reconstruction is folded"
+    return None
+
+
+def as_columns(output: Tensor) -> Tensor:
+    """Return an output as float64 on the CPU, shape (n_rows, n_columns)."""
+    output = output.detach().to("cpu", torch.float64)
+    return output.reshape(-1, output.shape[-1]) if output.ndim else output.reshape(1, 1)
