@@ -11,6 +11,7 @@ from skspectral import SpectralRNNPruner
 
 N_NODES, M = 8, 3
 STAYS = "ignore:The reconstruction of:UserWarning"
+SHRINKS = "ignore:The hidden state of layer:UserWarning"  # what did not run on X
 
 # Levels and directions, told apart from one layer
 

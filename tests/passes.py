@@ -20,7 +20,7 @@ def passes(n_nodes):
     def hook(module, _args, _output):
         if not (torch.is_grad_enabled() or torch.is_inference_mode_enabled()):
             return
-        if isinstance(module, nn.RNNBase) and module.hidden_size == n_nodes:
+        if issubclass(type(module), nn.RNNBase) and module.hidden_size == n_nodes:
             count["training" if module.training else "evaluation"] += 1
 
     with register_module_forward_hook(hook):

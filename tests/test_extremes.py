@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch import nn
 
 from skspectral import HiddenStateMoments, SpectralRNNPruner, whole_pass
@@ -147,14 +148,14 @@ def test_batches_in_threads_give_the_moments_of_one_after_another(form):
 def test_batches_run_at_once_as_far_as_moments_have_room(room, at_once, each, monkeypatch):
     seen, before = set(), torch.get_num_threads()
     net = scaled(1.0, torch.float32)
-    net.register_forward_pre_hook(lambda *_: seen.add(torch.get_num_threads()))
     copies, copy = [], StateCollector.copy
     monkeypatch.setattr(StateCollector, "copy", lambda own: copies.append(1) or copy(own))
     monkeypatch.setattr(whole_pass, "ROOM", room)
     data = np.random.default_rng(2).normal(size=(300, 4, 3)).astype(np.float32)
     try:
         torch.set_num_threads(4)
-        SpectralRNNPruner(net, 6, batch_size=32, objective="one-step").fit(data)
+        with register_module_forward_pre_hook(lambda *_: seen.add(torch.get_num_threads())):
+            SpectralRNNPruner(net, 6, batch_size=32, objective="one-step").fit(data)
         assert torch.get_num_threads() == 4
     finally:
         torch.set_num_threads(before)

@@ -28,6 +28,7 @@ from skspectral import (
     whole_pass,
 )
 from skspectral import covariance as covariance_module
+from skspectral.witnesses import Witnesses
 
 N_NODES = 16
 X = np.random.default_rng(0).normal(size=(320, 6, 3)).astype(np.float32)
@@ -141,7 +142,7 @@ def test_a_pass_that_cannot_be_saved_goes_on(error, tmp_path, monkeypatch):
 def test_what_is_added_to_a_pass_leaves_it_as_it_was():
     first, second = (HiddenStateMoments(2).update(np.eye(2) * scale) for scale in (1.0, 2.0))
     done = whole_pass.Pass(1, None, {"l0": first})
-    more = done.plus({"l0": second}, "batch first", 3)
+    more = done.plus({"l0": second}, "batch first", 3, Witnesses())
     np.testing.assert_array_equal(done.moments["l0"].products_, np.eye(2))
     np.testing.assert_array_equal(more.moments["l0"].products_, 5 * np.eye(2))
     np.testing.assert_array_equal(second.products_, 4 * np.eye(2))

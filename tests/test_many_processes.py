@@ -15,6 +15,7 @@ from torch import distributed, nn
 
 from skspectral import HiddenStateMoments, SpectralRNNPruner, SpectralRNNPrunerCV
 from skspectral.chunked import joint
+from skspectral.witnesses import Witnesses
 
 N_NODES = 24
 RNG = np.random.default_rng(0)
@@ -159,12 +160,13 @@ def test_a_chunk_that_is_not_finite_is_named():
 
 
 def test_adding_up_leaves_the_parts_as_they_were():
-    parts = [({"l0": HiddenStateMoments(3).update(RNG.normal(size=(5, 3)))}, None, 1) for _ in "ab"]
-    before = [moments["l0"].products_.copy() for moments, _, _ in parts]
-    moments, _, n_batches = joint(parts)
+    moments = [{"l0": HiddenStateMoments(3).update(RNG.normal(size=(5, 3)))} for _ in "ab"]
+    parts = [(each, None, 1, Witnesses()) for each in moments]
+    before = [each["l0"].products_.copy() for each in moments]
+    moments, _, n_batches, _ = joint(parts)
     np.testing.assert_array_equal(moments["l0"].products_, sum(before))
     assert n_batches == 2
-    for (found, _, _), expected in zip(parts, before, strict=True):
+    for (found, *_), expected in zip(parts, before, strict=True):
         np.testing.assert_array_equal(found["l0"].products_, expected)
 
 

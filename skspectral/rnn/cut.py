@@ -125,8 +125,6 @@ def with_weights(rnn: nn.Module, weights: dict[str, Tensor], hidden_size: int) -
 
 def narrowed(part: Any, reader: Reader, cuts: Mapping[str, Cut]) -> nn.Module:
     """A reader that reads the kept nodes of some layers as the given one reads all of them."""
-    if not cuts:
-        return part
     weight, bias = reading_of(part)
     wide = in_float64(weight)
     shift = wide.new_zeros(len(wide)) if bias is None else in_float64(bias)

@@ -45,6 +45,7 @@ class Exposed(StandIn):
         super().__init__(layer)
         self.rnn: Any
         self._calls: list[Call] = []
+        self.training = layer.training
 
     @property  # type: ignore[misc]  # so that isinstance tells what it would of the layer
     def __class__(self) -> type:

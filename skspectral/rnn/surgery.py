@@ -213,8 +213,9 @@ class Surgery:
                 for name, _ in reader.runs
                 if name and (hosts[name] not in plan.unfolded or hosts[name] == inside != reader.path)
             }
-            part = self.module.get_submodule(reader.path)
-            parts[reader.path] = narrowed(part, reader, folded)
+            if folded:
+                part = self.module.get_submodule(reader.path)
+                parts[reader.path] = narrowed(part, reader, folded)
         for path, layer in paths.items():
             part = parts.get(path, self.module.get_submodule(path))
             parts[path] = shrink_rnn(part, cuts[layer.name])
