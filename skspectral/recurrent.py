@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from abc import abstractmethod
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -15,12 +16,13 @@ from torch import nn
 from .batches import Batches
 from .forms import check_sequences
 from .parameters import check_choice, check_count, is_number
+from .refitting import AllOrNothing, unfitted
 from .rnn.network import CELLS, RecurrentNet
 from .rnn.states import whole_blocks
 from .sequences import Sequences
 
 
-class RecurrentEstimator(BaseEstimator):
+class RecurrentEstimator(AllOrNothing):
     """Parameters, training and forward pass, whatever the target."""
 
     def __init__(
@@ -54,6 +56,14 @@ class RecurrentEstimator(BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         return tags
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Train; a fit that fails or is interrupted leaves the estimator as it was."""
+        return self._become(unfitted(self), lambda fresh: fresh._fit(X, y))
+
+    @abstractmethod
+    def _fit(self, X: Any, y: Any) -> None:
+        """Train this estimator itself."""
 
     def _check_params(self) -> None:
         check_choice("cell", self.cell, CELLS)
