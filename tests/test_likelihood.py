@@ -48,6 +48,28 @@ def test_certain_probabilities_have_a_finite_divergence(family):
     assert (found > 50.0).all()
 
 
+@pytest.mark.parametrize("scale", [1e-4, 1e-2, 1.0, 30.0])
+@pytest.mark.parametrize("family", ["categorical", "bernoulli"])
+def test_divergence_in_single_precision_is_that_in_double_and_never_negative(family, scale):
+    likelihood, generator = Likelihood(family), torch.Generator().manual_seed(0)
+    logits = 5.0 * torch.randn(500, 10, generator=generator)
+    other = logits + scale * torch.randn(500, 10, generator=generator)
+    found = likelihood.divergence(logits, other)
+    assert (found >= 0.0).all()
+    exact = likelihood.divergence(logits.double(), other.double())
+    np.testing.assert_allclose(found.double().sum(), exact.sum(), rtol=1e-3)
+    assert (likelihood.divergence(logits, logits) == 0.0).all()
+
+
+@pytest.mark.parametrize("scale", [0.1, 100.0])
+@pytest.mark.parametrize("family", ["categorical", "bernoulli"])
+def test_the_gradient_of_a_divergence_is_the_difference_of_the_probabilities(family, scale):
+    logits, other = scale * LOGITS, (scale * OTHER).requires_grad_()
+    Likelihood(family).divergence(logits, other).sum().backward()
+    mean = {"categorical": lambda z: z.softmax(-1), "bernoulli": torch.sigmoid}[family]
+    np.testing.assert_allclose(other.grad, (mean(other) - mean(logits)).detach(), atol=1e-12)
+
+
 @pytest.mark.parametrize("probabilities", [False, True])
 @pytest.mark.parametrize("family", ["categorical", "bernoulli", "gaussian"])
 def test_projections_have_every_direction_that_says_something(family, probabilities):

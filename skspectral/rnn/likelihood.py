@@ -50,14 +50,7 @@ class Likelihood:
         fixed = self._natural(dense)
         if self.family == "categorical":
             log_p = fixed.log_softmax(-1)
-            p = log_p.exp()
-            entropy = -torch.linalg.vecdot(p, log_p)
-
-            def divergence(pruned: Tensor) -> Tensor:
-                q = self._natural(pruned)
-                return q.logsumexp(-1) - torch.linalg.vecdot(p, q) - entropy
-
-            return divergence
+            return lambda pruned: cases(log_p, self._natural(pruned).log_softmax(-1)).sum(-1)
         if self.family == "bernoulli":
             return lambda pruned: bernoulli_divergence(fixed, self._natural(pruned))
         return lambda pruned: 0.5 * (fixed - self._natural(pruned)).square()
@@ -128,9 +121,20 @@ def check_classes(labels: Tensor, n_classes: int) -> None:
 
 def bernoulli_divergence(p: Tensor, q: Tensor) -> Tensor:
     """KL divergence of a yes or no, from logits."""
-    mean = p.sigmoid()
-    yes, no = F.logsigmoid(p) - F.logsigmoid(q), F.logsigmoid(-p) - F.logsigmoid(-q)
-    return mean * yes + (1.0 - mean) * no
+    yes, no = ((F.logsigmoid(sign * p), F.logsigmoid(sign * q)) for sign in (1.0, -1.0))
+    return cases(*yes) + cases(*no)
+
+
+def cases(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """What every case adds to a KL divergence, ``q − p − p (log q − log p)``, from logarithms.
+
+    The terms ``q − p`` cancel in the sum. With them no case is negative, and errors in the
+    logarithms count by their squares where the distributions are close.
+    """
+    p, difference = log_p.exp(), log_q - log_p
+    near = difference.clamp(-1.0, 1.0)
+    close = p * (near.expm1() - near).clamp_min(0.0)
+    return torch.where(near == difference, close, log_q.exp() - p - p * difference)
 
 
 def likelihood_of(
