@@ -96,9 +96,9 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
     likelihood : {"auto", "categorical", "bernoulli", "gaussian"}, default="auto"
         What the answers of the network stand for: classes along the last axis, yes or no, or
         numbers. It defines the sensitivity and the divergence of one network from another.
-        Probabilities and logits are told apart by their values. By default, answers are
-        labels if the network is a classifier, if y holds labels, or if they are probabilities;
-        else numbers. The answer is the first floating tensor that ``forward`` returns.
+        Probabilities are known by the sigmoid or softmax that they come from, or by adding up to
+        one. By default, answers are labels if the network is a classifier, if y holds labels, or
+        if they are probabilities; else numbers. The answer is the first floating tensor that ``forward`` returns.
     n_refit : int, default=2048
         On how many sequences the readers outside the layer are fitted, by least squares, to the
         states that the pruned network reaches rather than those that the dense one has; 0 leaves

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._pytree import tree_iter
 
+from .origins import LINEAR, OTHER
+
 FAMILIES = ("auto", "bernoulli", "categorical", "gaussian")
 
 
@@ -138,21 +140,40 @@ def cases(log_p: Tensor, log_q: Tensor) -> Tensor:
 
 
 def likelihood_of(
-    outputs: Tensor, family: str = "auto", classifies: bool | None = None
+    outputs: Tensor,
+    family: str = "auto",
+    classifies: bool | None = None,
+    origin: str | None = None,
 ) -> Likelihood:
     """What some outputs stand for.
 
-    Probabilities are known by their values. Other outputs are logits if the network is known to
-    classify, else numbers.
+    Distributions over classes are known by their values, which add up to one. That values lie in
+    [0, 1] says little: those of a regression may do so too. Where they are known to come from a
+    sigmoid, or their origin is not known, they are probabilities; so are those of a network that
+    classifies, unless they come out of a linear map. Other outputs are logits if the network is
+    known to classify, else numbers.
+
+    Parameters
+    ----------
+    outputs : Tensor
+        What the network answers.
+    family : str
+        The family, if it is known.
+    classifies : bool or None
+        Whether the network is known to answer with classes.
+    origin : str or None
+        Where the outputs come from, as ``Origins`` has it.
     """
     several = outputs.ndim > 1 and outputs.shape[-1] > 1
     in_range = bool(((outputs >= 0.0) & (outputs <= 1.0)).all())
     distribution = several and in_range and sums_to_one(outputs)
+    if origin == LINEAR or (origin == OTHER and family == "auto" and not classifies):
+        in_range = False
     if family == "auto":
         if classifies is None:
             log_distribution = several and sums_to_one(outputs.exp())
             family = "categorical" if distribution or log_distribution else "bernoulli"
-            classifies = in_range or log_distribution
+            classifies = in_range or distribution or log_distribution
         else:
             family = "categorical" if several else "bernoulli"
         family = family if classifies else "gaussian"
