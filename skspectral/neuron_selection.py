@@ -206,7 +206,7 @@ class NeuronSelectionPruner(PredictorMixin, StateTransformer, AllOrNothing):
     def _fit(self, X: Any, y: Any) -> None:
         sequences = check_sequences(X, self, reset=True)
         memory = None if isinstance(sequences, Batches) else self.memory
-        self.estimator_ = trained(self.estimator, X, y, self.random_state, self.verbose, memory)
+        self.estimator_ = trained(self.estimator, X, y, self._drawn, self.verbose, memory)
         if self.device is not None:
             module_of(self.estimator_).to(self.device)
         if isinstance(sequences, Batches):

@@ -127,7 +127,8 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         ``joblib.parallel_config`` says otherwise, and -1 as many as there are cores.
     random_state : int, RandomState or None, default=None
         Seed of the training of ``estimator=None``, of solvers that draw, of distillation, and of
-        what the sensitivity is worked out on; for the last two, None is a seed like others.
+        what the sensitivity is worked out on; for the last two, None is a seed like others. A
+        RandomState is drawn from once in every fit.
     verbose : int, default=0
         Whether to show a progress bar of each phase, and a line on the outcome at the end.
 
@@ -295,7 +296,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         SpectralRNNPruner
             Itself.
         """
-        if not hasattr(self, "moments_"):
+        if not hasattr(self, "layers_"):
             return self.fit(X, y)
         sample = getattr(self, "_sample", [])
         return self._become(
@@ -313,9 +314,29 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
             print(self._headline(time.perf_counter() - start))
         return self
 
+    def __copy__(self) -> Self:
+        """All of it, with the sequences that files do not hold."""
+        return self._filled(vars(self))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """The same of copies."""
+        return self._filled(copy.deepcopy(vars(self), memo))
+
+    def _filled(self, attributes: Mapping[str, Any]) -> Self:
+        """Another of the class with these attributes."""
+        other = type(self).__new__(type(self))
+        vars(other).update(attributes)
+        return other
+
     def __getstate__(self) -> dict[str, Any]:
         """All but the sequences that ``partial_fit`` runs again, which are not for files."""
         return {name: value for name, value in super().__getstate__().items() if name != "_sample"}
+
+    @property
+    def moments_(self) -> Any:
+        """Moments of the hidden states, each time a copy, which may be merged with others."""
+        check_is_fitted(self)
+        return of_layers(copy.deepcopy(self._moments))
 
     def _fit(self, X: Any, y: Any, moments: Any) -> None:
         self._prune(self._train(X, y), Before(moments))
@@ -324,7 +345,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         """The dense network, trained if it has to be, and the sequences to calibrate it on."""
         sequences = check_sequences(X, self, reset=True)
         memory = self._memory_for(sequences)
-        self.estimator_ = trained(self.estimator, X, y, self.random_state, self.verbose, memory)
+        self.estimator_ = trained(self.estimator, X, y, self._drawn, self.verbose, memory)
         if self.device is not None:
             module_of(self.estimator_).to(self.device)
         self._layout: str | None = None
@@ -374,7 +395,6 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         self._weights: dict[str, Any] = {
             name: each.sensitivities for name, each in calibration.statistics.items()
         }
-        self.moments_ = of_layers(self._moments)
         self.sensitivity_ = of_layers(
             {name: each.sensitivity for name, each in calibration.statistics.items()}
         )
@@ -455,7 +475,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         return None if isinstance(sequences, Batches | Chunked) else self.memory
 
     def _solver(self) -> Solver:
-        return as_solver(self.solver, self.random_state)
+        return as_solver(self.solver, self._drawn)
 
     def score(self, X: Any, y: Any = None) -> float:
         """Score of the smaller network.

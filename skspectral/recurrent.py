@@ -16,7 +16,7 @@ from torch import nn
 from .batches import Batches
 from .forms import check_sequences
 from .parameters import check_choice, check_count, is_number
-from .refitting import AllOrNothing, unfitted
+from .refitting import AllOrNothing, same_random_numbers, unfitted
 from .rnn.network import CELLS, RecurrentNet
 from .rnn.states import whole_blocks
 from .sequences import Sequences
@@ -89,8 +89,8 @@ class RecurrentEstimator(AllOrNothing):
         """Train a new network; the global random state stays as it was."""
         from .training import train  # noqa: PLC0415  skorch is loaded when it trains, not before
 
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        with torch.random.fork_rng(devices=[]):
+        seed = int(check_random_state(self._drawn).randint(2**31 - 1))
+        with same_random_numbers():
             torch.manual_seed(seed)
             sequences = sequences.in_memory()
             n_features = sequences.n_features if sequences.has_features else 1
