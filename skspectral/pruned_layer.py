@@ -134,6 +134,11 @@ class PrunedLayer:
         selection = replace(self.selection, order=path.order, loss_path=path.loss_path)
         return replace(self, problem=self.posed, selection=selection, kind=kind)
 
+    def among(self, nodes: NDArray[np.intp]) -> Selection:
+        """The choice, told of nodes of which this layer has those that are given, ascending."""
+        report = [row | {"support": nodes[row["support"]]} for row in self.selection.report]
+        return replace(self.selection, order=nodes[self.selection.order], report=tuple(report))
+
     def first(self, m: int) -> PrunedLayer:
         """Keep the first nodes of the ranking."""
         return replace(self, selection=self.selection.first(m))

@@ -60,6 +60,9 @@ from .wrapped import (
 )
 
 Data = tuple[Sequences | Batches, Labelled | None]
+# What pruning gives, beside what is told of the choice.
+OUTCOME = ("distillation_history_", "fine_tuning_history_", "n_parameters_", "pruned_estimator_")
+OUTCOME += ("pruned_module_", "_found", "_last", "_readers", "_unfolded")
 
 
 class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNothing):
@@ -363,28 +366,38 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
 
     def _prune(self, data: Data, before: Before) -> None:
         """From sequences, and what is known of others, to the smaller module."""
-        settings, counts = as_finetune(self.finetune), None
-        for left in range(settings.n_rounds if settings else 1, 1, -1):
-            inner = copy.copy(self)
-            inner.tol = None
-            counts = inner._prune_once(data, Before(), counts, 1 / left)
-            self.estimator_ = inner.pruned_estimator_
-        self._prune_once(data, before, counts, 1.0)
+        calibration = self._calibrate(data, before)
+        counts, settings = self._counts(calibration), as_finetune(self.finetune)
+        if settings is None or settings.n_rounds == 1:
+            self._shrink(calibration, self._select(calibration, counts))
+        else:
+            self._prune_in_rounds(calibration, counts, data, settings.n_rounds)
 
-    def _prune_once(
-        self, data: Data, before: Before, counts: dict[str, int] | None, share: float
-    ) -> dict[str, int]:
-        """The same, a share of the way to so many nodes, which are settled if they are not yet."""
-        collector = self._collector(laid_out(module_of(self.estimator_)))
-        before = replace(before, moments=as_moments(before.moments, collector.sizes))
-        calibration = self._calibrate(collector, data, before)
-        counts = counts or self._counts(calibration)
-        self._shrink(calibration, self._select(calibration, calibration.part_way(counts, share)))
-        return counts
+    def _prune_in_rounds(
+        self, dense: Calibration, counts: dict[str, int], data: Data, n_rounds: int
+    ) -> None:
+        """The same in rounds; what is told of the choice is told of the dense network."""
+        inner, part = copy.copy(self), dense
+        nodes = {name: np.arange(problem.n_nodes) for name, problem in dense.problems.items()}
+        for left in range(n_rounds, 0, -1):
+            inner.tol = self.tol if left == 1 else None
+            inner._shrink(part, inner._select(part, part.part_way(counts, 1 / left)))
+            told = {name: layer.among(nodes[name]) for name, layer in inner.layers_.items()}
+            nodes = {name: selection.support for name, selection in told.items()}
+            if left > 1:
+                inner.estimator_ = inner.pruned_estimator_
+                part = inner._calibrate(data, Before())
+        for name in OUTCOME:
+            setattr(self, name, getattr(inner, name))
+        self._describe(
+            {name: dense.layer(name, each).posed_anew() for name, each in told.items()}
+        )
 
-    def _calibrate(self, collector: StateCollector, data: Data, before: Before) -> Calibration:
+    def _calibrate(self, data: Data, before: Before) -> Calibration:
         """From sequences to the choices that they pose, added to those seen before."""
         sequences, labelled = data
+        collector = self._collector(laid_out(module_of(self.estimator_)))
+        before = replace(before, moments=as_moments(before.moments, collector.sizes))
         with explained_on("Sequences and shapes"):
             calibration = self._calibrator(sequences).calibrate(collector, sequences, before)
         calibration = replace(calibration, labelled=labelled)

@@ -17,8 +17,7 @@ from .choice import choose
 from .pruned_layer import PrunedLayer, relative_loss
 from .pruner import SpectralRNNPruner
 from .refitting import drawn, same_random_numbers
-from .rnn.stacked import laid_out
-from .wrapped import module_of, wrapped_has
+from .wrapped import wrapped_has
 
 
 def count_each(
@@ -42,8 +41,7 @@ def fold_scores(
     pruner._drawn = drawn(pruner.random_state)
     with same_random_numbers():
         sequences = pruner._train(*train)
-        collector = pruner._collector(laid_out(module_of(pruner.estimator_)))
-        calibration = pruner._calibrate(collector, sequences, Before())
+        calibration = pruner._calibrate(sequences, Before())
         counts = count_each(ms, calibration, pruner.allocation)
         score, scores = scorer(pruner, scoring, *test), []
         for m, layers in zip(ms, select_each(pruner, calibration, counts), strict=True):
