@@ -113,6 +113,10 @@ class PrunedLayer:
         )
         return loss / (float(np.vdot(weight, covariance)) or 1.0)
 
+    def made_from(self, covariance: Array, mean: Array) -> PrunedLayer:
+        """The same nodes, rebuilt by what other states show."""
+        return replace(self, statistics=replace(self.statistics, covariance=covariance, mean=mean))
+
     @cached_property
     def guarantee(self) -> Guarantee:
         """What the theory promises of so many nodes."""

@@ -16,7 +16,7 @@ from torch import nn
 from .allocation import ALLOCATIONS, check_nodes
 from .batches import Batches
 from .before import Before
-from .caching import as_memory
+from .caching import as_memory, recalled
 from .calibration import Calibration, Calibrator
 from .choice import choose
 from .chunked import Chunked
@@ -25,6 +25,7 @@ from .distillation import Distillation, as_distillation, distilled
 from .explained import explained_on
 from .finetune import FineTune, as_finetune, fine_tuned
 from .forms import check_sequences
+from .held_out import PART, held_out_loss, moments_of, warn_of_few_steps
 from .labelled import Labelled, task_loss
 from .objective import Objective
 from .parameters import (
@@ -44,6 +45,7 @@ from .rnn.layers import find_layers, last_level
 from .rnn.likelihood import FAMILIES
 from .rnn.stacked import laid_out, put_together
 from .rnn.states import StateCollector
+from .sampling import split
 from .sequences import Sequences
 from .solvers import Solver
 from .summary import SummaryMixin
@@ -155,6 +157,11 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
     information_loss_ : float
         Loss of the reconstruction on the calibration sequences, relative to that of
         keeping nothing.
+    held_out_loss_ : float
+        Relative loss on a part of the calibration sequences when the same nodes are rebuilt by what
+        the others show. Far above ``information_loss_`` it says that there are too few sequences.
+        NaN where nothing can be held out: of a single batch or sequence, or where no sequences are
+        run again (``n_refit=0`` without sensitivity).
     loss_path_ : ndarray of shape (m + 1,)
         Relative loss of the first 0, 1, …, m nodes of the ranking.
     loss_lower_bound_ : float
@@ -372,6 +379,19 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
             self._shrink(calibration, self._select(calibration, counts))
         else:
             self._prune_in_rounds(calibration, counts, data, settings.n_rounds)
+        self._hold_out(calibration, data)
+
+    def _hold_out(self, calibration: Calibration, data: Data) -> None:
+        """See how the choice does on part of the sequences when it is made from the others."""
+        collector, batches = calibration.collector, split(calibration.sample, PART)[1]
+        memory = self._memory_for(data[0])
+        found = recalled(moments_of, memory, (collector, batches))(collector, batches)
+        losses = {
+            name: held_out_loss(layer, self._moments[name], found.get(name))
+            for name, layer in self.layers_.items()
+        }
+        self.held_out_loss_ = of_layers(losses)
+        warn_of_few_steps(self.layers_, self._moments, losses)
 
     def _prune_in_rounds(
         self, dense: Calibration, counts: dict[str, int], data: Data, n_rounds: int

@@ -18,7 +18,7 @@ class AllOrNothing(BaseEstimator):
     """An estimator that takes over the outcome of a fit as a whole."""
 
     random_state: int | np.random.RandomState | None
-    _drawn: int | None  # what the fit goes by in place of random_state
+    _drawn: int | None = None  # what the fit goes by in place of random_state
 
     def _become(self, fresh: Self, step: Callable[[Self], None]) -> Self:
         """Take over the outcome of a step on a copy; random numbers of torch stay as they were."""
