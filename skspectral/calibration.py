@@ -253,7 +253,8 @@ class Calibrator:
 
     def _n_sample(self) -> int:
         needed = self.objective.n_sensitivity if self._needs_sensitivity() else 0
-        return max(needed, getattr(self.solver, "n_sequences", 0), self.n_distill, self.n_refit)
+        tried = self.solver.n_sequences if self.solver.runs_network else 0
+        return max(needed, tried, self.n_distill, self.n_refit)
 
     def _needs_likelihood(self) -> bool:
         return self._needs_sensitivity() or self.n_distill > 0 or self.finetunes

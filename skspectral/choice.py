@@ -51,6 +51,6 @@ def choose(
     cuts: dict[str, Cut] = {}
     for name, m in counts.items():
         problem = replace(problems[name], trials=trials.of(name, cuts))
-        chosen[name] = calibration.layer(name, solver.select(problem, m))
+        chosen[name] = calibration.layer(name, solver.select(problem, m)).posed_anew()
         cuts[name] = chosen[name].cut
     return chosen

@@ -231,7 +231,7 @@ class HiddenStateMoments:
     @property
     def covariance(self) -> NDArray[np.float64]:
         """Σ, the time-mean non-centred second moment, shape (n_nodes, n_nodes)."""
-        return self.products_ / self.n_steps
+        return self.products_ / self._counted
 
     @property
     def scale(self) -> float:
@@ -250,4 +250,20 @@ class HiddenStateMoments:
     @property
     def mean(self) -> NDArray[np.float64]:
         """μ, the time-mean of the state, shape (n_nodes,)."""
-        return self.sum_ / self.n_steps
+        return self.sum_ / self._counted
+
+    @property
+    def _counted(self) -> int:
+        """Steps to divide by.
+
+        Raises
+        ------
+        ValueError
+            If there are none.
+        """
+        if not self.n_steps:
+            raise ValueError(
+                "no hidden state was seen, so that there are no moments; give X, or states, with at "
+                "least one sequence of at least one step."
+            )
+        return self.n_steps

@@ -89,7 +89,9 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
         RNNClassifier
             Itself.
         """
-        self._check_params()
+        return super().fit(X, y)
+
+    def _fit(self, X: Any, y: Any) -> None:
         sequences = self._check_input(X, reset=True)
         y = column_or_1d(given(self, y), warn=True)
         assert_all_finite(y, input_name="y", estimator_name=type(self).__name__)
@@ -99,7 +101,6 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
         labels = encoder.fit_transform(y)
         self._train(sequences, labels.astype(np.int64), len(encoder.classes_), nn.CrossEntropyLoss)
         self.classes_ = encoder.classes_
-        return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Class probabilities.
@@ -207,7 +208,9 @@ class RNNRegressor(RegressorMixin, RecurrentEstimator):
         RNNRegressor
             Itself.
         """
-        self._check_params()
+        return super().fit(X, y)
+
+    def _fit(self, X: Any, y: Any) -> None:
         sequences = self._check_input(X, reset=True)
         y = check_array(
             given(self, y), ensure_2d=False, dtype=np.float64, input_name="y", estimator=self
@@ -225,7 +228,6 @@ class RNNRegressor(RegressorMixin, RecurrentEstimator):
             head.bias *= torch.as_tensor(scale).to(head.bias)
             head.bias += torch.as_tensor(mean).to(head.bias)
         self._single = y.ndim == 1
-        return self
 
     def predict(self, X: Any) -> NDArray[np.float64]:
         """Predicted targets.

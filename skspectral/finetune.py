@@ -41,8 +41,8 @@ class FineTune(BaseEstimator):
         Epochs without improvement before stopping.
     n_rounds : int, default=1
         Prune and train so many times, each time to the same fraction of the nodes. What the pruner
-        tells of the selection is of the last round then, and counts the nodes that were left
-        before it.
+        tells of the selection is of the dense network: its nodes that are left in the end, and how
+        well they rebuild its states. Histories are those of the last round.
 
     Examples
     --------

@@ -42,18 +42,36 @@ class GatedLayer:
         return len(self.support)
 
 
-def as_supports(initial: Any, names: list[str]) -> dict[str | None, NDArray[np.intp]]:
-    """Nodes to start with, by layer."""
+def as_supports(initial: Any, sizes: Mapping[str, int]) -> dict[str | None, NDArray[np.intp]]:
+    """Nodes to start with, by layer, of layers of some sizes."""
     if initial is None:
         return {}
-    by_name = isinstance(initial, Mapping)
+    names, by_name = list(sizes), isinstance(initial, Mapping)
     found = initial if by_name else {names[0]: initial}
-    if (by_name or len(names) == 1) and found.keys() <= set(names):
-        return {name: np.asarray(nodes) for name, nodes in found.items()}
-    raise ValueError(
-        f"initial_support must hold nodes by the names of the layers, which are {names}; got "
-        f"{initial!r}."
+    if not ((by_name or len(names) == 1) and found.keys() <= sizes.keys()):
+        raise ValueError(
+            f"initial_support must hold nodes by the names of the layers, which are {names}; got "
+            f"{initial!r}."
+        )
+    return {name: as_support(nodes, name, sizes[name]) for name, nodes in found.items()}
+
+
+def as_support(nodes: Any, name: str, n_nodes: int) -> NDArray[np.intp]:
+    """Nodes of a layer to start with, if they are some of its nodes, each once."""
+    try:
+        found = np.asarray(nodes)
+    except ValueError:  # of lists of unequal length
+        found = np.asarray(None)
+    rule = (
+        f"initial_support of the layer {name!r} must hold at least one int from 0 to "
+        f"{n_nodes - 1}, each once, as support_ of a fitted pruner does; got {nodes!r}."
     )
+    if found.size and found.dtype.kind not in "iu":
+        raise TypeError(rule)
+    distinct = found.ndim == 1 and len(np.unique(found)) == len(found) > 0
+    if not distinct or found.min() < 0 or found.max() >= n_nodes:
+        raise ValueError(rule)
+    return found.astype(np.intp)
 
 
 def check_followed(readers: Readers, layers: Sequence[RecurrentLayer]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor
+from torch import Tensor, nn
 
 from .batches import Batches
 from .caching import as_memory
@@ -207,7 +207,7 @@ class NeuronSelectionPruner(PredictorMixin, StateTransformer, AllOrNothing):
     def _fit(self, X: Any, y: Any) -> None:
         sequences = check_sequences(X, self, reset=True)
         memory = None if isinstance(sequences, Batches) else self.memory
-        self.estimator_ = trained(self.estimator, X, y, self.random_state, self.verbose, memory)
+        self.estimator_ = trained(self.estimator, X, y, self._drawn, self.verbose, memory)
         if self.device is not None:
             module_of(self.estimator_).to(self.device)
         if isinstance(sequences, Batches):
@@ -231,7 +231,7 @@ class NeuronSelectionPruner(PredictorMixin, StateTransformer, AllOrNothing):
         known = classifies(self.estimator_, labelled.targets)
         likelihood = answers_likelihood(collector, batch, self.likelihood, known)
         loss = task_loss(self.estimator_, likelihood)
-        gated = Gated(copy_of(module), layers, readers, self._start(layers))
+        gated = Gated(copy_of(module), layers, readers, self._start(module, layers))
         gated.compensate()
         self._train(gated, Task(labelled, collector, loss), labelled)
         self._describe(gated)
@@ -265,10 +265,13 @@ class NeuronSelectionPruner(PredictorMixin, StateTransformer, AllOrNothing):
             rates=[("*log_alpha", {"lr": self.gate_lr})],
         )
 
-    def _start(self, layers: Sequence[RecurrentLayer]) -> Callable[[str | None, int], Tensor]:
+    def _start(
+        self, module: nn.Module, layers: Sequence[RecurrentLayer]
+    ) -> Callable[[str | None, int], Tensor]:
         """Where the gates start, by the name of a layer, or None for inputs."""
         generator = torch.Generator().manual_seed(self._seed())
-        supports = as_supports(self.initial_support, [layer.name for layer in layers])
+        sizes = {layer.name: layer.of(module).hidden_size for layer in layers}
+        supports = as_supports(self.initial_support, sizes)
 
         def start(name: str | None, n_gates: int) -> Tensor:
             log_alpha = 1.0 + 0.1 * torch.randn(n_gates, generator=generator)

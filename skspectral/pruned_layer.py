@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from .covariance import HiddenStateMoments
-from .reconstruction import Kind, reconstruct, reconstruction_loss
+from .reconstruction import Kind, centred, reconstruct, reconstruction_loss
 from .rnn.cut import Cut
-from .solvers import Selection, SelectionProblem
+from .solvers import Selection, SelectionProblem, extend
 from .statistics import LayerStatistics
 from .theory import Guarantee
 
@@ -113,10 +113,35 @@ class PrunedLayer:
         )
         return loss / (float(np.vdot(weight, covariance)) or 1.0)
 
+    def made_from(self, covariance: Array, mean: Array) -> PrunedLayer:
+        """The same nodes, rebuilt by what other states show."""
+        return replace(self, statistics=replace(self.statistics, covariance=covariance, mean=mean))
+
     @cached_property
     def guarantee(self) -> Guarantee:
         """What the theory promises of so many nodes."""
         return Guarantee.of(self.problem.covariance, self.problem.weight, self.m)
+
+    @property
+    def posed(self) -> SelectionProblem:
+        """The choice as it is posed for the reconstruction that was taken."""
+        if self.selection.reconstruction in (None, self.kind):
+            return self.problem
+        kind = cast(Kind, self.selection.reconstruction)
+        covariance = centred(self.statistics.covariance, self.statistics.mean, kind)
+        return replace(self.problem, covariance=covariance)
+
+    def posed_anew(self) -> PrunedLayer:
+        """The same, with the problem and the losses of the reconstruction that was taken."""
+        kind = cast(Kind, self.selection.reconstruction or self.kind)
+        path = extend(self.posed, (), self.m, among=self.support)
+        selection = replace(self.selection, order=path.order, loss_path=path.loss_path)
+        return replace(self, problem=self.posed, selection=selection, kind=kind)
+
+    def among(self, nodes: NDArray[np.intp]) -> Selection:
+        """The choice, told of nodes of which this layer has those that are given, ascending."""
+        report = [row | {"support": nodes[row["support"]]} for row in self.selection.report]
+        return replace(self.selection, order=nodes[self.selection.order], report=tuple(report))
 
     def first(self, m: int) -> PrunedLayer:
         """Keep the first nodes of the ranking."""

@@ -16,7 +16,7 @@ from torch import nn
 from .allocation import ALLOCATIONS, check_nodes
 from .batches import Batches
 from .before import Before
-from .caching import as_memory
+from .caching import as_memory, recalled
 from .calibration import Calibration, Calibrator
 from .choice import choose
 from .chunked import Chunked
@@ -25,6 +25,7 @@ from .distillation import Distillation, as_distillation, distilled
 from .explained import explained_on
 from .finetune import FineTune, as_finetune, fine_tuned
 from .forms import check_sequences
+from .held_out import PART, held_out_loss, moments_of, warn_of_few_steps
 from .labelled import Labelled, task_loss
 from .objective import Objective
 from .parameters import (
@@ -44,6 +45,7 @@ from .rnn.layers import find_layers, last_level
 from .rnn.likelihood import FAMILIES
 from .rnn.stacked import laid_out, put_together
 from .rnn.states import StateCollector
+from .sampling import split
 from .sequences import Sequences
 from .solvers import Solver
 from .summary import SummaryMixin
@@ -60,6 +62,9 @@ from .wrapped import (
 )
 
 Data = tuple[Sequences | Batches, Labelled | None]
+# What pruning gives, beside what is told of the choice.
+OUTCOME = ("distillation_history_", "fine_tuning_history_", "n_parameters_", "pruned_estimator_")
+OUTCOME += ("pruned_module_", "_found", "_last", "_readers", "_unfolded")
 
 
 class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNothing):
@@ -96,9 +101,9 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
     likelihood : {"auto", "categorical", "bernoulli", "gaussian"}, default="auto"
         What the answers of the network stand for: classes along the last axis, yes or no, or
         numbers. It defines the sensitivity and the divergence of one network from another.
-        Probabilities and logits are told apart by their values. By default, answers are
-        labels if the network is a classifier, if y holds labels, or if they are probabilities;
-        else numbers. The answer is the first floating tensor that ``forward`` returns.
+        Probabilities are known by the sigmoid or softmax that they come from, or by adding up to
+        one. By default, answers are labels if the network is a classifier, if y holds labels, or
+        if they are probabilities; else numbers. The answer is the first floating tensor that ``forward`` returns.
     n_refit : int, default=2048
         On how many sequences the readers outside the layer are fitted, by least squares, to the
         states that the pruned network reaches rather than those that the dense one has; 0 leaves
@@ -127,7 +132,8 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         ``joblib.parallel_config`` says otherwise, and -1 as many as there are cores.
     random_state : int, RandomState or None, default=None
         Seed of the training of ``estimator=None``, of solvers that draw, of distillation, and of
-        what the sensitivity is worked out on; for the last two, None is a seed like others.
+        what the sensitivity is worked out on; for the last two, None is a seed like others. A
+        RandomState is drawn from once in every fit.
     verbose : int, default=0
         Whether to show a progress bar of each phase, and a line on the outcome at the end.
 
@@ -151,6 +157,11 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
     information_loss_ : float
         Loss of the reconstruction on the calibration sequences, relative to that of
         keeping nothing.
+    held_out_loss_ : float
+        Relative loss on a part of the calibration sequences when the same nodes are rebuilt by what
+        the others show. Far above ``information_loss_`` it says that there are too few sequences.
+        NaN where nothing can be held out: of a single batch or sequence, or where no sequences are
+        run again (``n_refit=0`` without sensitivity).
     loss_path_ : ndarray of shape (m + 1,)
         Relative loss of the first 0, 1, …, m nodes of the ranking.
     loss_lower_bound_ : float
@@ -295,7 +306,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         SpectralRNNPruner
             Itself.
         """
-        if not hasattr(self, "moments_"):
+        if not hasattr(self, "layers_"):
             return self.fit(X, y)
         sample = getattr(self, "_sample", [])
         return self._become(
@@ -313,9 +324,29 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
             print(self._headline(time.perf_counter() - start))
         return self
 
+    def __copy__(self) -> Self:
+        """All of it, with the sequences that files do not hold."""
+        return self._filled(vars(self))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """The same of copies."""
+        return self._filled(copy.deepcopy(vars(self), memo))
+
+    def _filled(self, attributes: Mapping[str, Any]) -> Self:
+        """Another of the class with these attributes."""
+        other = type(self).__new__(type(self))
+        vars(other).update(attributes)
+        return other
+
     def __getstate__(self) -> dict[str, Any]:
         """All but the sequences that ``partial_fit`` runs again, which are not for files."""
         return {name: value for name, value in super().__getstate__().items() if name != "_sample"}
+
+    @property
+    def moments_(self) -> Any:
+        """Moments of the hidden states, each time a copy, which may be merged with others."""
+        check_is_fitted(self)
+        return of_layers(copy.deepcopy(self._moments))
 
     def _fit(self, X: Any, y: Any, moments: Any) -> None:
         self._prune(self._train(X, y), Before(moments))
@@ -324,7 +355,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         """The dense network, trained if it has to be, and the sequences to calibrate it on."""
         sequences = check_sequences(X, self, reset=True)
         memory = self._memory_for(sequences)
-        self.estimator_ = trained(self.estimator, X, y, self.random_state, self.verbose, memory)
+        self.estimator_ = trained(self.estimator, X, y, self._drawn, self.verbose, memory)
         if self.device is not None:
             module_of(self.estimator_).to(self.device)
         self._layout: str | None = None
@@ -342,28 +373,51 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
 
     def _prune(self, data: Data, before: Before) -> None:
         """From sequences, and what is known of others, to the smaller module."""
-        settings, counts = as_finetune(self.finetune), None
-        for left in range(settings.n_rounds if settings else 1, 1, -1):
-            inner = copy.copy(self)
-            inner.tol = None
-            counts = inner._prune_once(data, Before(), counts, 1 / left)
-            self.estimator_ = inner.pruned_estimator_
-        self._prune_once(data, before, counts, 1.0)
+        calibration = self._calibrate(data, before)
+        counts, settings = self._counts(calibration), as_finetune(self.finetune)
+        if settings is None or settings.n_rounds == 1:
+            self._shrink(calibration, self._select(calibration, counts))
+        else:
+            self._prune_in_rounds(calibration, counts, data, settings.n_rounds)
+        self._hold_out(calibration, data)
 
-    def _prune_once(
-        self, data: Data, before: Before, counts: dict[str, int] | None, share: float
-    ) -> dict[str, int]:
-        """The same, a share of the way to so many nodes, which are settled if they are not yet."""
-        collector = self._collector(laid_out(module_of(self.estimator_)))
-        before = replace(before, moments=as_moments(before.moments, collector.sizes))
-        calibration = self._calibrate(collector, data, before)
-        counts = counts or self._counts(calibration)
-        self._shrink(calibration, self._select(calibration, calibration.part_way(counts, share)))
-        return counts
+    def _hold_out(self, calibration: Calibration, data: Data) -> None:
+        """See how the choice does on part of the sequences when it is made from the others."""
+        collector, batches = calibration.collector, split(calibration.sample, PART)[1]
+        memory = self._memory_for(data[0])
+        found = recalled(moments_of, memory, (collector, batches))(collector, batches)
+        losses = {
+            name: held_out_loss(layer, self._moments[name], found.get(name))
+            for name, layer in self.layers_.items()
+        }
+        self.held_out_loss_ = of_layers(losses)
+        warn_of_few_steps(self.layers_, self._moments, losses)
 
-    def _calibrate(self, collector: StateCollector, data: Data, before: Before) -> Calibration:
+    def _prune_in_rounds(
+        self, dense: Calibration, counts: dict[str, int], data: Data, n_rounds: int
+    ) -> None:
+        """The same in rounds; what is told of the choice is told of the dense network."""
+        inner, part = copy.copy(self), dense
+        nodes = {name: np.arange(problem.n_nodes) for name, problem in dense.problems.items()}
+        for left in range(n_rounds, 0, -1):
+            inner.tol = self.tol if left == 1 else None
+            inner._shrink(part, inner._select(part, part.part_way(counts, 1 / left)))
+            told = {name: layer.among(nodes[name]) for name, layer in inner.layers_.items()}
+            nodes = {name: selection.support for name, selection in told.items()}
+            if left > 1:
+                inner.estimator_ = inner.pruned_estimator_
+                part = inner._calibrate(data, Before())
+        for name in OUTCOME:
+            setattr(self, name, getattr(inner, name))
+        self._describe(
+            {name: dense.layer(name, each).posed_anew() for name, each in told.items()}
+        )
+
+    def _calibrate(self, data: Data, before: Before) -> Calibration:
         """From sequences to the choices that they pose, added to those seen before."""
         sequences, labelled = data
+        collector = self._collector(laid_out(module_of(self.estimator_)))
+        before = replace(before, moments=as_moments(before.moments, collector.sizes))
         with explained_on("Sequences and shapes"):
             calibration = self._calibrator(sequences).calibrate(
                 collector, sequences, before, module_of(self.estimator_)
@@ -376,7 +430,6 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         self._weights: dict[str, Any] = {
             name: each.sensitivities for name, each in calibration.statistics.items()
         }
-        self.moments_ = of_layers(self._moments)
         self.sensitivity_ = of_layers(
             {name: each.sensitivity for name, each in calibration.statistics.items()}
         )
@@ -457,7 +510,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         return None if isinstance(sequences, Batches | Chunked) else self.memory
 
     def _solver(self) -> Solver:
-        return as_solver(self.solver, self.random_state)
+        return as_solver(self.solver, self._drawn)
 
     def score(self, X: Any, y: Any = None) -> float:
         """Score of the smaller network.

@@ -188,7 +188,7 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
         known = SpectralRNNPruner().get_params(deep=False).keys()
         names = params.keys() & known - {"estimator", "n_jobs"}
         shared = {name: clone(params[name], safe=False) for name in names}
-        return SpectralRNNPruner(self.estimator, **shared)
+        return SpectralRNNPruner(self.estimator, **shared | {"random_state": self._drawn})
 
     def _counts(self, calibration: Calibration) -> dict[str, int]:
         counts = count_each(self.ms, calibration, self.allocation)

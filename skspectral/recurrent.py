@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from abc import abstractmethod
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -15,12 +16,13 @@ from torch import nn
 from .batches import Batches
 from .forms import check_sequences
 from .parameters import check_choice, check_count, is_number
+from .refitting import AllOrNothing, same_random_numbers, unfitted
 from .rnn.network import CELLS, RecurrentNet
 from .rnn.states import whole_blocks
 from .sequences import Sequences
 
 
-class RecurrentEstimator(BaseEstimator):
+class RecurrentEstimator(AllOrNothing):
     """Parameters, training and forward pass, whatever the target."""
 
     def __init__(
@@ -55,6 +57,14 @@ class RecurrentEstimator(BaseEstimator):
         tags.input_tags.three_d_array = True
         return tags
 
+    def fit(self, X: Any, y: Any) -> Self:
+        """Train; a fit that fails or is interrupted leaves the estimator as it was."""
+        return self._become(unfitted(self), lambda fresh: fresh._fit(X, y))
+
+    @abstractmethod
+    def _fit(self, X: Any, y: Any) -> None:
+        """Train this estimator itself."""
+
     def _check_params(self) -> None:
         check_choice("cell", self.cell, CELLS)
         for name in ("hidden_size", "max_epochs", "batch_size", "patience"):
@@ -79,8 +89,8 @@ class RecurrentEstimator(BaseEstimator):
         """Train a new network; the global random state stays as it was."""
         from .training import train  # noqa: PLC0415  skorch is loaded when it trains, not before
 
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        with torch.random.fork_rng(devices=[]):
+        seed = int(check_random_state(self._drawn).randint(2**31 - 1))
+        with same_random_numbers():
             torch.manual_seed(seed)
             sequences = sequences.in_memory()
             n_features = sequences.n_features if sequences.has_features else 1

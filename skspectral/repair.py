@@ -16,6 +16,7 @@ from skorch.helper import predefined_split
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from .interrupts import interruptible
 from .training import EpochBar, silent
 
 
@@ -216,7 +217,7 @@ def repair(
         device=None,
         verbose=0,
     )
-    with only_these_train(module, parts):
+    with only_these_train(module, parts), interruptible(net):
         net.fit(train, None)
     module.eval()
     return {

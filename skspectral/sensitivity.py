@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from .rnn.likelihood import Likelihood, answer_of, likelihood_of
+from .rnn.origins import Origins
 from .rnn.sensitivity import sensitivity
 from .rnn.states import StateCollector
 
@@ -23,7 +24,9 @@ def answers_likelihood(
     if collector.is_bare:
         return Likelihood("gaussian")
     args, kwargs = collector.arguments(batch)
-    return likelihood_of(answer_of(collector.module(*args, **kwargs)), family, classifies)
+    with Origins() as origins:
+        answer = answer_of(collector.module(*args, **kwargs))
+    return likelihood_of(answer, family, classifies, origins.of(answer))
 
 
 def reading_sensitivity(

@@ -26,6 +26,7 @@ class SummaryMixin:
     pruned_module_: nn.Module
     _found: tuple[RecurrentLayer, ...]
     _unfolded: dict[str, str]
+    held_out_loss_: Any
 
     @property
     def guarantee_(self) -> Any:
@@ -44,14 +45,19 @@ class SummaryMixin:
         Returns
         -------
         str or DataFrame
-            A row for every layer: nodes kept, of how many; the relative loss and its lower bound;
+            A row for every layer: nodes kept, of how many; the relative loss, that on sequences
+            held out, and the lower bound;
             parameters and multiply-adds per step, after and before; whether the reconstruction is
             folded into the readers, and if not, why. The last row is of the whole module, with the
             multiply-adds of its recurrent layers.
         """
         check_is_fitted(self)
         dense = module_of(self.estimator_)
-        rows = summarise(self._found, self.layers_, dense, self.pruned_module_, self._unfolded)
+        held_out = self.held_out_loss_
+        losses = held_out if isinstance(held_out, dict) else dict.fromkeys(self.layers_, held_out)
+        rows = summarise(
+            self._found, self.layers_, losses, dense, self.pruned_module_, self._unfolded
+        )
         if not as_frame:
             return as_text(rows)
         import pandas as pd  # noqa: PLC0415  not needed for anything else
@@ -88,6 +94,7 @@ HEADS = {
     "kept": "kept",
     "nodes": "of",
     "loss": "loss",
+    "held_out_loss": "held out",
     "bound": "bound",
     "parameters": "parameters",
     "parameters_before": "before",
@@ -100,6 +107,7 @@ HEADS = {
 def summarise(
     layers: Iterable[RecurrentLayer],
     pruned: Mapping[str, PrunedLayer],
+    held_out: Mapping[str, float],
     dense: nn.Module,
     small: nn.Module,
     unfolded: Mapping[str, str],
@@ -112,6 +120,8 @@ def summarise(
         The layers.
     pruned : dict of PrunedLayer
         What was chosen for each.
+    held_out : dict of float
+        The loss of each on sequences held out.
     dense, small : nn.Module
         The module before and after.
     unfolded : dict of str
@@ -134,6 +144,7 @@ def summarise(
                 "kept": found.m,
                 "nodes": found.problem.n_nodes,
                 "loss": found.information_loss,
+                "held_out_loss": held_out[layer.name],
                 "bound": found.loss_lower_bound,
                 "parameters": n_parameters(after),
                 "parameters_before": n_parameters(before),

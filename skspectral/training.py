@@ -11,6 +11,8 @@ from skorch.dataset import ValidSplit
 from torch import nn
 from tqdm.auto import tqdm
 
+from .interrupts import interruptible
+
 
 class EpochBar(Callback):
     """One progress bar for the whole training."""
@@ -76,7 +78,8 @@ def train(
         device=device,
         verbose=0,
     )
-    return net.fit(inputs, target)
+    with interruptible(net):
+        return net.fit(inputs, target)
 
 
 def silent(_text: str) -> None:

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from .calibration import Calibration
 from .objective import InformationLoss
+from .pruned_layer import PrunedLayer
 from .rnn.closed_loop import ClosedLoop
 from .rnn.cut import Cut
 from .solvers import Selection, Trials
@@ -64,10 +65,12 @@ class ClosedLoopTrials:
         statistics, kinds = calibration.statistics[name], calibration.kinds
         bar = tqdm(desc=f"closed loop {name}", unit="network", disable=not self._verbose)
 
-        def pruned(support: NDArray[np.intp], kind: str) -> nn.Module:
+        def layer(support: NDArray[np.intp], kind: str) -> PrunedLayer:
             path = np.zeros(len(support) + 1)  # nobody asks for it
-            selection = Selection(support, path, reconstruction=kind)
-            whole = {**cuts, name: calibration.layer(name, selection).cut}
+            return calibration.layer(name, Selection(support, path, reconstruction=kind))
+
+        def pruned(support: NDArray[np.intp], kind: str) -> nn.Module:
+            whole = {**cuts, name: layer(support, kind).cut}
             module = self._loop.pruned(whole)
             if self._refit:
                 self._refit.apply(module, whole)
@@ -80,8 +83,12 @@ class ClosedLoopTrials:
         def held_out(support: NDArray[np.intp], kind: str) -> float:
             return self._other.divergence(pruned(support, kind)) if self._other else np.nan
 
+        def loss(support: NDArray[np.intp], kind: str) -> float:
+            found = layer(support, kind)
+            return found.posed.loss(support) / (found.total or 1.0)
+
         problems = {
             tried: statistics.problem(InformationLoss(*weights), kinds[0])
             for tried, weights in TRIED.items()
         }
-        return Trials(problems, kinds, run, held_out)
+        return Trials(problems, kinds, run, held_out, loss)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 from sklearn.metrics import check_scoring
@@ -17,8 +16,8 @@ from .calibration import Calibration
 from .choice import choose
 from .pruned_layer import PrunedLayer, relative_loss
 from .pruner import SpectralRNNPruner
-from .rnn.stacked import laid_out
-from .wrapped import module_of, wrapped_has
+from .refitting import drawn, same_random_numbers
+from .wrapped import wrapped_has
 
 
 def count_each(
@@ -39,10 +38,10 @@ def fold_scores(
     train, test = (
         [None if part is None else _safe_indexing(part, index) for part in data] for index in fold
     )
-    with torch.random.fork_rng(devices=[]):
+    pruner._drawn = drawn(pruner.random_state)
+    with same_random_numbers():
         sequences = pruner._train(*train)
-        collector = pruner._collector(laid_out(module_of(pruner.estimator_)))
-        calibration = pruner._calibrate(collector, sequences, Before())
+        calibration = pruner._calibrate(sequences, Before())
         counts = count_each(ms, calibration, pruner.allocation)
         score, scores = scorer(pruner, scoring, *test), []
         for m, layers in zip(ms, select_each(pruner, calibration, counts), strict=True):

@@ -20,6 +20,7 @@ from torch import nn
 from .caching import recalled
 from .estimators import RNNClassifier, RNNRegressor
 from .explained import explained_on
+from .interrupts import interruptible
 from .rnn.weights import in_one_piece
 
 OURS = (RNNClassifier, RNNRegressor)
@@ -65,7 +66,8 @@ def trained(
 
 def fitted(estimator: Any, X: Any, y: Any) -> Any:
     """An estimator once it is fitted."""
-    return estimator.fit(X, y)
+    with interruptible(estimator):
+        return estimator.fit(X, y)
 
 
 def is_seeded(estimator: Any) -> bool:

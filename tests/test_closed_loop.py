@@ -1,6 +1,7 @@
 """Choice and search by what the pruned network answers."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -171,6 +172,61 @@ def test_what_is_reported_is_what_the_pruned_network_does():
     assert best["divergence"] == pytest.approx(entropy(p, q, axis=1).mean(), rel=1e-6)
     assert np.isnan(best["held_out"])
     assert best["loss"] == pytest.approx(fitted.loss_path_[-1], rel=1e-6)
+
+
+def shifted_network():
+    """States far from zero, which an affine reconstruction rebuilds better."""
+    net = network(n_nodes=16)
+    with torch.no_grad():
+        net.rnn.bias_ih_l0 += 3.0 * torch.linspace(-1.0, 1.0, 48)
+    return net
+
+
+@pytest.mark.parametrize("kind", ["auto", "linear", "affine"])
+def test_what_is_told_of_the_selection_is_of_the_reconstruction_that_was_taken(kind):
+    module = shifted_network()
+    fitted = pruner(module, n_evaluations=30).set_params(reconstruction=kind).fit(X)
+    best = [row for row in fitted.selection_report_ if row["best"]][-1]
+    assert best["reconstruction"] == ("linear" if kind == "linear" else "affine")
+    assert best["loss"] == pytest.approx(fitted.loss_path_[-1], rel=1e-9)
+    assert 0.0 < fitted.loss_lower_bound_ < fitted.information_loss_ < fitted.loss_path_[-1]
+    plain = SpectralRNNPruner(module, m=5, reconstruction=best["reconstruction"])
+    plain.set_params(likelihood="categorical", n_refit=0).fit(X)
+    assert fitted.loss_lower_bound_ == pytest.approx(plain.loss_lower_bound_, rel=1e-9)
+    assert fitted.guarantee_.lam == pytest.approx(plain.guarantee_.lam, rel=1e-9)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_network_that_answers_no_numbers_is_never_the_best(bad):
+    problem = random_problem(0, n=8)
+    given = []
+
+    def run(support, kind, at_most):
+        given.append(at_most)
+        return bad if len(given) < 3 else problem.loss(support)
+
+    trials = replace(with_trials(problem).trials, run=run)
+    found = ClosedLoopSolver(40, random_state=0).select(replace(problem, trials=trials), 3)
+    finite = [row for row in found.report if np.isfinite(row["divergence"])]
+    best = [row for row in found.report if row["best"]]
+    assert best[0] is finite[0]
+    assert best[-1]["divergence"] == min(row["divergence"] for row in finite)
+    assert found.support.tolist() == best[-1]["support"].tolist()
+    assert given[:4] == [np.inf] * 3 + [finite[0]["divergence"]]
+
+
+def test_without_any_numbers_the_first_network_stands():
+    trials = replace(with_trials(random_problem(0)).trials, run=lambda *_: np.nan)
+    problem = replace(random_problem(0), trials=trials)
+    found = ClosedLoopSolver(5, random_state=0).select(problem, 3)
+    assert [row["best"] for row in found.report] == [True] + [False] * (len(found.report) - 1)
+    assert found.support.tolist() == found.report[0]["support"].tolist()
+
+
+def test_states_out_of_bounds_are_infinitely_far_in_the_first_network_too(rng):
+    cut = some_cut(rng)
+    loop = loop_of(network("relu"), [X])
+    assert loop.divergence(pruned(loop, Cut(cut.support, 1e200 * cut.A, cut.c))) == np.inf
 
 
 @pytest.mark.parametrize("n_evaluations", [1, 3, 25])

@@ -171,6 +171,7 @@ def test_a_list_of_batches_is_read_as_their_generator_is(kind):
     np.testing.assert_array_equal(listed.support_, walked.support_)
 
 
+@pytest.mark.filterwarnings("ignore:Layer .* too few to know")
 @pytest.mark.filterwarnings(STAYS)
 def test_tuples_of_numbers_are_sequences_as_before():
     rows = [(0.0, 1.0, 2.0), (1.0, 0.0, 1.0)]
@@ -221,6 +222,7 @@ def test_columns_of_other_names_are_told_without_forms():
     assert "iterable of batches" not in str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore:Layer .* too few to know")
 def test_packed_sequences_are_batches():
     torch.manual_seed(0)
     net, pieces = (

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from oracles import best_support, direct_loss, residual
-from problems import random_problem
+from problems import random_problem, with_copies
 from scipy import optimize
 from sklearn.exceptions import ConvergenceWarning
 
@@ -149,6 +149,19 @@ def test_refined_is_at_least_as_good_as_refined_greedy(relaxation, seed):
     convex = ConvexSolver(relaxation=relaxation, refine=True).select(problem, 5)
     greedy = GreedySolver(refine=True).select(problem, 5)
     assert convex.loss_path[-1] <= greedy.loss_path[-1] * (1.0 + 1e-12)
+
+
+@pytest.mark.parametrize("relaxation", RELAXATIONS)
+@pytest.mark.parametrize("seed", range(5))
+def test_of_exact_copies_one_is_taken(relaxation, seed):
+    """Where it takes both, greedy is better, and free."""
+    problem = with_copies(random_problem(seed, n=8, tau=1e-9, weight="identity"), 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        found = ConvexSolver(relaxation=relaxation).select(problem, 8)
+    greedy = GreedySolver().select(problem, 8)
+    assert found.loss_path[-1] <= greedy.loss_path[-1] <= 1e-6 * problem.total
+    assert found.gap is not None
 
 
 def test_an_unknown_relaxation_is_refused():

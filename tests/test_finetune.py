@@ -22,6 +22,7 @@ from skspectral import (
     SpectralRNNPruner,
     SpectralRNNPrunerCV,
 )
+from skspectral.solvers import ClosedLoopSolver
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(160, 10, N_FEATURES)).astype(np.float32)
@@ -135,7 +136,6 @@ def test_in_rounds():
     settings = FineTune(2, n_rounds=3)
     pruner = SpectralRNNPruner(net, 2, objective="one-step", finetune=settings, random_state=0)
     pruner.fit(X, NUMBERS)
-    assert len(pruner.covariance_) == 4  # 16, 8, 4
     assert pruner.pruned_module_.rnn.hidden_size == 2
     assert len(pruner.support_) == 2
     for m in (8, 4, 2):
@@ -157,8 +157,53 @@ def test_rounds_of_several_levels_and_tol():
         objective="one-step",
         finetune=FineTune(1, n_rounds=2),
     ).fit(X, NUMBERS)
-    assert sum(len(covariance) for covariance in pruner.covariance_.values()) == 8
     assert sum(pruner.m_.values()) <= 4
+    assert {name: len(ranking) for name, ranking in pruner.ranking_.items()} == {
+        "rnn.l0": 8,
+        "rnn.l1": 8,
+    }
+
+
+@pytest.mark.parametrize("reconstruction", ["linear", "affine"])
+def test_rounds_are_told_of_the_dense_network(reconstruction):
+    net, params = network(), {"objective": "one-step", "reconstruction": reconstruction}
+    pruner = SpectralRNNPruner(net, 4, finetune=FineTune(1, n_rounds=2), **params).fit(X, NUMBERS)
+    first = SpectralRNNPruner(net, 8, finetune=FineTune(1), **params).fit(X, NUMBERS)
+    second = SpectralRNNPruner(first.pruned_module_, 4, finetune=FineTune(1), **params)
+    second.fit(X, NUMBERS)
+    assert pruner.support_.tolist() == first.support_[second.support_].tolist()
+    dense = SpectralRNNPruner(net, 4, **params).fit(X)
+    pairs = (each.estimator_.state_dict().values() for each in (pruner, dense))
+    assert all(map(torch.equal, *pairs))
+    np.testing.assert_array_equal(pruner.covariance_, dense.covariance_)
+    np.testing.assert_array_equal(pruner.moments_.mean, dense.mean_)
+    assert sorted(pruner.ranking_) == [1, 2, 3, 4] + [5] * 12
+    assert np.flatnonzero(pruner.ranking_ <= 4).tolist() == pruner.support_.tolist()
+    assert pruner.reconstruction_.shape == (16, 4)
+    assert pruner.loss_lower_bound_ == dense.loss_lower_bound_
+    assert pruner.loss_lower_bound_ <= pruner.information_loss_ == pytest.approx(
+        1.0 - pruner.score(X), rel=1e-6
+    )
+    row, expected = (each.summary(as_frame=True).iloc[0] for each in (pruner, dense))
+    assert (row["kept"], row["nodes"]) == (4, 16)
+    assert row["parameters_before"] == expected["parameters_before"]
+
+
+def test_further_sequences_after_rounds_start_from_the_dense_network():
+    net, params = network(), {"objective": "one-step", "finetune": FineTune(1, n_rounds=2)}
+    pruner = SpectralRNNPruner(net, 0.25, **params).fit(X[:80], NUMBERS[:80])
+    pruner.partial_fit(X[80:], NUMBERS[80:])
+    whole = SpectralRNNPruner(net, 0.25, objective="one-step").fit(X)
+    assert pruner.m_ == 4
+    np.testing.assert_allclose(pruner.covariance_, whole.covariance_, rtol=1e-12)
+
+
+def test_a_search_in_rounds_reports_nodes_of_the_dense_network():
+    settings = {"solver": ClosedLoopSolver(8, random_state=0), "finetune": FineTune(1, n_rounds=2)}
+    pruner = SpectralRNNPruner(network(), 4, **settings).fit(X, NUMBERS)
+    best = [row for row in pruner.selection_report_ if row["best"]][-1]
+    assert best["support"].tolist() == pruner.support_.tolist()
+    assert max(row["support"].max() for row in pruner.selection_report_) >= 8
 
 
 # What is trained, and on what

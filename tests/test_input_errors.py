@@ -8,7 +8,7 @@ import torch
 from networks import N_FEATURES, make_rnn
 from torch.utils.data import DataLoader
 
-from skspectral import SpectralRNNPruner
+from skspectral import HiddenStateMoments, SpectralRNNPruner
 from skspectral.forms import check_sequences
 
 GOOD = np.zeros((4, 5, N_FEATURES))
@@ -128,3 +128,16 @@ def test_streamed_values_that_are_not_finite_are_refused(value):
     match = r"layer 'l0' are not finite on X, .*: first at step 4 of sequence 3 of batch 1\."
     with pytest.raises(ValueError, match=match):
         SpectralRNNPruner(make_rnn("relu"), 3).fit(X)
+
+
+@pytest.mark.parametrize("objective", ["combined", "one-step"])
+def test_batches_without_sequences_are_refused(objective):
+    pruner = SpectralRNNPruner(make_rnn(dtype=torch.float32), 3, objective=objective)
+    with pytest.raises(ValueError, match="no hidden state was seen, .*; give X, or states, with"):
+        pruner.fit(iter([torch.zeros(0, 5, N_FEATURES)] * 2))
+
+
+def test_moments_of_nothing_have_no_covariance():
+    for name in ("covariance", "mean", "scale", "whitening"):
+        with pytest.raises(ValueError, match="no hidden state was seen"):
+            getattr(HiddenStateMoments(3), name)

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from networks import collector_of
 from scipy.special import expit, softmax
 from scipy.stats import entropy
+from torch import nn
 
 from skspectral.rnn.likelihood import Likelihood, answer_of, likelihood_of
+from skspectral.sensitivity import answers_likelihood
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, -2.0]], dtype=torch.float64)
 OTHER = torch.tensor([[1.0, -1.0, 0.0], [-1.0, 2.0, 2.0]], dtype=torch.float64)
@@ -46,6 +49,28 @@ def test_certain_probabilities_have_a_finite_divergence(family):
     found = Likelihood(family, probabilities=True).divergence(certain, 1.0 - certain)
     assert torch.isfinite(found).all()
     assert (found > 50.0).all()
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1e-2, 1.0, 30.0])
+@pytest.mark.parametrize("family", ["categorical", "bernoulli"])
+def test_divergence_in_single_precision_is_that_in_double_and_never_negative(family, scale):
+    likelihood, generator = Likelihood(family), torch.Generator().manual_seed(0)
+    logits = 5.0 * torch.randn(500, 10, generator=generator)
+    other = logits + scale * torch.randn(500, 10, generator=generator)
+    found = likelihood.divergence(logits, other)
+    assert (found >= 0.0).all()
+    exact = likelihood.divergence(logits.double(), other.double())
+    np.testing.assert_allclose(found.double().sum(), exact.sum(), rtol=1e-3)
+    assert (likelihood.divergence(logits, logits) == 0.0).all()
+
+
+@pytest.mark.parametrize("scale", [0.1, 100.0])
+@pytest.mark.parametrize("family", ["categorical", "bernoulli"])
+def test_the_gradient_of_a_divergence_is_the_difference_of_the_probabilities(family, scale):
+    logits, other = scale * LOGITS, (scale * OTHER).requires_grad_()
+    Likelihood(family).divergence(logits, other).sum().backward()
+    mean = {"categorical": lambda z: z.softmax(-1), "bernoulli": torch.sigmoid}[family]
+    np.testing.assert_allclose(other.grad, (mean(other) - mean(logits)).detach(), atol=1e-12)
 
 
 @pytest.mark.parametrize("probabilities", [False, True])
@@ -103,3 +128,111 @@ def test_the_answer_is_the_first_floating_tensor():
     assert answer_of((torch.tensor([1]), {"logits": LOGITS, "state": OTHER})) is LOGITS
     with pytest.raises(ValueError, match="returns no tensor of floating numbers"):
         answer_of(torch.tensor([1]))
+
+
+# Where answers come from
+
+
+def each_step(answer):
+    """A module's answers, computed step by step into a tensor made before."""
+
+    def read(net, x):
+        states = net.rnn(x)[0]
+        answers = torch.empty(states.shape[:2])
+        for step in range(states.shape[1]):
+            answers[:, step] = answer(net.head(states[:, step]))[:, 0]
+        return answers[..., None]
+
+    return read
+
+
+def masked(net, x):
+    mask = torch.ones(x.shape[:2])
+    mask[0, 3:] = 0.0
+    return net.head(net.rnn(x)[0]).sigmoid() * mask[..., None]
+
+
+READ = {
+    "nn.Sigmoid": lambda net, x: nn.Sigmoid()(net.head(net.rnn(x)[0])),
+    "method": lambda net, x: net.head(net.rnn(x)[0][:, -1]).sigmoid().squeeze(-1),
+    "in place": lambda net, x: net.head(net.rnn(x)[0][:, -1]).sigmoid_(),
+    "mean over steps": lambda net, x: torch.sigmoid(net.head(net.rnn(x)[0])).mean(1),
+    "the other case": lambda net, x: 1.0 - torch.sigmoid(net.head(net.rnn(x)[0])),
+    "step by step": each_step(torch.sigmoid),
+    "stacked": lambda net, x: torch.stack([net.head(s).sigmoid() for s in net.rnn(x)[0].unbind(1)]),
+    "masked": masked,
+    "one of two classes": lambda net, x: net.pair(net.rnn(x)[0][:, -1]).softmax(-1)[:, 1],
+}
+NUMBERS = {
+    "linear": lambda net, x: net.head(net.rnn(x)[0][:, -1]),
+    "linear, step by step": each_step(lambda z: z),
+    "clamped": lambda net, x: net.head(net.rnn(x)[0]).clamp(0.0, 1.0),
+    "scaled": lambda net, x: 0.5 * net.head(net.rnn(x)[0]).sigmoid() * net.scale,
+    "gated": lambda net, x: net.head(net.rnn(x)[0]).sigmoid() * net.head(net.rnn(x)[0]),
+    "tanh": lambda net, x: net.head(net.rnn(x)[0]).tanh(),
+}
+
+
+class Head(nn.Module):
+    """Answers that lie in (0, 1), whatever is done with them."""
+
+    def __init__(self, read):
+        super().__init__()
+        self.read, self.rnn = read, nn.GRU(2, 5, batch_first=True)
+        self.head, self.pair = nn.Linear(5, 1), nn.Linear(5, 2)
+        self.scale = nn.Parameter(torch.tensor(0.9))
+        with torch.no_grad():
+            self.head.weight *= 0.1
+            self.head.bias.fill_(0.5)
+
+    def forward(self, x):
+        return self.read(self, x)
+
+
+def told(read, family="auto", classifies=None):
+    net = Head(read).eval()
+    collector, batch = collector_of(net), np.zeros((4, 6, 2), dtype=np.float32)
+    with torch.no_grad():
+        answers = net(torch.as_tensor(batch))
+    assert ((answers >= 0.0) & (answers <= 1.0)).all()
+    return answers_likelihood(collector, batch, family, classifies)
+
+
+@pytest.mark.parametrize("read", READ)
+def test_what_comes_from_a_sigmoid_is_a_probability(read):
+    assert told(READ[read]) == Likelihood("bernoulli", True)
+    assert told(READ[read], classifies=True) == Likelihood("bernoulli", True)
+    assert told(READ[read], classifies=False) == Likelihood("gaussian")
+
+
+@pytest.mark.parametrize("read", NUMBERS)
+def test_a_regression_between_zero_and_one_is_one_of_numbers(read):
+    assert told(NUMBERS[read]) == Likelihood("gaussian")
+
+
+@pytest.mark.parametrize("given", [{"classifies": True}, {"family": "bernoulli"}])
+def test_logits_that_happen_to_lie_between_zero_and_one_are_logits(given):
+    assert told(NUMBERS["linear"], **given) == Likelihood("bernoulli")
+    assert told(NUMBERS["linear, step by step"], **given) == Likelihood("bernoulli")
+    assert told(lambda net, x: 1.0 / (1.0 + (-NUMBERS["linear"](net, x)).exp()), **given) == (
+        Likelihood("bernoulli", True)
+    )
+
+
+def test_answers_of_unknown_origin_are_known_by_their_values():
+    def read(net, x):
+        with torch._C.DisableTorchFunction():  # as within a compiled part
+            return net.head(net.rnn(x)[0]).sigmoid()
+
+    assert told(read) == Likelihood("bernoulli", True)
+
+
+def test_classes_are_known_whatever_they_come_from():
+    def read(net, x):
+        powers = net.pair(net.rnn(x)[0][:, -1]).exp()
+        return powers / powers.sum(-1, keepdim=True)
+
+    assert told(read) == Likelihood("categorical", True)
+    assert told(lambda net, x: net.pair(net.rnn(x)[0]).softmax(-1)) == (
+        Likelihood("categorical", True)
+    )

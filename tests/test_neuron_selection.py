@@ -211,6 +211,11 @@ def test_a_network_that_is_trained_first():
         ({"training": FineTune(1, n_rounds=2)}, "n_rounds of training must be 1 in Neuron"),
         ({"finetune": FineTune(1, n_rounds=3)}, "n_rounds of finetune must be 1 in Neuron"),
         ({"initial_support": {"l0": [1]}}, r"initial_support must hold nodes .*\['rnn.l0'\]"),
+        ({"initial_support": [1, N_NODES]}, rf"of the layer 'rnn.l0' .* to {N_NODES - 1}, each on"),
+        ({"initial_support": [-1, 2]}, "initial_support of the layer 'rnn.l0' must hold at least"),
+        ({"initial_support": [1, 1]}, "each once, as support_ of a fitted pruner does; got"),
+        ({"initial_support": []}, "initial_support of the layer 'rnn.l0' must hold at least one"),
+        ({"initial_support": [[0, 1]]}, "initial_support of the layer 'rnn.l0' must hold at lea"),
         ({"output": "first"}, "output must be one of"),
         ({"likelihood": "poisson"}, "likelihood must be one of"),
     ],
@@ -222,6 +227,13 @@ def test_bad_parameters(params, message):
     with pytest.raises(ValueError, match=message):
         pruner.fit(X, NUMBERS)
     assert vars(pruner) == before
+
+
+@pytest.mark.parametrize("support", [[0.5, 1.0], "first", [True] * N_NODES, [[0], [1, 2]]])
+def test_what_are_no_ints_are_no_nodes_to_start_from(support):
+    pruner = pruner_of(network(), training=FineTune(1), initial_support=support)
+    with pytest.raises(TypeError, match="initial_support of the layer 'rnn.l0' must hold at least"):
+        pruner.fit(X, NUMBERS)
 
 
 def test_networks_that_cannot_be_gated():

@@ -281,6 +281,40 @@ def test_partial_fit_adds_up_to_fit():
     np.testing.assert_array_equal(parts.support_, whole.support_)
 
 
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copy_goes_on_as_the_original_would(copied):
+    pruner = SpectralRNNPruner(network(), m=5).fit(X[:25])
+    other, before = copied(pruner), weights(pruner.pruned_module_)
+    other.partial_fit(X[25:])
+    after = weights(pruner.pruned_module_)
+    assert all(torch.equal(after[name], weight) for name, weight in before.items())
+    pruner.partial_fit(X[25:])
+    expected, found = weights(pruner.pruned_module_), weights(other.pruned_module_)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], weight) for name, weight in found.items())
+
+
+def test_sequences_are_not_pickled():
+    pruner = SpectralRNNPruner(network(), m=5).fit(X)
+    assert not hasattr(pickle.loads(pickle.dumps(pruner)), "_sample")
+
+
+def test_moments_that_are_handed_out_may_be_merged():
+    pruner, other = (SpectralRNNPruner(network(), m=5).fit(part) for part in (X[:20], X[20:]))
+    covariances = [each.covariance_.copy() for each in (pruner, other)]
+    n_steps = pruner.moments_.n_steps
+    assert pruner.moments_.merge(other.moments_).n_steps == 2 * n_steps
+    SpectralRNNPruner(network(), m=5).fit(X, moments=other.moments_)
+    for each, covariance in zip((pruner, other), covariances, strict=True):
+        assert each.moments_.n_steps == n_steps
+        np.testing.assert_array_equal(each.moments_.covariance, covariance)
+    both, fresh = pruner.partial_fit(X[20:]), SpectralRNNPruner(network(), m=5)
+    fresh.partial_fit(X[:20]).partial_fit(X[20:])
+    np.testing.assert_array_equal(both.covariance_, fresh.covariance_)
+    with pytest.raises(NotFittedError):
+        _ = SpectralRNNPruner(network(), m=5).moments_
+
+
 def test_partial_fit_averages_the_sensitivity_over_the_steps():
     dense = network().double()
     one, other = (SpectralRNNPruner(dense, m=5).fit(part)._weights for part in (X[:13], X[13:]))
@@ -363,7 +397,7 @@ def test_states_are_forgotten_batch_by_batch(monkeypatch):
     original = HiddenStateMoments.update
     monkeypatch.setattr(HiddenStateMoments, "update", update)
     SpectralRNNPruner(network(), m=5, batch_size=4).fit(X)
-    assert len(blocks) == 10
+    assert len(blocks) == 11  # ten batches, and one that is held out
     assert most <= 2
 
 

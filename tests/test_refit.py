@@ -91,6 +91,7 @@ def test_keeping_all_nodes_changes_nothing():
         torch.testing.assert_close(weight, net.state_dict()[name], rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.filterwarnings("ignore:Layer .* too few to know")
 def test_few_sequences_hardly_move_a_reader():
     net, moves = network(), []
     for n in (2, 200):
@@ -99,6 +100,7 @@ def test_few_sequences_hardly_move_a_reader():
     assert 0.0 < moves[0] < moves[1]
 
 
+@pytest.mark.filterwarnings("ignore:Layer .* too few to know")
 def test_states_of_zero_do_not_move_a_reader():
     net = network()
     with torch.no_grad():

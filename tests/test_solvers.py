@@ -1,14 +1,17 @@
 """What every solver in SOLVERS holds to."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from networks import make_rnn
 from oracles import direct_loss
 from problems import permuted, planted, random_problem, with_copies, with_dead, with_trials
 
-from skspectral import SOLVERS
+from skspectral import SOLVERS, SpectralRNNPruner
 from skspectral.parameters import as_solver
+from skspectral.solvers import Solver, extend
 
 PROBLEMS = {
     "general weight": random_problem(1),
@@ -172,3 +175,36 @@ def test_random_supports_are_drawn_evenly():
         counts[choose("random", problem, 2, seed).order] += 1
     expected, deviation = draws / 3, np.sqrt(draws * (1 / 3) * (2 / 3))
     assert (np.abs(counts - expected) < 4.0 * deviation).all()
+
+
+@pytest.mark.parametrize("start", [[1, 1], [0, 2, 0], [-1], [10]])
+def test_a_start_of_other_than_distinct_nodes_is_refused(start):
+    with pytest.raises(ValueError, match=r"start must hold nodes from 0 to 9, each once; got \["):
+        extend(random_problem(0, n=10), start, 4)
+
+
+def test_of_a_start_only_the_nodes_that_are_needed_are_looked_at():
+    problem = random_problem(0, n=10)
+    assert extend(problem, itertools.count(), 3).order.tolist() == [0, 1, 2]
+    assert extend(problem, [4, 7, 4], 2).order.tolist() == [4, 7]
+
+
+class FirstAmongFew(Solver):
+    """Runs the network with each of some supports, and has no parameters."""
+
+    runs_network = True
+
+    def _select(self, problem, m):
+        supports = [np.arange(i, i + m) for i in range(3)]
+        found = [problem.trials.run(nodes, "linear", np.inf) for nodes in supports]
+        FirstAmongFew.seen = [*found, problem.trials.held_out(supports[0], "linear")]
+        return extend(problem, supports[int(np.argmin(found))], m)
+
+
+@pytest.mark.parametrize("options", [{}, {"n_refit": 0, "objective": "one-step"}])
+def test_a_solver_of_ones_own_may_run_the_network(options):
+    X = np.random.default_rng(0).normal(size=(40, 6, 3))
+    pruner = SpectralRNNPruner(make_rnn(), m=3, solver=FirstAmongFew(), **options).fit(X)
+    assert np.isfinite(FirstAmongFew.seen).all()
+    best = int(np.argmin(FirstAmongFew.seen[:3]))
+    assert pruner.support_.tolist() == list(range(best, best + 3))

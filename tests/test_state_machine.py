@@ -35,7 +35,7 @@ def network(n_features):
         return nn.GRU(n_features, N_NODES, batch_first=True)
 
 
-def sequences(n_features, seed, n_sequences=6, n_steps=4):
+def sequences(n_features, seed, n_sequences=24, n_steps=4):
     rng = np.random.default_rng(seed)
     return rng.normal(size=(n_sequences, n_steps, n_features)).astype(np.float32)
 

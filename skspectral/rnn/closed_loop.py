@@ -115,7 +115,7 @@ class ClosedLoop:
                 return at_most * max(lag, 1.0 + 1e-9) if math.isfinite(total) else math.inf
         if at_most == math.inf or total < self._pace[-1]:
             self._pace = pace
-        return total
+        return math.inf if math.isnan(total) else total
 
     def _slowest(self, n_batches: int) -> float:
         """How far a network may have got after some batches; the more there are, the more sure."""

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._pytree import tree_iter
 
+from .origins import LINEAR, OTHER
+
 FAMILIES = ("auto", "bernoulli", "categorical", "gaussian")
 
 
@@ -50,14 +52,7 @@ class Likelihood:
         fixed = self._natural(dense)
         if self.family == "categorical":
             log_p = fixed.log_softmax(-1)
-            p = log_p.exp()
-            entropy = -torch.linalg.vecdot(p, log_p)
-
-            def divergence(pruned: Tensor) -> Tensor:
-                q = self._natural(pruned)
-                return q.logsumexp(-1) - torch.linalg.vecdot(p, q) - entropy
-
-            return divergence
+            return lambda pruned: cases(log_p, self._natural(pruned).log_softmax(-1)).sum(-1)
         if self.family == "bernoulli":
             return lambda pruned: bernoulli_divergence(fixed, self._natural(pruned))
         return lambda pruned: 0.5 * (fixed - self._natural(pruned)).square()
@@ -128,27 +123,57 @@ def check_classes(labels: Tensor, n_classes: int) -> None:
 
 def bernoulli_divergence(p: Tensor, q: Tensor) -> Tensor:
     """KL divergence of a yes or no, from logits."""
-    mean = p.sigmoid()
-    yes, no = F.logsigmoid(p) - F.logsigmoid(q), F.logsigmoid(-p) - F.logsigmoid(-q)
-    return mean * yes + (1.0 - mean) * no
+    yes, no = ((F.logsigmoid(sign * p), F.logsigmoid(sign * q)) for sign in (1.0, -1.0))
+    return cases(*yes) + cases(*no)
+
+
+def cases(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """What every case adds to a KL divergence, ``q − p − p (log q − log p)``, from logarithms.
+
+    The terms ``q − p`` cancel in the sum. With them no case is negative, and errors in the
+    logarithms count by their squares where the distributions are close.
+    """
+    p, difference = log_p.exp(), log_q - log_p
+    near = difference.clamp(-1.0, 1.0)
+    close = p * (near.expm1() - near).clamp_min(0.0)
+    return torch.where(near == difference, close, log_q.exp() - p - p * difference)
 
 
 def likelihood_of(
-    outputs: Tensor, family: str = "auto", classifies: bool | None = None
+    outputs: Tensor,
+    family: str = "auto",
+    classifies: bool | None = None,
+    origin: str | None = None,
 ) -> Likelihood:
     """What some outputs stand for.
 
-    Probabilities are known by their values. Other outputs are logits if the network is known to
-    classify, else numbers.
+    Distributions over classes are known by their values, which add up to one. That values lie in
+    [0, 1] says little: those of a regression may do so too. Where they are known to come from a
+    sigmoid, or their origin is not known, they are probabilities; so are those of a network that
+    classifies, unless they come out of a linear map. Other outputs are logits if the network is
+    known to classify, else numbers.
+
+    Parameters
+    ----------
+    outputs : Tensor
+        What the network answers.
+    family : str
+        The family, if it is known.
+    classifies : bool or None
+        Whether the network is known to answer with classes.
+    origin : str or None
+        Where the outputs come from, as ``Origins`` has it.
     """
     several = outputs.ndim > 1 and outputs.shape[-1] > 1
     in_range = bool(((outputs >= 0.0) & (outputs <= 1.0)).all())
     distribution = several and in_range and sums_to_one(outputs)
+    if origin == LINEAR or (origin == OTHER and family == "auto" and not classifies):
+        in_range = False
     if family == "auto":
         if classifies is None:
             log_distribution = several and sums_to_one(outputs.exp())
             family = "categorical" if distribution or log_distribution else "bernoulli"
-            classifies = in_range or log_distribution
+            classifies = in_range or distribution or log_distribution
         else:
             family = "categorical" if several else "bernoulli"
         family = family if classifies else "gaussian"

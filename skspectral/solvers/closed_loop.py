@@ -162,6 +162,7 @@ class Search:
         self._end = np.inf if time_budget is None else self._start + time_budget
         self._seen: dict[tuple[bytes, str], Candidate] = {}
         self.best: Candidate
+        self._least = np.inf  # divergence of the best, once that is finite
 
     def goes_on(self) -> bool:
         """Whether there is budget left."""
@@ -171,17 +172,31 @@ class Search:
         """Run a candidate that is new, if the budget allows; whether it is the best so far."""
         if candidate.key in self._seen or not self.goes_on():
             return False
-        limit = self.best.divergence if self._seen else np.inf
-        candidate.divergence = self._trials.run(candidate.support, candidate.reconstruction, limit)
+        nodes, kind = candidate.support, candidate.reconstruction
+        candidate.divergence = self._trials.run(nodes, kind, self._least)
         candidate.seconds = time.perf_counter() - self._start
-        candidate.loss = self._problem.loss(candidate.support) / (self._problem.total or 1.0)
-        candidate.best = not self._seen or candidate.divergence < self.best.divergence
+        candidate.loss = self._loss(nodes, kind)
+        # Of networks whose answers are not finite, the first stands in until there is another.
+        candidate.best = not self._seen or candidate.divergence < self._least
         self._seen[candidate.key] = candidate
         self._n_left -= 1
         if candidate.best:
-            self.best = candidate
-            candidate.held_out = self._trials.held_out(candidate.support, candidate.reconstruction)
+            self._take(candidate)
         return candidate.best
+
+    def _take(self, candidate: Candidate) -> None:
+        if np.isinf(self._least) and len(self._seen) > 1:
+            self.best.best = False
+        self.best = candidate
+        if np.isfinite(candidate.divergence):
+            self._least = candidate.divergence
+        candidate.held_out = self._trials.held_out(candidate.support, candidate.reconstruction)
+
+    def _loss(self, support: NDArray[np.intp], kind: str) -> float:
+        """Relative loss, of the reconstruction where that is known."""
+        if self._trials.loss is not None:
+            return self._trials.loss(support, kind)
+        return self._problem.loss(support) / (self._problem.total or 1.0)
 
     def improve(self, rng: np.random.RandomState) -> None:
         """Try swaps until one is better, none is left or the budget is spent."""

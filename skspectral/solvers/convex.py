@@ -21,7 +21,7 @@ PATIENCE = 2  # rounded solutions in a row that are no better
 
 
 class ConvexSolver(Solver):
-    """Solve a convex relaxation, then keep its m largest nodes.
+    """Solve a convex relaxation, then keep its m largest nodes, or the greedy ones if better.
 
     In the A-optimal design (``"design"``) node j is not kept or lost, but seen through noise
     of variance ``r / z_j``, and the loss of what cannot be rebuilt from all these views is
@@ -104,7 +104,9 @@ class ConvexSolver(Solver):
             if n_worse == PATIENCE and not self.refine:
                 break
         self._warn_of(gap)
-        return replace(extend(problem, (), m, among=support), gap=gap)
+        # Of nodes that are copies of each other a relaxation may take all; greedy never does.
+        found = (extend(problem, (), m, among=support), extend(problem, (), m))
+        return replace(min(found, key=lambda selection: selection.loss_path[-1]), gap=gap)
 
     def _warn_of(self, gap: float) -> None:
         if gap > self.tol:

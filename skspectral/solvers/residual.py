@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,7 +107,7 @@ def extend(
     problem : SelectionProblem
         Covariance, weight and ridge.
     start : iterable of int
-        Nodes to begin with; what goes beyond m is left out.
+        Nodes to begin with, each once; what goes beyond m is left out.
     m : int
         Nodes to keep.
     among : sequence of int, optional
@@ -116,6 +117,11 @@ def extend(
     -------
     Selection
         The nodes in the order they were added, with their losses.
+
+    Raises
+    ------
+    ValueError
+        If start holds a node more than once, or none of the problem.
 
     Examples
     --------
@@ -130,7 +136,7 @@ def extend(
     priority = np.where(problem.covariance.diagonal() > 0.0, 0.0, -1.0)
     if among is not None:
         priority[np.setdiff1d(np.arange(problem.n_nodes), among)] = -np.inf
-    given = iter(start)
+    given = iter(check_start(list(islice(start, m)), problem.n_nodes))
     order, gains = np.empty(m, dtype=np.intp), np.empty(m)
     for k in range(m):
         gain = residual.gains()
@@ -139,3 +145,13 @@ def extend(
         residual.add(node)
         priority[node] = -np.inf
     return Selection(order, np.maximum(problem.total - np.cumsum([0.0, *gains]), 0.0))
+
+
+def check_start(start: list[int], n_nodes: int) -> list[int]:
+    """Nodes to begin with, if they are some of the nodes, each once."""
+    if len(set(start)) < len(start) or not all(0 <= node < n_nodes for node in start):
+        raise ValueError(
+            f"start must hold nodes from 0 to {n_nodes - 1}, each once; got "
+            f"{[int(node) for node in start]}."
+        )
+    return start

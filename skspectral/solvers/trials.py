@@ -31,6 +31,9 @@ class Trials:
     held_out : callable
         Takes nodes and a kind. Gives the divergence on sequences that ``run`` does not see; NaN
         where there are none.
+    loss : callable, optional
+        Takes nodes and a kind. Gives the relative loss of that reconstruction, for the report; if
+        left out, the loss that the problem has of the nodes is told.
 
     Examples
     --------
@@ -51,3 +54,4 @@ class Trials:
     reconstructions: tuple[str, ...]
     run: Callable[[NDArray[np.intp], str, float], float]
     held_out: Callable[[NDArray[np.intp], str], float]
+    loss: Callable[[NDArray[np.intp], str], float] | None = None

@@ -1,0 +1,74 @@
+"""How well states are rebuilt that the reconstruction was not made from."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .covariance import HiddenStateMoments
+from .hidden_states import collect
+from .pruned_layer import PrunedLayer
+from .rnn.states import StateCollector
+
+PART = 0.1  # of the batches to run again
+FEW = 3  # steps for each node; where half of them stay, the error on others is 1.4 times as large
+# Of the loss on others: within so many times the loss it vouches for few steps, and beyond so many
+# times and some loss it is far off however many there are.
+NEAR, FAR, FLOOR = 2.0, 10.0, 1e-3
+
+
+def moments_of(collector: StateCollector, batches: list[Any]) -> dict[str, HiddenStateMoments]:
+    """Moments of the hidden states on some batches, by layer."""
+    return collect(collector, ((i, None, batch) for i, batch in enumerate(batches)))[0]
+
+
+def held_out_loss(
+    layer: PrunedLayer, every: HiddenStateMoments, some: HiddenStateMoments | None
+) -> float:
+    """Relative loss on some states of a reconstruction, of the same nodes, made from all others.
+
+    Moments are sums, so those of the others are a difference. NaN where either part is empty.
+    """
+    if some is None or not 0 < some.n_steps < every.n_steps:
+        return np.nan
+    others = HiddenStateMoments.from_sums(
+        every.n_steps - some.n_steps, every.sum_ - some.sum_, every.products_ - some.products_
+    )
+    return layer.made_from(others.covariance, others.mean).loss_on(some.covariance, some.mean)
+
+
+def warn_of_few_steps(
+    layers: Mapping[str, PrunedLayer],
+    moments: Mapping[str, HiddenStateMoments],
+    losses: Mapping[str, float],
+) -> None:
+    """Tell of layers that saw too little for their losses to hold elsewhere.
+
+    Warns
+    -----
+    UserWarning
+        Where there are fewer steps than nodes; or few for each node, unless the loss on states held
+        out vouches for them; or where that is far above the loss.
+    """
+    for name, layer in layers.items():
+        n_nodes, n_steps, loss = layer.problem.n_nodes, moments[name].n_steps, losses[name]
+        if layer.m < n_nodes and are_too_few(n_steps / n_nodes, layer.information_loss, loss):
+            elsewhere = "" if np.isnan(loss) else f" and {loss:.1g} on sequences held out"
+            warnings.warn(
+                f"Layer {name!r} has {n_nodes} nodes and saw {n_steps} steps, too few to know how "
+                f"its states hang together: the relative loss is {layer.information_loss:.1g} on "
+                f"them{elsewhere}. Give more calibration sequences, at least {FEW} steps for each "
+                "node and many times that where states change slowly.",
+                stacklevel=2,
+            )
+
+
+def are_too_few(steps_each: float, loss: float, elsewhere: float) -> bool:
+    """Whether so many steps for each node are too few, by the losses on them and on others."""
+    if elsewhere > max(FAR * loss, FLOOR):
+        return True
+    vouched = elsewhere <= NEAR * loss and steps_each >= 1.0
+    return steps_each < FEW and not vouched
