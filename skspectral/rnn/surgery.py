@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_iter
 
 from .cut import Cut, narrowed, shrink_rnn
-from .expanded import ExpandedCell, ExpandedRNN, StartedRNN
+from .expanded import ExpandedCell, ExpandedRNN, StartedCell, StartedRNN
 from .layers import MISFITS, RecurrentLayer
 from .readers import Readers
 from .weights import copy_of, filled, replace
@@ -144,9 +144,11 @@ class Surgery:
     def _wrapped(self, part: nn.Module, cuts: list[Cut], host: str, expand: bool) -> nn.Module:
         wide: Any = self.module.get_submodule(host)
         supports, size = [cut.support for cut in cuts], wide.hidden_size
+        is_cell = isinstance(wide, nn.RNNCellBase)
         if not expand:
-            return StartedRNN(part, supports, [cut.n_nodes for cut in cuts], size)
-        kind = ExpandedCell if isinstance(wide, nn.RNNCellBase) else ExpandedRNN
+            started_kind = StartedCell if is_cell else StartedRNN
+            return started_kind(part, supports, [cut.n_nodes for cut in cuts], size)
+        kind = ExpandedCell if is_cell else ExpandedRNN
         linear = [expanding(cut.A, cut.c, part) for cut in cuts]
         started = host in self.readers.cells
         cells = [expanding(*cut.of_cells, part) for cut in cuts] if started else []
