@@ -2,18 +2,125 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
+from torch.utils._pytree import tree_leaves, tree_map
 
 END = object()
-TENSORS = (torch.Tensor, PackedSequence)
+
+# Positional arguments of ``forward``, or keyword arguments.
+Batch = tuple[Any, ...] | dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Forward:
+    """What the ``forward`` of a module takes, by which the entries of a batch are told apart.
+
+    Parameters
+    ----------
+    signature : inspect.Signature or None
+        Its signature; None if that is not known.
+    name : str
+        What the module is called in errors.
+    """
+
+    signature: inspect.Signature | None = None
+    name: str = ""
+
+    @classmethod
+    def of(cls, module: nn.Module) -> Forward:
+        """That of a module; of one that TorchScript compiled, nothing is known."""
+        try:
+            return cls(inspect.signature(module.forward), type(module).__name__)
+        except ValueError:
+            return cls()
+
+    @property
+    def n_inputs(self) -> int:
+        """Entries of a list that are inputs: as many as have to be given, the first in any case."""
+        parameters = self.signature.parameters.values() if self.signature else ()
+        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        return max(1, sum(each.kind in positional and is_required(each) for each in parameters))
+
+    def read(self, batch: Any, number: int) -> Batch:
+        """Arguments from one batch of an iterable.
+
+        Raises
+        ------
+        TypeError
+            If it holds no tensors, or not those that have to be given.
+        """
+        given = self._inputs(batch) if isinstance(batch, list) and batch else batch
+        given = dict(given) if isinstance(given, Mapping) else given
+        given = tree_map(as_tensor, given, is_leaf=is_packed)
+        if isinstance(given, Tensor | PackedSequence):
+            given = (given,)
+        words = not isinstance(given, dict) or all(isinstance(name, str) for name in given)
+        if not (isinstance(given, tuple | dict) and words and holds_tensors(given)):
+            raise TypeError(
+                f"X yields {type(given).__name__} as batch {number}; each batch must be a tensor, "
+                "a tuple of tensors for module(*batch), or a dict for module(**batch)."
+            )
+        arguments = self._named(given) if isinstance(given, dict) else given
+        self._check(arguments, number)
+        return arguments
+
+    def labelled(self, batch: Any, number: int) -> tuple[Batch, Any]:
+        """Arguments and targets, which are the last entry of a list.
+
+        Raises
+        ------
+        ValueError
+            If the batch brings none.
+        """
+        n_inputs = len(batch) - 1 if isinstance(batch, list) else 0
+        is_nested = n_inputs == 1 and isinstance(batch[0], list | tuple | Mapping)
+        if not (n_inputs == self.n_inputs or is_nested):
+            raise ValueError(
+                f"batch {number} of X brings no targets to train on; give an iterable of lists "
+                f"[inputs, targets], as a DataLoader over labelled data is, with {self.n_inputs} "
+                "of inputs, as many as forward requires."
+            )
+        return self.read(batch[:-1], number), batch[-1]
+
+    def _inputs(self, entries: list[Any]) -> Any:
+        """The inputs of a list, which may be nested, ``[[inputs, lengths], targets]``."""
+        first = entries[0]
+        if isinstance(first, Mapping):
+            return first
+        if self.n_inputs > 1 and isinstance(first, list | tuple) and not is_packed(first):
+            return tuple(first)
+        return tuple(entries[: self.n_inputs])
+
+    def _named(self, batch: dict[str, Any]) -> Batch:
+        """What is taken of a dict; one of which nothing is taken is an argument itself."""
+        parameters = self.signature.parameters if self.signature else {}
+        kinds = {each.kind for each in parameters.values()}
+        if not parameters or inspect.Parameter.VAR_KEYWORD in kinds:
+            return batch
+        taken = {name: value for name, value in batch.items() if name in parameters}
+        return taken or (batch,)
+
+    def _check(self, batch: Batch, number: int) -> None:
+        if self.signature is None:
+            return
+        args, kwargs = ((), batch) if isinstance(batch, dict) else (batch, {})
+        try:
+            self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(
+                f"batch {number} of X does not fit forward{self.signature} of {self.name}: "
+                f"{error}; give tuples for module(*batch) or dicts for module(**batch)."
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -23,13 +130,20 @@ class Batches:
     Parameters
     ----------
     source : iterable
-        Yields tensors, packed sequences, tuples for ``module(*batch)`` or dicts for
-        ``module(**batch)``; of a list, as a ``DataLoader`` over labelled data yields, the first
-        entry is used.
+        Yields tensors, packed sequences, tuples for ``module(*batch)``, dicts for
+        ``module(**batch)``, or lists of inputs and targets, as a ``DataLoader`` over labelled data
+        does.
+    forward : Forward
+        What the module takes.
     """
 
     source: Iterable[Any]
+    forward: Forward = Forward()
     dtype = np.dtype(np.float32)
+
+    def of(self, module: nn.Module) -> Batches:
+        """The same, to be read by a module."""
+        return replace(self, forward=Forward.of(module))
 
     def batches(self, batch_size: int) -> Iterator[tuple[None, Any]]:
         """The batches in their order; their size is the source's own."""
@@ -40,7 +154,7 @@ class Batches:
                 batch = next(source, END)
             if batch is END:
                 break
-            yield None, read_batch(batch, number)
+            yield None, self.forward.read(batch, number)
         if number == 0:
             raise ValueError("X yields no batches; give an iterable with at least one.")
 
@@ -51,34 +165,34 @@ class Batches:
             with reading(f"batch {len(found)} of X"):
                 batch = next(source, END)
             if batch is END:
-                return Batches(found)
+                return replace(self, source=found)
             found.append(batch)
 
     @staticmethod
-    def n_features(batch: tuple[Any, ...] | dict[str, Any]) -> int:
+    def n_features(batch: Batch) -> int:
         """Size of the last axis of the first tensor of a batch."""
-        values = batch.values() if isinstance(batch, dict) else batch
-        first = next(value for value in values if isinstance(value, TENSORS))
-        return (first.data if isinstance(first, PackedSequence) else first).shape[-1]
+        return next(leaf for leaf in tree_leaves(batch) if isinstance(leaf, Tensor)).shape[-1]
 
 
-def read_batch(batch: Any, number: int) -> tuple[Any, ...] | dict[str, Any]:
-    """Arguments of ``forward`` from one batch of an iterable."""
-    if isinstance(batch, list) and batch:
-        batch = batch[0]
-    if isinstance(batch, np.ndarray):
-        batch = torch.from_numpy(batch)
-    if isinstance(batch, TENSORS):
-        return (batch,)
-    named = isinstance(batch, Mapping)
-    values = batch.values() if named else batch if isinstance(batch, tuple) else ()
-    words = not named or all(isinstance(name, str) for name in batch)
-    if words and any(isinstance(value, TENSORS) for value in values):
-        return dict(batch) if named else batch
-    raise TypeError(
-        f"X yields {type(batch).__name__} as batch {number}; each batch must be a tensor, a tuple "
-        "of tensors for module(*batch), or a dict for module(**batch)."
-    )
+def is_required(parameter: inspect.Parameter) -> bool:
+    """Whether an argument has to be given."""
+    return parameter.default is inspect.Parameter.empty
+
+
+def is_packed(value: Any) -> bool:
+    """Whether a value is packed sequences, which are taken as they are."""
+    return isinstance(value, PackedSequence)
+
+
+def as_tensor(value: Any) -> Any:
+    """Numbers of NumPy as a tensor; other values as they are."""
+    is_numbers = isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
+    return torch.from_numpy(value) if is_numbers else value
+
+
+def holds_tensors(batch: Any) -> bool:
+    """Whether there are tensors in a batch, in a list or dict inside it maybe."""
+    return any(isinstance(leaf, Tensor) for leaf in tree_leaves(batch))
 
 
 @contextmanager

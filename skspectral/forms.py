@@ -14,9 +14,10 @@ from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array, validate_data
 from torch.nn.utils.rnn import PackedSequence
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, Dataset
 
-from .batches import TENSORS, Batches
+from .batches import Batches, holds_tensors
 from .chunked import Chunked
 from .explained import explained_on
 from .sequences import Sequences, Sliced
@@ -97,18 +98,24 @@ def is_iterable_of_batches(X: Any) -> bool:
 
 
 def is_list_of_batches(X: Any) -> bool:
-    """Whether X is a list of what only ``forward`` can take."""
-    return (
-        isinstance(X, list)
-        and len(X) > 0
-        and all(isinstance(each, (tuple, dict)) and holds_tensors(each) for each in X)
-    )
+    """Whether X is a list of what only ``forward`` can take, rather than of sequences.
+
+    These have at most two axes, (n_steps, n_features), and may be lists of steps.
+    """
+    return isinstance(X, list) and len(X) > 0 and all(map(is_batch, X))
 
 
-def holds_tensors(batch: Any) -> bool:
-    """Whether any argument of a batch is a tensor."""
-    values = batch.values() if isinstance(batch, dict) else batch
-    return any(isinstance(value, TENSORS) for value in values)
+def is_batch(entry: Any) -> bool:
+    """Whether an entry of a list can be no sequence."""
+    if not isinstance(entry, list | tuple | dict):
+        return n_axes_of(entry) > 2
+    several = any(n_axes_of(leaf) > 1 for leaf in tree_leaves(entry))
+    return several or (not isinstance(entry, list) and holds_tensors(entry))
+
+
+def n_axes_of(value: Any) -> int:
+    """Axes of an array or tensor; 0 of anything else."""
+    return getattr(value, "ndim", 0) if isinstance(value, np.ndarray | torch.Tensor) else 0
 
 
 def is_sliced(X: Any) -> bool:

@@ -29,7 +29,8 @@ def cutter(
 ) -> Callable[[int], Iterator[tuple[Any, Any]]]:
     """What cuts X into batches, from that of a number on; pads if the module does not mind."""
     if isinstance(sequences, Batches):
-        return lambda _start: sequences.batches(batch_size)
+        read = sequences.of(collector.module)
+        return lambda _start: read.batches(batch_size)
     pad = sequences.is_ragged
     if pad:
         lengths = sequences.lengths

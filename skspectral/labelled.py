@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_consistent_length
 from torch import Tensor, nn
 
-from .batches import Batches
+from .batches import Batches, Forward
 from .rnn.likelihood import Likelihood, answer_of
 from .rnn.states import StateCollector
 from .sequences import Sequences
@@ -27,7 +27,7 @@ class Labelled:
     Parameters
     ----------
     data : Sequences or list
-        Sequences, or batches for ``forward``.
+        Sequences, or batches as ``forward`` takes them.
     targets : list of Tensor
         The target of each.
     """
@@ -36,8 +36,8 @@ class Labelled:
     targets: list[Tensor]
 
     @classmethod
-    def of(cls, sequences: Sequences | Batches, y: Any) -> Labelled:
-        """Sequences with their y; batches that bring their own.
+    def of(cls, sequences: Sequences | Batches, y: Any, module: nn.Module) -> Labelled:
+        """Sequences with their y; batches that bring their own, as they are read by a module.
 
         Raises
         ------
@@ -45,7 +45,7 @@ class Labelled:
             If there are no targets, or not as many as sequences.
         """
         if isinstance(sequences, Batches):
-            return cls.of_batches(list(sequences.source))
+            return cls.of_batches(list(sequences.source), Forward.of(module))
         if y is None:
             raise ValueError(
                 "Training on targets requires y to be passed, but the target y is None; give y, or "
@@ -55,15 +55,10 @@ class Labelled:
         return cls(sequences.in_memory(), [as_target(each) for each in targets_of(y)])
 
     @classmethod
-    def of_batches(cls, batches: list[Any]) -> Labelled:
+    def of_batches(cls, batches: list[Any], forward: Forward) -> Labelled:
         """Batches as a ``DataLoader`` over labelled data yields them: lists of input and target."""
-        for number, batch in enumerate(batches):
-            if not (isinstance(batch, list) and len(batch) == 2):
-                raise ValueError(
-                    f"batch {number} of X brings no targets to train on; give an iterable of "
-                    "lists [inputs, targets], as a DataLoader over labelled data is."
-                )
-        return cls(batches, [as_target(target) for _, target in batches])
+        pairs = [forward.labelled(batch, number) for number, batch in enumerate(batches)]
+        return cls([inputs for inputs, _ in pairs], [as_target(target) for _, target in pairs])
 
     @property
     def groups(self) -> list[NDArray[np.intp]]:
@@ -77,7 +72,7 @@ class Labelled:
         """Some of them as a batch, and their targets."""
         if isinstance(self.data, list):
             (number,) = numbers
-            return next(Batches([self.data[number]]).batches(1))[1], self.targets[number]
+            return self.data[number], self.targets[number]
         _, batch = next(self.data.take(numbers).batches(len(numbers)))
         return batch, torch.stack([self.targets[number] for number in numbers])
 

@@ -212,7 +212,7 @@ class NeuronSelectionPruner(PredictorMixin, StateTransformer, AllOrNothing):
             module_of(self.estimator_).to(self.device)
         if isinstance(sequences, Batches):
             sequences = sequences.in_memory()
-        labelled = Labelled.of(sequences, encoded(self.estimator_, y))
+        labelled = Labelled.of(sequences, encoded(self.estimator_, y), module_of(self.estimator_))
         batch = labelled.take(labelled.groups[-1][:16])[0]
         if isinstance(sequences, Batches):
             self.n_features_in_ = sequences.n_features(batch)

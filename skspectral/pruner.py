@@ -265,7 +265,9 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         X : array-like, list, torch.Tensor, Dataset, DataLoader or iterable
             Calibration sequences: (n_sequences, n_steps, n_features), (n_sequences,
             n_steps) when univariate, a list of (n_steps, n_features) when of unequal
-            length, or batches of whatever ``forward`` takes.
+            length, or an iterable or list of batches: a tensor, a tuple for ``module(*batch)``, a
+            dict for ``module(**batch)`` of which names that ``forward`` does not take are left
+            out, or a list of as many inputs as ``forward`` requires and then of targets.
         y : array-like, default=None
             Targets, for an estimator that has to be trained first.
         moments : HiddenStateMoments or dict of HiddenStateMoments, default=None
@@ -369,7 +371,9 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
             return sequences, None
         if isinstance(sequences, Batches):
             sequences = sequences.in_memory()
-        return sequences, Labelled.of(sequences, encoded(self.estimator_, y))
+        return sequences, Labelled.of(
+            sequences, encoded(self.estimator_, y), module_of(self.estimator_)
+        )
 
     def _prune(self, data: Data, before: Before) -> None:
         """From sequences, and what is known of others, to the smaller module."""

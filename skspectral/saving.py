@@ -13,15 +13,16 @@ from torch import nn
 
 from .explained import explained_on
 from .files import header, read_header, replacing
-from .rnn.expanded import Expanded, ExpandedCell, ExpandedRNN, StartedRNN
-from .rnn.inputs import SelectedInputs
+from .rnn.expanded import Expanded, ExpandedCell, ExpandedRNN, Started, StartedCell, StartedRNN
+from .rnn.inputs import SelectedCellInputs, SelectedInputs
 from .rnn.stacked import StackedRNN
 from .rnn.weights import copy_of
 
 FORMAT = "skspectral pruned module"
 VERSION = 1
 TORCH = (nn.RNN, nn.GRU, nn.LSTM, nn.RNNCell, nn.GRUCell, nn.LSTMCell)
-OURS = (StackedRNN, StartedRNN, ExpandedRNN, ExpandedCell, SelectedInputs)
+STARTED, SELECTED = (StartedRNN, StartedCell), (SelectedInputs, SelectedCellInputs)
+OURS = (StackedRNN, *STARTED, ExpandedRNN, ExpandedCell, *SELECTED)
 KINDS: dict[str, Any] = {kind.__name__: kind for kind in (nn.Linear, *TORCH, *OURS)}
 
 
@@ -130,16 +131,16 @@ def described(part: Any) -> dict[str, Any]:
         sizes = [part.in_features, part.out_features]
         options = {"bias": part.bias is not None}
         return {"kind": kind, "sizes": sizes, "options": options, "dtype": dtype}
-    if isinstance(part, SelectedInputs):
+    if isinstance(part, SELECTED):
         given = {"size": part.input_size, "kept": len(part.support)}
         return {"kind": kind, "rnn": described(part.rnn), "dtype": dtype} | given
-    if isinstance(part, StartedRNN):
+    if isinstance(part, Started):
         return {
             "kind": kind,
             "rnn": described(part.rnn),
             "size": part.hidden_size,
             "nodes": list(part.sizes),
-            "kept": [len(getattr(part, f"support_{i}")) for i in range(len(part.sizes))],
+            "kept": part.n_kept,
             "cells": isinstance(part, Expanded) and len(part.expand_cells) > 0,
             "apart": isinstance(part, ExpandedRNN) and part.is_apart,
             "dtype": dtype,
@@ -188,15 +189,15 @@ def like_of(description: Mapping[str, Any]) -> Any:
 
 def stand_in(description: Mapping[str, Any], dtype: torch.dtype) -> nn.Module:
     """A layer behind its stand-in."""
-    if description["kind"] == "SelectedInputs":
+    kind = KINDS[description["kind"]]
+    if kind in SELECTED:
         support = torch.zeros(description["kept"], dtype=torch.long)
-        return SelectedInputs(built(description["rnn"]), support, description["size"])
+        return kind(built(description["rnn"]), support, description["size"])
     rnn, nodes, sizes = built(description["rnn"]), description["nodes"], description["kept"]
     hidden_size = description["size"]
     supports = [torch.zeros(size, dtype=torch.long) for size in sizes]
-    kind = KINDS[description["kind"]]
-    if kind is StartedRNN:
-        return StartedRNN(rnn, supports, nodes, hidden_size)
+    if kind in STARTED:
+        return kind(rnn, supports, nodes, hidden_size)
     shapes = list(zip(sizes, nodes, strict=True))
     expand = [nn.Linear(m, n, dtype=dtype) for m, n in shapes]
     cells = [nn.Linear(m, n, dtype=dtype) for m, n in shapes if description["cells"]]

@@ -38,7 +38,7 @@ VALUES = {
     "mixed features": ([GOOD[0], GOOD[0, :2, :2]], r"X\[1\] has 2 features, X\[0\] has 3; give"),
     "mixed axes": ([GOOD[0], GOOD[0, :, 0]], rf"X .*entries of \[1, 2\] axes; .*{FORMS}"),
     "four axes": (GOOD[None], f"X has 4 axes; .*{FORMS}"),
-    "list of three axes": ([GOOD, GOOD[:2]], f"X .*axes; .*{FORMS}"),
+    "sequences and batches": ([GOOD[0], GOOD], rf"X .*entries of \[2, 3\] axes; .*{FORMS}"),
     "one axis": (GOOD[0, 0], "Expected 2D array, got 1D array"),
     "unequal steps": ([[[0.0, 1.0], [0.0]]], rf"X\[0\] is not a sequence of equal steps.*{FORMS}"),
     "complex numbers": (GOOD + 1j, "(?i)complex data not supported"),

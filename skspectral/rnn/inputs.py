@@ -1,23 +1,22 @@
 """Layers that read some of their inputs."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 from torch import Tensor, nn
+from torch._jit_internal import _overload_method as script_overload
 from torch.nn.utils.rnn import PackedSequence
 
 from .cut import with_input
-from .expanded import StandIn
+from .expanded import StandIn, States, one_of, pair_of, with_data
 from .layers import RecurrentLayer
 from .verification import ForwardPass, same_outputs
 from .weights import copy_of, filled, in_float64, reading_of
 
 
-class SelectedInputs(StandIn):
-    """A layer that is given more inputs than it reads.
+class Selecting(StandIn):
+    """Is given more inputs than it reads.
 
     Parameters
     ----------
@@ -34,11 +33,44 @@ class SelectedInputs(StandIn):
         self.input_size = input_size
         self.register_buffer("support", support)
 
+
+class SelectedInputs(Selecting):
+    """A layer that is given more inputs than it reads."""
+
+    @overload
+    @script_overload
+    def forward(self, input: Tensor, hx: States = None):  # type: ignore[no-untyped-def]
+        pass
+
+    @overload
+    @script_overload
+    def forward(self, input: PackedSequence, hx: States = None):  # type: ignore[no-untyped-def]
+        pass
+
     def forward(self, input: Any, hx: Any = None) -> Any:  # noqa: A002  as in torch
         """Run the layer."""
         if isinstance(input, PackedSequence):
-            return self.rnn(input._replace(data=input.data[..., self.support]), hx)
-        return self.rnn(input[..., self.support], hx)
+            selected = with_data(input, input.data.index_select(-1, self.support))
+        else:
+            selected = input.index_select(-1, self.support)
+        if self.is_lstm:
+            return self.rnn(selected, pair_of(hx))
+        return self.rnn(selected, one_of(hx))
+
+
+class SelectedCellInputs(Selecting):
+    """A cell that is given more inputs than it reads."""
+
+    def forward(  # type: ignore[no-untyped-def]
+        self,
+        input: Tensor,  # noqa: A002  as in torch
+        hx: States = None,
+    ):
+        """Run the cell for a step."""
+        selected = input.index_select(-1, self.support)
+        if self.is_lstm:
+            return self.rnn(selected, pair_of(hx))
+        return self.rnn(selected, one_of(hx))
 
 
 def select_inputs(
@@ -68,7 +100,9 @@ def select_inputs(
         if len(support) < n_inputs:
             narrow = reading(module, own, support)
             part = narrow.get_submodule(host)
-            selecting = replaced(narrow, host, SelectedInputs(part, support, n_inputs))
+            is_cell = isinstance(own[0].of(module), nn.RNNCellBase)
+            kind = SelectedCellInputs if is_cell else SelectedInputs
+            selecting = replaced(narrow, host, kind(part, support, n_inputs))
             candidates = embedded(narrow, n_inputs, support)
             fits = (each for each in candidates if same_outputs(each, selecting, ForwardPass(*arguments)))
             module = next(fits, selecting)

@@ -1,27 +1,36 @@
 """Levels and directions of a recurrent module, each a layer of its own."""
 
-from __future__ import annotations
-
-from typing import Any, cast
+from typing import Any, ClassVar, cast, overload
 
 import torch
 from torch import Tensor, nn
+from torch._jit_internal import _overload_method as script_overload
+from torch._jit_internal import is_scripting
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from .checks import check_layer, check_ties, signature
-from .delegating import TORCH, Delegating, delegate, is_customized, plain_core, restore, runs_as_torch
-from .expanded import together
+from .delegating import (
+    TORCH,
+    Delegating,
+    delegate,
+    is_customized,
+    plain_core,
+    restore,
+    runs_as_torch,
+)
+from .expanded import StandIn, States, one_of, pair_of, with_data
 from .weights import copy_of, empty_like, filled, without_computed_weights
 
 BIASES = ("bias_ih", "bias_hh")
 
 
-class StackedRNN(nn.Module):
+class StackedRNN(nn.ModuleDict):
     """What an ``nn.RNN``, ``nn.GRU`` or ``nn.LSTM`` of several levels or directions computes.
 
     The layers are its attributes ``l0``, ``l0_reverse``, ``l1`` and so on, and may have different
     sizes. Then there is no tensor that holds the last states of all: they are a tuple of tensors
-    (n_sequences, n_nodes), and for an LSTM a pair of tuples.
+    (n_sequences, n_nodes), and for an LSTM a pair of tuples. The states to start from may be given
+    alike, or in one tensor, with those of smaller layers filled up to the size of the largest.
 
     Parameters
     ----------
@@ -31,20 +40,22 @@ class StackedRNN(nn.Module):
         The module whose place it takes.
     """
 
+    __constants__: ClassVar = ["is_lstm"]
+    __jit_unused_properties__: ClassVar = ["layers", "input_size"]
+
     def __init__(self, layers: dict[str, nn.RNNBase], like: Any) -> None:
-        super().__init__()
+        super().__init__(layers)
         self.mode, self.bias, self.batch_first = like.mode, like.bias, like.batch_first
         self.hidden_size, self.proj_size = like.hidden_size, 0
         self.num_layers: int = like.num_layers
         self.bidirectional: bool = like.bidirectional
-        self.dropout: float = like.dropout
-        for name, layer in layers.items():
-            self.add_module(name, layer)
+        self.dropout = float(like.dropout)
+        self.is_lstm = like.mode == "LSTM"
 
     @property
     def layers(self) -> dict[str, nn.RNNBase]:
         """The layers by name."""
-        return {name: cast(nn.RNNBase, layer) for name, layer in self.named_children()}
+        return {name: cast(nn.RNNBase, layer) for name, layer in self.items()}
 
     @property
     def input_size(self) -> int:
@@ -56,41 +67,92 @@ class StackedRNN(nn.Module):
         for layer in self.layers.values():
             layer.flatten_parameters()
 
-    def forward(self, input: Any, hx: Any = None) -> Any:  # noqa: A002  as in torch
+    @overload
+    @script_overload
+    def forward(self, input: Tensor, hx: States = None):  # type: ignore[no-untyped-def]
+        pass
+
+    @overload
+    @script_overload
+    def forward(self, input: PackedSequence, hx: States = None):  # type: ignore[no-untyped-def]
+        pass
+
+    def forward(self, input: Any, hx: Any = None) -> Any:  # noqa: A002
         """Run level after level."""
         states = input
-        finals: list[Any] = []
-        for level in range(self.num_layers):
-            outputs = []
-            for suffix in directions(self.bidirectional):
-                layer = self.get_submodule(f"l{level}{suffix}")
-                start = self._start(hx, len(finals))
-                output, final = (
-                    run_backward(layer, states, start) if suffix else layer(states, start)
-                )
-                outputs.append(output)
-                finals.append(final)
-            states = join(outputs)
-            if self.training and level < self.num_layers - 1:
-                states = self._dropped(states)
-        if self.mode == "LSTM":
-            return states, tuple(
-                together([each[0] for each in part]) for part in zip(*finals, strict=True)
-            )
-        return states, together([final[0] for final in finals])
+        outputs: list[Tensor] = []
+        hidden = cells = ()
+        for i, (name, layer) in enumerate(self.items()):
+            is_reverse = name.endswith("_reverse")
+            given = self._turned(states) if is_reverse else states
+            if self.is_lstm:
+                output, (h, c) = layer(given, self._pair(hx, i))
+                cells = (*cells, c[0])  # type: ignore[assignment]
+            else:
+                output, h = layer(given, self._start(hx, i))
+            hidden = (*hidden, h[0])  # type: ignore[assignment]
+            output = self._turned(output) if is_reverse else output
+            outputs.append(output.data if isinstance(output, PackedSequence) else output)
+            if is_reverse or not self.bidirectional:
+                is_last = i // (1 + int(self.bidirectional)) == self.num_layers - 1
+                states = self._joined(output, outputs, self.training and not is_last)
+                outputs = []
+        if not is_scripting():  # for which those of one size are layers of torch again
+            hidden, cells = together(hidden), together(cells)
+        final = (hidden, cells) if self.is_lstm else hidden
+        return states, final
 
-    def _start(self, hx: Any, i: int) -> Any:
+    def _start(self, hx: States, i: int) -> Tensor | None:
         """Where one layer starts from, of where all do."""
-        if hx is None:
-            return None
-        if self.mode == "LSTM":
-            return tuple(states[i].unsqueeze(0) for states in hx)
-        return hx[i].unsqueeze(0)
+        states = one_of(hx)
+        return None if states is None else self._own(states, i)
 
-    def _dropped(self, states: Any) -> Any:
+    def _pair(self, hx: States, i: int) -> tuple[Tensor, Tensor] | None:
+        """The same of an LSTM."""
+        pair = pair_of(hx)
+        return None if pair is None else (self._own(pair[0], i), self._own(pair[1], i))
+
+    def _own(self, states: Tensor, i: int) -> Tensor:
+        """The states of one layer, which may be filled up to the size of the largest."""
+        own = states[i]
+        sizes: list[int] = [layer.hidden_size for layer in self.values()]  # type: ignore[misc]
+        if own.shape[-1] == max(sizes):
+            own = own[..., : sizes[i]]
+        return own.unsqueeze(0)
+
+    @overload
+    @script_overload
+    def _turned(self, states: Tensor):  # type: ignore[no-untyped-def]
+        pass
+
+    @overload
+    @script_overload
+    def _turned(self, states: PackedSequence):  # type: ignore[no-untyped-def]
+        pass
+
+    def _turned(self, states: Any) -> Any:
+        """Sequences from the last step to the first."""
         if isinstance(states, PackedSequence):
-            return PackedSequence(self._dropped(states.data), *states[1:])
-        return nn.functional.dropout(states, self.dropout)
+            padded, lengths = pad_packed_sequence(states, batch_first=True)
+            return pack_again(turn(padded, lengths), lengths, states)
+        return states.flip([1 if self.batch_first and states.dim() == 3 else 0])
+
+    @overload
+    @script_overload
+    def _joined(self, like: Tensor, outputs: list[Tensor], dropped: bool):  # type: ignore[no-untyped-def]
+        pass
+
+    @overload
+    @script_overload
+    def _joined(self, like: PackedSequence, outputs: list[Tensor], dropped: bool):  # type: ignore[no-untyped-def]
+        pass
+
+    def _joined(self, like: Any, outputs: list[Tensor], dropped: bool) -> Any:
+        """The states of all directions side by side, some of them dropped."""
+        states = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
+        if dropped:
+            states = nn.functional.dropout(states, self.dropout)
+        return with_data(like, states) if isinstance(like, PackedSequence) else states
 
 
 def directions(bidirectional: bool) -> tuple[str, ...]:
@@ -98,16 +160,11 @@ def directions(bidirectional: bool) -> tuple[str, ...]:
     return ("", "_reverse") if bidirectional else ("",)
 
 
-def run_backward(layer: nn.Module, input: Any, hx: Any) -> Any:  # noqa: A002  as in torch
-    """Run a layer from the last step of every sequence to the first."""
-    if isinstance(input, PackedSequence):
-        padded, lengths = pad_packed_sequence(input, batch_first=True)
-        output, final = layer(pack_again(turn(padded, lengths), lengths, input), hx)
-        states = turn(pad_packed_sequence(output, batch_first=True)[0], lengths)
-        return pack_again(states, lengths, input), final
-    steps = 1 if layer.batch_first and input.ndim == 3 else 0
-    output, final = layer(input.flip(steps), hx)
-    return output.flip(steps), final
+def together(states: tuple[Tensor, ...]) -> Any:
+    """States of several layers, in one tensor where they have one size."""
+    if len({part.shape[-1] for part in states}) == 1:
+        return torch.stack(states)
+    return states
 
 
 def turn(padded: Tensor, lengths: Tensor) -> Tensor:
@@ -123,16 +180,7 @@ def pack_again(padded: Tensor, lengths: Tensor, like: PackedSequence) -> PackedS
     if order is not None:
         padded, lengths = padded[order], lengths[order.cpu()]
     data = pack_padded_sequence(padded, lengths, batch_first=True).data
-    return PackedSequence(data, *like[1:])
-
-
-def join(outputs: list[Any]) -> Any:
-    """The states of all directions side by side."""
-    if len(outputs) == 1:
-        return outputs[0]
-    if isinstance(outputs[0], PackedSequence):
-        return PackedSequence(torch.cat([states.data for states in outputs], -1), *outputs[0][1:])
-    return torch.cat(outputs, -1)
+    return with_data(like, data)
 
 
 def has_layers(part: nn.Module) -> bool:

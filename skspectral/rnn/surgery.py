@@ -10,12 +10,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from .cut import Cut, narrowed, shrink_rnn
-from .expanded import ExpandedCell, ExpandedRNN, StartedRNN
+from .expanded import ExpandedCell, ExpandedRNN, StartedCell, StartedRNN
 from .layers import RecurrentLayer, last_level
 from .methods import methods_calling
 from .readers import Readers
 from .stacked import put_together
-from .verification import Judge, ForwardPass
+from .verification import ForwardPass, Judge
 from .weights import copy_of, filled, without_computed_weights
 
 
@@ -233,9 +233,11 @@ class Surgery:
     def _wrapped(self, part: nn.Module, cuts: list[Cut], host: str, expand: bool) -> nn.Module:
         wide: Any = self.module.get_submodule(host)
         supports, size = [cut.support for cut in cuts], wide.hidden_size
+        is_cell = isinstance(wide, nn.RNNCellBase)
         if not expand:
-            return StartedRNN(part, supports, [cut.n_nodes for cut in cuts], size)
-        kind = ExpandedCell if isinstance(wide, nn.RNNCellBase) else ExpandedRNN
+            started_kind = StartedCell if is_cell else StartedRNN
+            return started_kind(part, supports, [cut.n_nodes for cut in cuts], size)
+        kind = ExpandedCell if is_cell else ExpandedRNN
         linear = [expanding(cut.A, cut.c, part) for cut in cuts]
         started = host in self.readers.cells
         cells = [expanding(*cut.of_cells, part) for cut in cuts] if started else []
