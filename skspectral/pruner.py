@@ -396,6 +396,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         }
         self.held_out_loss_ = of_layers(losses)
         warn_of_few_steps(self.layers_, self._moments, losses)
+        self._warn_of_growth()
 
     def _prune_in_rounds(
         self, dense: Calibration, counts: dict[str, int], data: Data, n_rounds: int

@@ -24,7 +24,8 @@ class AllOrNothing(BaseEstimator):
         """Take over the outcome of a step on a copy; random numbers of torch stay as they were."""
         self._check_params()
         fresh._drawn = drawn(self.random_state)
-        with same_random_numbers():
+        # What is made in inference mode could neither be trained nor changed.
+        with same_random_numbers(), torch.inference_mode(False), torch.enable_grad():
             step(fresh)
         self.__dict__ = fresh.__dict__
         return self

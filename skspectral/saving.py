@@ -151,7 +151,8 @@ def described(part: Any) -> dict[str, Any]:
     else:
         names = ("num_layers", "batch_first", "dropout", "bidirectional")
         options |= {name: getattr(part, name) for name in names}
-        options |= {"nonlinearity": part.nonlinearity} if isinstance(part, nn.RNN) else {}
+        is_elman = issubclass(type(part), nn.RNN)
+        options |= {"nonlinearity": part.nonlinearity} if is_elman else {}
     found: dict[str, Any] = {
         "kind": kind,
         "sizes": [part.input_size, part.hidden_size],

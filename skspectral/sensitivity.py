@@ -14,6 +14,7 @@ from .rnn.likelihood import Likelihood, answer_of, likelihood_of
 from .rnn.origins import Origins
 from .rnn.sensitivity import sensitivity
 from .rnn.states import StateCollector
+from .rnn.weights import independent_copy
 
 
 @torch.no_grad()
@@ -23,9 +24,10 @@ def answers_likelihood(
     """What the answers to a batch stand for; those of a bare layer are numbers, its states."""
     if collector.is_bare:
         return Likelihood("gaussian")
-    args, kwargs = collector.arguments(batch)
+    args, kwargs = collector.arguments(batch, whole=False)
+    module = independent_copy(collector.module)
     with Origins() as origins:
-        answer = answer_of(collector.module(*args, **kwargs))
+        answer = answer_of(module(*args, **kwargs))
     return likelihood_of(answer, family, classifies, origins.of(answer))
 
 

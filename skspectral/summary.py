@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
@@ -34,6 +35,14 @@ class SummaryMixin:
         check_is_fitted(self)
         return of_layers({name: layer.guarantee for name, layer in self.layers_.items()})
 
+    def _rows(self) -> list[dict[str, Any]]:
+        dense = module_of(self.estimator_)
+        held_out = self.held_out_loss_
+        losses = held_out if isinstance(held_out, dict) else dict.fromkeys(self.layers_, held_out)
+        return summarise(
+            self._found, self.layers_, losses, dense, self.pruned_module_, self._unfolded
+        )
+
     def summary(self, as_frame: bool = False) -> Any:
         """Tell what was kept of every layer, and what that saves.
 
@@ -52,17 +61,17 @@ class SummaryMixin:
             multiply-adds of its recurrent layers.
         """
         check_is_fitted(self)
-        dense = module_of(self.estimator_)
-        held_out = self.held_out_loss_
-        losses = held_out if isinstance(held_out, dict) else dict.fromkeys(self.layers_, held_out)
-        rows = summarise(
-            self._found, self.layers_, losses, dense, self.pruned_module_, self._unfolded
-        )
+        rows = self._rows()
         if not as_frame:
-            return as_text(rows)
+            return "\n".join(filter(None, (as_text(rows), growth(rows))))
         import pandas as pd  # noqa: PLC0415  not needed for anything else
 
         return pd.DataFrame(rows, columns=list(HEADS)).set_index("layer")
+
+    def _warn_of_growth(self) -> None:
+        """Tell of a pruned module that is no smaller than the given one."""
+        if text := growth(self._rows()):
+            warnings.warn(f"{text} Keep fewer nodes.", stacklevel=2)
 
     def _headline(self, seconds: float) -> str:
         """The outcome of a fit in one line."""
@@ -165,6 +174,22 @@ def summarise(
         }
     )
     return rows
+
+
+def growth(rows: list[dict[str, Any]]) -> str:
+    """Return a sentence on what has grown in the whole module; nothing where nothing has."""
+    whole = rows[-1]
+    grown = [
+        f"{whole[name]:,} {words} where the given one has {whole[f'{name}_before']:,}"
+        for name, words in (("parameters", "parameters"), ("multiply_adds", "multiply-adds a step"))
+        if whole[name] > whole[f"{name}_before"]
+    ]
+    if not grown:
+        return ""
+    return (
+        f"The pruned module has {' and '.join(grown)}, since reconstructions stay layers of their "
+        "own."
+    )
 
 
 def n_parameters(module: nn.Module) -> int:

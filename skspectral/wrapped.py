@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from numbers import Integral
 from typing import Any
@@ -21,7 +20,7 @@ from .caching import recalled
 from .estimators import RNNClassifier, RNNRegressor
 from .explained import explained_on
 from .interrupts import interruptible
-from .rnn.weights import in_one_piece
+from .rnn.weights import copied, copied_estimator, in_one_piece
 
 OURS = (RNNClassifier, RNNRegressor)
 
@@ -48,7 +47,8 @@ def trained(
     if isinstance(estimator, nn.Module):  # a compiled one hides the module that it was made of
         estimator = getattr(estimator, "_orig_mod", estimator)
     if isinstance(estimator, nn.Module) or hasattr(estimator, "module_"):
-        dense = copy.deepcopy(estimator)
+        is_module = isinstance(estimator, nn.Module)
+        dense = copied(estimator, {}) if is_module else copied_estimator(estimator)
     elif hasattr(estimator, "fit"):
         dense = clone(estimator)
         train = recalled(fitted, memory if is_seeded(dense) else None, (dense, X, y))
@@ -132,8 +132,7 @@ def with_module(estimator: Any, module: nn.Module) -> Any:
     """A copy of an estimator that holds another module; of a module, that module."""
     if isinstance(estimator, nn.Module):
         return module
-    other = copy.deepcopy(estimator)
-    other.module_ = module
+    other = copied_estimator(estimator, module)
     if hasattr(other, "initialize_optimizer"):  # skorch: train the new parameters from now on
         other.initialize_optimizer()
     return other

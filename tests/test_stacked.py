@@ -88,7 +88,7 @@ def test_frozen_weights_stay_frozen():
 def test_layers_of_different_sizes_stay_apart():
     layers = laid_out(make_rnn("gru", num_layers=2))
     layers.l1 = nn.GRU(N_NODES, 3, batch_first=True).double()
-    assert put_together(layers) is layers
+    assert type(put_together(layers)) is StackedRNN
     states, final = layers(torch.zeros(2, 5, N_FEATURES, dtype=torch.float64))
     assert states.shape == (2, 5, 3)
     assert [tuple(h.shape) for h in final] == [(2, N_NODES), (2, 3)]

@@ -17,6 +17,7 @@ from .refit import Refit
 from .replay import Recorder
 from .states import StateCollector
 from .surgery import Surgery
+from .weights import independent_copy
 
 MOST_OUTPUTS = 2**26  # numbers of answers that are kept to compare with
 LAG = 0.4  # a network that far behind the best on one batch, as a fraction, seldom catches up
@@ -59,7 +60,7 @@ class ClosedLoop:
     @torch.inference_mode()
     def _add(self, batch: Any) -> None:
         args, kwargs = self._collector.arguments(batch, whole=False)
-        module = self._collector.module
+        module = independent_copy(self._collector.module)
         hosts = {layer.host for layer in self._collector.layers}
         recorder = Recorder(module.get_submodule(host) for host in hosts)
         with recorder:
@@ -133,6 +134,7 @@ class ClosedLoop:
     @torch.inference_mode()
     def _answer(self, module: nn.Module, i: int) -> Tensor:
         args, kwargs = self._inputs[i]
+        module = independent_copy(module)
         with self._shortcuts[i]:
             return answer_of(module(*args, **kwargs))
 
@@ -140,7 +142,7 @@ class ClosedLoop:
     def _can_replay(self, module: nn.Module) -> bool:
         """Whether the answers stay the same without what comes before the layer."""
         args, kwargs = self._inputs[0]
-        expected = answer_of(module(*args, **kwargs))
+        expected = answer_of(independent_copy(module)(*args, **kwargs))
         try:
             return all(torch.equal(self._answer(module, 0), expected) for _ in range(2))
         except MISFITS:

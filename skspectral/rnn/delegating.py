@@ -57,7 +57,7 @@ def delegating(kind: type) -> type:
     def missing(self: Any, name: str) -> Any:
         if name.startswith(("weight_", "bias_")):
             raise ForeignForward(
-                f"a layer is a {kind.__name__}, whose forward reads {name} itself in place of "
+                f"layer {vars(self)['_path']!r} is a {kind.__name__}, whose forward reads {name} itself in place of "
                 f"calling torch's {base.__name__}; its states cannot be pruned. Give a module in "
                 f"which an nn.{base.__name__} makes them."
             )
@@ -86,12 +86,15 @@ def fresh(kind: type) -> Any:
     return made.__new__(made)
 
 
-def delegate(part: Any, core: nn.Module) -> nn.Module:
-    """Return a layer that does all that a given one does, but runs another core."""
+def delegate(part: Any, core: nn.Module, path: str) -> nn.Module:
+    """Return a layer that does all that a given one does, but runs another core.
+
+    It knows its path, to name it in errors.
+    """
     layer = fresh(type(part))
     weights = [*weight_names(part)]
     dropped = {id(part._parameters[name]): None for name in weights}
-    layer.__dict__ = copied_attributes(part, dropped)
+    layer.__dict__ = {**copied_attributes(part, dropped), "_path": path}
     for name in weights:
         del layer._parameters[name]
     if isinstance(part, nn.RNNBase):
@@ -105,7 +108,7 @@ def restore(layer: Any, core: Any) -> nn.Module:
     attributes = copied_attributes(layer, {id(layer.core): None})
     whole = layer.given_class.__new__(layer.given_class)
     whole.__dict__ = attributes
-    del whole._modules[CORE]
+    del whole._modules[CORE], whole.__dict__["_path"]
     whole._parameters = {**core._parameters, **whole._parameters}
     for name in SIZES:
         vars(whole)[name] = getattr(core, name)

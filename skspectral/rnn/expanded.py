@@ -14,7 +14,8 @@ from torch._jit_internal import _overload_method as script_overload
 from torch._jit_internal import is_scripting
 from torch.nn.utils.rnn import PackedSequence
 
-from .weights import mode_of
+from .posing import Posing
+from .weights import mode_of, type_of
 
 # What a layer may be given to start from; of an LSTM, hidden and cell states.
 States = Tensor | tuple[Tensor, Tensor] | None
@@ -26,7 +27,7 @@ SHOWN = (
 )
 
 
-class StandIn(nn.Module):
+class StandIn(Posing):
     """Takes the place of a layer, and shows the attributes of the one inside.
 
     Parameters
@@ -45,6 +46,11 @@ class StandIn(nn.Module):
         for name in SHOWN:
             if hasattr(rnn, name):
                 setattr(self, name, getattr(rnn, name))
+
+    def poses_as(self) -> type:
+        """Return the class of the layer inside."""
+        kind: type = type_of(self.rnn)
+        return kind
 
     def __getattr__(self, name: str) -> Any:
         """What else a module asks of its layer, such as ``flatten_parameters``."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from .layers import states_of
 from .likelihood import Likelihood, answer_of
 from .states import StateCollector
+from .weights import independent_copy
 
 
 class Imitation:
@@ -72,14 +72,12 @@ class Imitation:
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Tensor, dict[str, list[Tensor]]]:
         """What a module answers, and the states of its layers on the way."""
+        module = independent_copy(module)  # so that no step begins with what another left behind
         seen: dict[str, list[Tensor]] = {name: [] for name in self._supports}
 
         def keep(name: str, _layer: nn.Module, _inputs: Any, output: Any) -> None:
             seen[name].append(states_of(output).flatten(0, -2))
 
-        with ExitStack() as stack:
-            for layer in self._collector.layers:
-                hook = layer.of(module).register_forward_hook(partial(keep, layer.name))
-                stack.enter_context(hook)
-            answer = answer_of(module(*args, **kwargs))
-        return answer, seen
+        for layer in self._collector.layers:
+            layer.of(module).register_forward_hook(partial(keep, layer.name))
+        return answer_of(module(*args, **kwargs)), seen

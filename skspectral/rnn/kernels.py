@@ -159,7 +159,8 @@ def seeded(seed: int = 0) -> Iterator[None]:
     """Start all random number generators from a seed, and put them back afterwards."""
     numpy = sys.modules.get("numpy")  # a module may draw from it
     of_python, of_numpy = random.getstate(), numpy and numpy.random.get_state()
-    with torch.random.fork_rng():
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         random.seed(seed)
         if numpy:

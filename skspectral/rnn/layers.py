@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from .checks import check_weights
 from .delegating import CORE, Delegating
 from .expanded import StandIn
-from .stacked import StackedRNN
+from .stacked import StackedRNN, is_layer
 
 Recurrent = nn.RNNBase | nn.RNNCellBase
 
@@ -86,7 +87,7 @@ def find_layers(module: nn.Module) -> tuple[RecurrentLayer, ...]:
     }
     found = []
     for path, part in module.named_modules():
-        if isinstance(part, Recurrent) and not isinstance(part, Delegating):
+        if is_layer(part):
             outer, _, inside = path.rpartition(".")
             within = outer in stacks and bool(path)
             host = outer if within else path
@@ -94,6 +95,12 @@ def find_layers(module: nn.Module) -> tuple[RecurrentLayer, ...]:
             if not within:
                 inside = "" if isinstance(part, nn.RNNCellBase) else "l0"
             found.append(RecurrentLayer(joined(owner, inside), path, host, host in cores))
+    compiled = [part for part in module.modules() if is_compiled(part)]
+    if not found and compiled:
+        raise ValueError(
+            f"estimator is or holds a {type(compiled[0]).__name__}, which is scripted or quantized; "
+            "give the eager module that it was made from."
+        )
     if not found:
         raise ValueError(
             f"estimator holds no recurrent layer: {type(module).__name__} has no nn.RNN, nn.GRU, "
@@ -101,6 +108,11 @@ def find_layers(module: nn.Module) -> tuple[RecurrentLayer, ...]:
         )
     check_weights(module)
     return tuple(found)
+
+
+def is_compiled(part: nn.Module) -> bool:
+    """Return whether a module is scripted or quantized, so that its weights cannot be taken."""
+    return isinstance(part, torch.jit.ScriptModule) or ".quantized" in type(part).__module__
 
 
 def joined(*parts: str) -> str:

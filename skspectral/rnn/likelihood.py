@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils._pytree import tree_iter
+
+from .outputs import tensors
 
 from .origins import LINEAR, OTHER
 
@@ -195,8 +196,8 @@ def answer_of(output: Any) -> Tensor:
     ValueError
         If there is none.
     """
-    for value in tree_iter(output):
-        if isinstance(value, Tensor) and value.is_floating_point():
+    for value in tensors(output):
+        if value.is_floating_point():
             return value
     raise ValueError(
         "forward of estimator returns no tensor of floating numbers, so its answers cannot be "

@@ -13,22 +13,28 @@ from torch import Tensor, nn
 CLOSED = (str, bytes, type, nn.Module, FunctionType, GeneratorType, ModuleType, torch.Generator)
 
 
-def leaves(value: Any, _inside: tuple[int, ...] = ()) -> Iterator[Tensor]:
-    """Yield all tensors and numbers in a value, as tensors.
+def tensors(value: Any) -> Iterator[Tensor]:
+    """Yield all tensors in a value.
 
     Looks into tuples, lists, mappings, dataclasses, distributions and other objects.
     """
-    if isinstance(value, Tensor):
+    return (leaf for leaf in inside(value, ()) if isinstance(leaf, Tensor))
+
+
+def leaves(value: Any) -> Iterator[Tensor]:
+    """Yield all tensors and numbers in a value, as tensors."""
+    for leaf in inside(value, ()):
+        if isinstance(leaf, (Tensor, Real)) or leaf.dtype.kind in "biufc":
+            yield torch.as_tensor(leaf)
+
+
+def inside(value: Any, outer: tuple[int, ...]) -> Iterator[Any]:
+    """Yield tensors, numbers and arrays in a value, but not in what it stands in itself."""
+    if isinstance(value, (Tensor, Real)) or hasattr(value, "__array_interface__"):
         yield value
-    elif isinstance(value, Real):
-        yield torch.as_tensor(value)
-    elif hasattr(value, "__array_interface__"):
-        if value.dtype.kind in "biufc":
-            yield torch.as_tensor(value)
-    elif value is not None and not isinstance(value, CLOSED) and id(value) not in _inside:
-        inside = (*_inside, id(value))
+    elif value is not None and not isinstance(value, CLOSED) and id(value) not in outer:
         for part in parts_of(value):
-            yield from leaves(part, inside)
+            yield from inside(part, (*outer, id(value)))
 
 
 def parts_of(value: Any) -> Iterator[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +13,7 @@ from .cut import Cut
 from .expanded import Expanded, ExpandedCell
 from .layers import RecurrentLayer, last_level, states_of
 from .readers import Readers
-from .weights import in_float64, reading_of
+from .weights import in_float64, independent_copy, reading_of
 
 MOST_READ = 2**24  # numbers that are kept of what the dense network reads
 
@@ -40,8 +39,8 @@ class Place:
     layer: RecurrentLayer | None = None
     leaving: bool = False
 
-    def watch(self, module: nn.Module, into: list[Tensor]) -> Any:
-        """Keep what is read there, each (n_rows, n_nodes); returns the hook."""
+    def watch(self, module: nn.Module, into: list[Tensor]) -> None:
+        """Keep what is read there, each (n_rows, n_nodes)."""
 
         def keep(given: Any) -> None:
             states = states_of(given)
@@ -49,8 +48,11 @@ class Place:
 
         part = self.layer.of(module) if self.layer else module.get_submodule(self.path)
         if self.leaving:
-            return part.register_forward_hook(lambda _, __, output: keep(output))
-        return part.register_forward_pre_hook(lambda _, args: keep(args))
+            part.register_forward_hook(lambda _, __, output: keep(output))
+        else:
+            part.register_forward_pre_hook(
+                lambda _, args, kwargs: keep(args or (kwargs["input"],)), with_kwargs=True
+            )
 
 
 @dataclass
@@ -183,12 +185,12 @@ def dense_states(
 @torch.inference_mode()
 def states_read(module: nn.Module, places: Sequence[Place], forward: Pass) -> list[Tensor]:
     """What is read in some places, each (n_rows, n_nodes)."""
+    module = independent_copy(module)
     seen: list[list[Tensor]] = [[] for _ in places]
-    with ExitStack() as hooks:
-        for place, into in zip(places, seen, strict=True):
-            hooks.enter_context(place.watch(module, into))
-        args, kwargs = forward
-        module(*args, **kwargs)
+    for place, into in zip(places, seen, strict=True):
+        place.watch(module, into)
+    args, kwargs = forward
+    module(*args, **kwargs)
     return [torch.cat(rows) if rows else torch.empty(0, 0) for rows in seen]
 
 

@@ -163,7 +163,8 @@ def check_steps(call: LayerCall, ran: Ran, cut: Cut) -> None:
         state = states[few]
         found.append(state.double())
         expected.append(after[:, support])
-        most = torch.maximum(most, torch.stack([each.abs().amax().cpu() for each in (read, before)]))
+        largest = [each.nan_to_num(0.0, 0.0, 0.0).abs().amax().cpu() for each in (read, before)]
+        most = torch.maximum(most, torch.stack(largest))
     if found:
         # Rounding errors of a step are in proportion to the terms of its sums.
         rows = [weight.abs().sum(1).view(-1, cut.n_nodes).amax(0).cpu() for weight in weights[:2]]

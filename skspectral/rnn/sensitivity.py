@@ -49,13 +49,15 @@ def sensitivity(
         G of the answers and G of the states, of every layer, float64; zero where the answer does
         not depend on the states.
     """
-    module, exposed = with_exposed_layers(collector)
-    shapes = {name: (2, *[layer.rnn.hidden_size] * 2) for name, layer in exposed.items()}
-    products = {name: torch.zeros(shape, dtype=torch.float64) for name, shape in shapes.items()}
-    n_steps = dict.fromkeys(exposed, 0)
+    products = {
+        name: torch.zeros(2, n_nodes, n_nodes, dtype=torch.float64)
+        for name, n_nodes in collector.sizes.items()
+    }
+    n_steps = dict.fromkeys(products, 0)
     draws = [torch.Generator().manual_seed(seed + i) for i in range(2)]
     for batch in batches:
         args, kwargs = collector.arguments(batch, whole=False)
+        module, exposed = with_exposed_layers(collector)
         # The backward pass of cuDNN needs training mode, in which dropout would be on.
         with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
             answer = likelihood.projected(answer_of(module(*args, **kwargs)), draws[0])

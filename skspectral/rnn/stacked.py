@@ -19,12 +19,13 @@ from .delegating import (
     runs_as_torch,
 )
 from .expanded import StandIn, States, one_of, pair_of, with_data
-from .weights import copy_of, empty_like, filled, without_computed_weights
+from .posing import Posing
+from .weights import copy_of, empty_like, filled, type_of, without_computed_weights
 
 BIASES = ("bias_ih", "bias_hh")
 
 
-class StackedRNN(nn.ModuleDict):
+class StackedRNN(Posing, nn.ModuleDict):
     """What an ``nn.RNN``, ``nn.GRU`` or ``nn.LSTM`` of several levels or directions computes.
 
     The layers are its attributes ``l0``, ``l0_reverse``, ``l1`` and so on, and may have different
@@ -51,6 +52,11 @@ class StackedRNN(nn.ModuleDict):
         self.bidirectional: bool = like.bidirectional
         self.dropout = float(like.dropout)
         self.is_lstm = like.mode == "LSTM"
+
+    def poses_as(self) -> type:
+        """Return the class of the module whose place it takes."""
+        kind: type = type_of(self["l0"])
+        return kind
 
     @property
     def layers(self) -> dict[str, nn.RNNBase]:
@@ -202,11 +208,11 @@ def laid_out(module: nn.Module) -> Any:
     swaps: dict[nn.Module, nn.Module] = {}
     known: dict[Any, tuple[str, nn.Module]] = {}
     for path, part in module.named_modules():
-        if isinstance(part, (nn.RNNBase, nn.RNNCellBase)) and not isinstance(part, Delegating):
+        if is_layer(part):
             check_layer(part, path)
             swaps[part] = known.setdefault(signature(part), (path, part))[1]
     check_ties(dict(known.values()))
-    split = {part: plain_or_delegating(part, not path) for path, part in known.values()}
+    split = {part: plain_or_delegating(part, path) for path, part in known.values()}
     for old, one in swaps.items():
         if old is not one and split[one] is one:
             split[one] = copy_of(one)
@@ -214,14 +220,20 @@ def laid_out(module: nn.Module) -> Any:
     return copy_of(module, {old: new for old, new in swaps.items() if old is not new})
 
 
-def plain_or_delegating(part: Any, is_whole: bool) -> nn.Module:
+def is_layer(part: nn.Module) -> bool:
+    """Return whether a module is a recurrent layer, and does not just pass for one."""
+    poses = isinstance(part, (Posing, Delegating))
+    return isinstance(part, (nn.RNNBase, nn.RNNCellBase)) and not poses
+
+
+def plain_or_delegating(part: Any, path: str) -> nn.Module:
     """Return a layer with a module for every level and direction, which does all it did.
 
     One that is the whole module and runs as torch's does becomes a layer of torch.
     """
     core = stacked(part) if has_layers(part) else None
-    if is_customized(part) and not (is_whole and runs_as_torch(part)):
-        return delegate(part, core or plain_core(part))
+    if is_customized(part) and (path or not runs_as_torch(part)):
+        return delegate(part, core or plain_core(part), path)
     return core or part
 
 

@@ -225,27 +225,37 @@ class StateCollector:
         """Return the layout in which a layer sees as many sequences as were fed."""
         n_copies = 3 if sequences.shape[1] == 2 else 2
         copies = sequences[:1].expand(n_copies, *sequences.shape[1:])
-        # A module may take only as many as it was made for.
-        for fed in (copies, sequences):
-            reasons: list[str] = []
-            for layout in self._candidates(sequences):
-                try:
-                    states = self._forward(LAYOUTS[layout](fed).contiguous())
-                except ForeignForward:
-                    raise
-                except MISFITS as error:
-                    reasons.append(explained(error, self.module))
-                else:
-                    if any(each.ndim == 3 and len(each) == len(fed) for each in states.values()):
-                        self._fills = None if fed is copies else False
-                        return layout
-                    reasons.append(self._reason(states, len(fed)))
+        layout, _ = self._layout_of(copies)
+        if layout is not None:
+            return layout
+        # The module may take only as many as it was made for; then its error is about the copies.
+        layout, reason = self._layout_of(sequences)
         shape, kind = tuple(sequences.shape[1:]), type(self.module).__name__
+        if layout is not None:
+            raise ValueError(
+                f"{kind} takes {len(sequences)} sequences at a time and no other number; give X as "
+                "an iterable of batches of that many, each a tuple for forward."
+            )
         raise ValueError(
-            f"X with sequences of shape {shape} does not go through {kind}: "
-            f"{reasons[0].rstrip('.')}. Give sequences of shape (n_steps, n_features) like those "
-            "the module was trained on."
+            f"X with sequences of shape {shape} does not go through {kind}: {reason.rstrip('.')}. "
+            "Give sequences of shape (n_steps, n_features) like those the module was trained on."
         )
+
+    def _layout_of(self, fed: Tensor) -> tuple[str | None, str]:
+        """Return the layout in which sequences go through, or why they do not."""
+        reasons: list[str] = []
+        for layout in self._candidates(fed):
+            try:
+                states = self._forward(LAYOUTS[layout](fed).contiguous())
+            except ForeignForward:
+                raise
+            except MISFITS as error:
+                reasons.append(explained(error, self.module))
+            else:
+                if any(each.ndim == 3 and len(each) == len(fed) for each in states.values()):
+                    return layout, ""
+                reasons.append(self._reason(states, len(fed)))
+        return None, reasons[0]
 
     def _reason(self, states: dict[str, Tensor], n_fed: int) -> str:
         """Tell why states are not those of the sequences that were fed."""

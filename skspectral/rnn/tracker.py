@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_iter, tree_map
 from .kernels import KERNELS, seeded
 from .layers import RecurrentLayer
 from .methods import methods_running
-from .outputs import leaves
+from .outputs import tensors
 from .readers import Reader, Readers
 from .verification import ForwardPass
 from .weights import independent_copy
@@ -443,14 +443,14 @@ class StateTracker(TorchFunctionMode):
 
     def _inspect(self, output: Any, module: nn.Module) -> None:
         """Look for states among what the module returns, and what it keeps."""
-        for tensor in leaves(output):
+        for tensor in tensors(output):
             if id(tensor) in self._nodes:
                 self._block(self._hosts(self._nodes[id(tensor)].numbers), "is returned by forward")
             elif id(tensor) in self._cells:
                 self._block(self._cells[id(tensor)][1], "is returned by forward")
         for path, part in module.named_modules():
             for name, value in vars(part).items():
-                for tensor in leaves(value):
+                for tensor in tensors(value):
                     if id(tensor) in self._nodes:
                         for host in self._hosts(self._nodes[id(tensor)].numbers):
                             self._kept[f"{path}.{name}".strip(".")] = host

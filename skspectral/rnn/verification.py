@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -87,13 +88,18 @@ class Judge:
         """Return what is wrong with the hidden states of a pruned module; None if nothing is."""
         unseen = {layer.host for layer in self.layers if cuts[layer.name].is_smaller}
         try:
-            for forward in self.passes:
+            for forward in self._possible:
                 unseen -= self._compare(forward, small, cuts)
             for host in sorted(unseen):
                 self._check_matters(host, small, cuts)
         except Misfit as misfit:
             return str(misfit)
         return None
+
+    @cached_property
+    def _possible(self) -> list[ForwardPass]:
+        """Passes that the given module can make; training may want targets that are not there."""
+        return [each for each in self.passes if not each.training or runs(self.given, each)]
 
     def _compare(self, forward: ForwardPass, small: nn.Module, cuts: Mapping[str, Cut]) -> set[str]:
         """Compare both modules on a pass; return the hosts of which something was compared."""
@@ -175,7 +181,7 @@ class Judge:
 
         Neither an output, nor what another layer reads or starts from.
         """
-        for forward in self.passes:
+        for forward in self._possible:
             ran, _, _ = self._run_small(forward, small)
             found = [
                 flat(*self._replaced(forward, ran, cuts, noise=noise, of=host))
@@ -184,6 +190,15 @@ class Judge:
             if columns_apart(*found, None, 0.0):
                 return
         raise Misfit("leads to no output that could be compared")
+
+
+def runs(module: nn.Module, forward: ForwardPass) -> bool:
+    """Return whether a module can make a pass."""
+    try:
+        forward.run(module, PlainRun(), [])
+    except Exception:
+        return False
+    return True
 
 
 def flat(outputs: list[Tensor], parts: Mapping[str, list[Tensor]]) -> list[Tensor]:

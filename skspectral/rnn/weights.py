@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weig
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from .outputs import leaves
+from .outputs import tensors
 
 REMOVERS: dict[type, Callable[[Any, str], Any]] = {
     WeightNorm: remove_weight_norm,
@@ -115,10 +115,17 @@ def independent_copy(module: nn.Module) -> nn.Module:
 def copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     """Return a deep copy, also of tensors that were computed, which torch does not copy."""
     for part in module.modules():
-        for tensor in leaves(list(vars(part).values())):
+        for tensor in tensors(list(vars(part).values())):
             if not tensor.is_leaf and id(tensor) not in memo:
                 memo[id(tensor)] = tensor.detach().clone()
     return copy.deepcopy(module, memo)
+
+
+def copied_estimator(estimator: Any, module: nn.Module | None = None) -> Any:
+    """Return a deep copy of an estimator that holds a copy of its module, or another one."""
+    own = estimator.module_
+    memo = {id(own): copied(own, {}) if module is None else module}
+    return copy.deepcopy(estimator, memo)
 
 
 def without_computed_weights(module: nn.Module) -> nn.Module:
@@ -127,8 +134,10 @@ def without_computed_weights(module: nn.Module) -> nn.Module:
     What a parametrization, ``weight_norm``, ``spectral_norm`` or a pruning mask of torch computes
     takes the place of what it is computed from.
     """
-    module = copied(module, {}).eval()
+    module = copied(module, {})
     for part in module.modules():
+        training = part.training
+        part.training = False  # in which nothing is drawn, and no iteration goes on
         if isinstance(part, (nn.RNNBase, nn.RNNCellBase, nn.Linear)):
             if parametrize.is_parametrized(part):
                 drop_parametrizations(part)
@@ -137,6 +146,7 @@ def without_computed_weights(module: nn.Module) -> nn.Module:
                     hook(part, ())  # computes the weight, which may be that of an earlier pass
                     name = getattr(hook, "name", None) or hook._tensor_name
                     REMOVERS[next(kind for kind in REMOVERS if isinstance(hook, kind))](part, name)
+        part.training = training
     return module
 
 
