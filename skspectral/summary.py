@@ -26,6 +26,7 @@ class SummaryMixin:
     pruned_module_: nn.Module
     _found: tuple[RecurrentLayer, ...]
     _unfolded: dict[str, str]
+    _unrefitted: dict[str, str]
     held_out_loss_: Any
 
     @property
@@ -48,16 +49,15 @@ class SummaryMixin:
             A row for every layer: nodes kept, of how many; the relative loss, that on sequences
             held out, and the lower bound;
             parameters and multiply-adds per step, after and before; whether the reconstruction is
-            folded into the readers, and if not, why. The last row is of the whole module, with the
-            multiply-adds of its recurrent layers.
+            folded into the readers, and if not, why, and which readers could not be refitted. The
+            last row is of the whole module, with the multiply-adds of its recurrent layers.
         """
         check_is_fitted(self)
         dense = module_of(self.estimator_)
         held_out = self.held_out_loss_
         losses = held_out if isinstance(held_out, dict) else dict.fromkeys(self.layers_, held_out)
-        rows = summarise(
-            self._found, self.layers_, losses, dense, self.pruned_module_, self._unfolded
-        )
+        notes = self._unfolded, self._unrefitted
+        rows = summarise(self._found, self.layers_, losses, dense, self.pruned_module_, *notes)
         if not as_frame:
             return as_text(rows)
         import pandas as pd  # noqa: PLC0415  not needed for anything else
@@ -111,6 +111,7 @@ def summarise(
     dense: nn.Module,
     small: nn.Module,
     unfolded: Mapping[str, str],
+    unrefitted: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     """A row for every layer and one for the whole module.
 
@@ -126,6 +127,8 @@ def summarise(
         The module before and after.
     unfolded : dict of str
         By host, why its reconstruction stays a linear layer of its own.
+    unrefitted : dict of str
+        By layer, which of its readers are not refitted, and why.
 
     Returns
     -------
@@ -136,7 +139,8 @@ def summarise(
     rows: list[dict[str, Any]] = []
     for layer in layers:
         found = pruned[layer.name]
-        stays = unfolded.get(layer.host)
+        stays, note = unfolded.get(layer.host), unrefitted.get(layer.name)
+        told = f"stays: {stays}" if stays else "folded"
         before, after = layer.of(wide), layer.of(narrow)
         rows.append(
             {
@@ -150,7 +154,7 @@ def summarise(
                 "parameters_before": n_parameters(before),
                 "multiply_adds": multiply_adds(after),
                 "multiply_adds_before": multiply_adds(before),
-                "reconstruction": f"stays: {stays}" if stays else "folded",
+                "reconstruction": f"{told}; {note}" if note else told,
             }
         )
     rows.append(
