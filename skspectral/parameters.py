@@ -57,8 +57,8 @@ def check_n_jobs(n_jobs: Any) -> None:
     backend = get_active_backend()[0]
     if effective_n_jobs(n_jobs) > 1 and not backend.supports_return_generator:
         raise ValueError(
-            f"n_jobs={n_jobs!r} runs on {type(backend).__name__}, a backend of joblib that does not "
-            "give results one by one, without which those of all batches would be held at once; "
+            f"n_jobs={n_jobs!r} runs on {type(backend).__name__}, a backend of joblib that does "
+            "not give results one by one, so that those of all batches would be held at once; "
             "give n_jobs=1, or another backend such as joblib.parallel_config('loky')."
         )
 

@@ -8,11 +8,14 @@ from os import PathLike
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model, save_model
 from torch import nn
 
 from .explained import explained_on
+from .file_checks import check_description, check_structure, check_supports, check_tensors
 from .files import header, read_header, replacing
+from .refitting import same_random_numbers
 from .rnn.expanded import Expanded, ExpandedCell, ExpandedRNN, StartedRNN
 from .rnn.inputs import SelectedInputs
 from .rnn.stacked import StackedRNN
@@ -21,6 +24,9 @@ from .rnn.weights import replace
 FORMAT = "skspectral pruned module"
 VERSION = 1
 TORCH = (nn.RNN, nn.GRU, nn.LSTM, nn.RNNCell, nn.GRUCell, nn.LSTMCell)
+# What building from a header that was tampered with can raise.
+MISFITS = (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError)
+MISFITS += (SafetensorError, StopIteration)
 OURS = (StackedRNN, StartedRNN, ExpandedRNN, ExpandedCell, SelectedInputs)
 KINDS: dict[str, Any] = {kind.__name__: kind for kind in (nn.Linear, *TORCH, *OURS)}
 
@@ -88,27 +94,42 @@ def load_pruned(path: str | PathLike[str], into: nn.Module) -> nn.Module:
     ...     load_pruned(f"{folder}/small.safetensors", into=torch.nn.GRU(3, 32))
     GRU(3, 8)
     """
-    with explained_on("Deployment"):
+    with explained_on("Deployment"), same_random_numbers():
         head = read_header(path, FORMAT, VERSION, "save_pruned")
-        return loaded(path, head["parts"], into)
+        try:
+            device = next(into.parameters(), torch.empty(0)).device
+            return loaded(path, head.get("parts"), copy.deepcopy(into).cpu()).to(device).eval()
+        except MISFITS as error:
+            raise ValueError(
+                f"path={str(path)!r} does not fit into {type(into).__name__}: {error}. Give a "
+                "module of the class that was pruned."
+            ) from error
 
 
-def loaded(path: str | PathLike[str], parts: Mapping[str, Any], into: nn.Module) -> nn.Module:
-    """The module of a file, with its parts built again where they are of other sizes."""
-    module = copy.deepcopy(into)
-    device = next(into.parameters(), torch.empty(0)).device
-    try:
-        for name, description in parts.items():
-            part = module.get_submodule(name)
-            if type(part) not in KINDS.values() or described(part) != description:
-                module = replace(module, part, built(description))
-        load_model(module.cpu(), str(path))
-    except (AttributeError, RuntimeError) as error:
-        raise ValueError(
-            f"path={str(path)!r} does not fit into {type(into).__name__}: {error}. Give a module "
-            "of the class that was pruned."
-        ) from error
-    return module.to(device).eval()
+def loaded(path: str | PathLike[str], parts: Any, module: nn.Module) -> nn.Module:
+    """A module of the old sizes, with its parts built again where they are of others, filled.
+
+    Nothing is made of the sizes in the header before the tensors are seen to be of these.
+    """
+    with safe_open(str(path), framework="pt") as file:
+        for description in parts.values():
+            check_description(description, n_tensors=len(file.keys()))
+    made = []
+    for name, description in parts.items():
+        part = module.get_submodule(name)
+        if type(part) not in KINDS.values() or described(part) != description:
+            with torch.device("meta"):
+                made.append(built(description))
+            check_structure(made[-1], part)
+            if described(made[-1]) != description:
+                raise ValueError(f"its header describes a part by {description!r}")
+            module = replace(module, part, made[-1])
+    check_tensors(path, module)
+    for part in made:
+        part.to_empty(device="cpu")
+    load_model(module, str(path))
+    check_supports(module)
+    return module
 
 
 def kept(module: nn.Module) -> set[str]:

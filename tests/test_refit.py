@@ -303,7 +303,7 @@ def test_a_reader_that_reads_otherwise_is_told_in_the_summary():
         net.high = float(net.head(net.rnn(torch.as_tensor(X))[0][:, -1]).mean())
     pruner = SpectralRNNPruner(net, 1, objective="one-step").fit(X)
     cell = pruner.summary(as_frame=True).loc["rnn.l0", "reconstruction"]
-    assert re.match(r"folded; head is not refitted: it reads \d+ states where in the dense .*", cell)
+    assert re.match(r"folded; head is not refitted: it reads \d+ states where in the dense ", cell)
     plain = SpectralRNNPruner(net, 1, objective="one-step", n_refit=0).fit(X)
     for one, other in zip(
         pruner.pruned_module_.parameters(), plain.pruned_module_.parameters(), strict=True

@@ -225,7 +225,8 @@ def refit(
     Z, C, n_rows = before.new_zeros(size, size), torch.zeros(()), 0
     for dense, drifted in pairs:
         if len(dense) != len(drifted):
-            return f"it reads {len(drifted)} states where in the dense network it reads {len(dense)}"
+            n_read = len(drifted), len(dense)
+            return "it reads {} states where in the dense network it reads {}".format(*n_read)
         if not len(dense):
             return "it reads no states in one of the batches"
         h = with_one(dense, wide is not None and wide.bias is not None)
