@@ -8,12 +8,14 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from .files import header, read_header, replacing
 
 FORMAT = "skspectral moments of hidden states"
 VERSION = 1
+MOST_STEPS = 2**63
 BLOCK = 2048  # rows that are converted and multiplied while they are in the cache
 
 
@@ -216,16 +218,18 @@ class HiddenStateMoments:
             If the file is of something else.
         """
         n_steps = read_header(path, FORMAT, VERSION, "HiddenStateMoments.save").get("n_steps")
-        tensors = load_file(path)
-        shapes = {name: tensor.shape for name, tensor in tensors.items()}
-        n_nodes = len(tensors["sum"]) if shapes.get("sum") else 0
+        with safe_open(str(path), framework="np") as file:
+            parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  no dict
+            shapes = {name: tuple(part.get_shape()) for name, part in parts.items()}
+            doubles = all(part.get_dtype() == "F64" for part in parts.values())
+        n_nodes = shapes["sum"][0] if shapes.get("sum") else 0
         fits = shapes == {"sum": (n_nodes,), "products": (n_nodes, n_nodes)}
-        doubles = all(tensor.dtype == np.float64 for tensor in tensors.values())
-        if not (fits and doubles and type(n_steps) is int and n_steps >= 0):
+        if not (fits and doubles and type(n_steps) is int and 0 <= n_steps < MOST_STEPS):
             raise ValueError(
                 f"path={str(path)!r} holds moments of the shapes {shapes} and n_steps={n_steps!r}, "
                 "which do not belong together; give a file that HiddenStateMoments.save wrote."
             )
+        tensors = load_file(path)
         return cls.from_sums(n_steps, tensors["sum"], tensors["products"])
 
     @property
@@ -263,7 +267,7 @@ class HiddenStateMoments:
         """
         if not self.n_steps:
             raise ValueError(
-                "no hidden state was seen, so that there are no moments; give X, or states, with at "
-                "least one sequence of at least one step."
+                "no hidden state was seen, so that there are no moments; give X, or states, with "
+                "at least one sequence of at least one step."
             )
         return self.n_steps

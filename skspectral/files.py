@@ -52,7 +52,7 @@ def read_header(path: str | PathLike[str], kind: str, version: int, writer: str)
     try:
         with safe_open(str(path), framework="np") as file:
             head = json.loads((file.metadata() or {}).get(KEY, "{}"))
-    except (SafetensorError, json.JSONDecodeError):
+    except (SafetensorError, ValueError, RecursionError):  # of the text, or nested without end
         pass
     found = head if isinstance(head, dict) else {}
     if found.get("format") != kind or found.get("version") != version:

@@ -7,6 +7,8 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+from joblib import effective_n_jobs
+from joblib.parallel import get_active_backend
 
 from .covariance import HiddenStateMoments
 from .explained import explained_on
@@ -52,6 +54,13 @@ def check_n_jobs(n_jobs: Any) -> None:
     if n_jobs is not None and not (is_number(n_jobs, Integral) and n_jobs != 0):
         error = ValueError if is_number(n_jobs, Integral) else TypeError
         raise error(f"n_jobs must be None or an int other than 0; got {n_jobs!r}.")
+    backend = get_active_backend()[0]
+    if effective_n_jobs(n_jobs) > 1 and not backend.supports_return_generator:
+        raise ValueError(
+            f"n_jobs={n_jobs!r} runs on {type(backend).__name__}, a backend of joblib that does "
+            "not give results one by one, so that those of all batches would be held at once; "
+            "give n_jobs=1, or another backend such as joblib.parallel_config('loky')."
+        )
 
 
 @explained_on("How many nodes")

@@ -64,7 +64,7 @@ from .wrapped import (
 Data = tuple[Sequences | Batches, Labelled | None]
 # What pruning gives, beside what is told of the choice.
 OUTCOME = ("distillation_history_", "fine_tuning_history_", "n_parameters_", "pruned_estimator_")
-OUTCOME += ("pruned_module_", "_found", "_last", "_readers", "_unfolded")
+OUTCOME += ("pruned_module_", "_found", "_last", "_readers", "_unfolded", "_unrefitted")
 
 
 class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNothing):
@@ -103,7 +103,8 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         numbers. It defines the sensitivity and the divergence of one network from another.
         Probabilities are known by the sigmoid or softmax that they come from, or by adding up to
         one. By default, answers are labels if the network is a classifier, if y holds labels, or
-        if they are probabilities; else numbers. The answer is the first floating tensor that ``forward`` returns.
+        if they are probabilities; else numbers. The answer is the first floating tensor that
+        ``forward`` returns.
     n_refit : int, default=2048
         On how many sequences the readers outside the layer are fitted, by least squares, to the
         states that the pruned network reaches rather than those that the dense one has; 0 leaves
@@ -476,9 +477,10 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         cuts = {name: layer.cut for name, layer in self.layers_.items()}
         small = calibration.surgery.build_checked(cuts)
         calibration.surgery.warn(cuts)
+        self._unrefitted: dict[str, str] = {}
         if calibration.refit and any(cut.n_nodes > len(cut.support) for cut in cuts.values()):
             with phase("refit", self.verbose):
-                calibration.refit.apply(small, cuts)
+                self._unrefitted = calibration.refit.apply(small, cuts)
         self.distillation_history_ = distilled(
             small, cuts, calibration, self.distill, self._seed(), self.verbose
         )

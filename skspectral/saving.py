@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from os import PathLike
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model, save_model
 from torch import nn
 
 from .explained import explained_on
+from .file_checks import check_description, check_structure, check_supports, check_tensors
 from .files import header, read_header, replacing
+from .refitting import same_random_numbers
+from .rnn.delegating import CORE, TORCH, delegate, is_customized, restore
 from .rnn.expanded import Expanded, ExpandedCell, ExpandedRNN, Started, StartedCell, StartedRNN
 from .rnn.inputs import SelectedCellInputs, SelectedInputs
-from .rnn.stacked import StackedRNN
-from .rnn.weights import copy_of
+from .rnn.stacked import StackedRNN, is_layer
+from .rnn.weights import copy_of, like_linear, type_of
 
 FORMAT = "skspectral pruned module"
 VERSION = 1
-TORCH = (nn.RNN, nn.GRU, nn.LSTM, nn.RNNCell, nn.GRUCell, nn.LSTMCell)
 STARTED, SELECTED = (StartedRNN, StartedCell), (SelectedInputs, SelectedCellInputs)
 OURS = (StackedRNN, *STARTED, ExpandedRNN, ExpandedCell, *SELECTED)
+# What building from a header that was tampered with can raise.
+MISFITS = (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError)
+MISFITS += (SafetensorError, StopIteration)
 KINDS: dict[str, Any] = {kind.__name__: kind for kind in (nn.Linear, *TORCH, *OURS)}
 
 
@@ -52,7 +57,7 @@ def save_pruned(module: nn.Module, path: str | PathLike[str]) -> None:
     parts = {name: described(part) for name, part in module.named_modules() if name in kept(module)}
     with replacing(path) as beside:
         # On a GPU the weights of a layer share memory, which safetensors does not write.
-        here = copy.deepcopy(module).cpu()
+        here = copy_of(module).cpu()
         save_model(here, beside, metadata=header(FORMAT, VERSION, parts=parts))
 
 
@@ -89,27 +94,61 @@ def load_pruned(path: str | PathLike[str], into: nn.Module) -> nn.Module:
     ...     load_pruned(f"{folder}/small.safetensors", into=torch.nn.GRU(3, 32))
     GRU(3, 8)
     """
-    with explained_on("Deployment"):
+    with explained_on("Deployment"), same_random_numbers():
         head = read_header(path, FORMAT, VERSION, "save_pruned")
-        return loaded(path, head["parts"], into)
+        try:
+            device = next(into.parameters(), torch.empty(0)).device
+            return loaded(path, head.get("parts"), copy_of(into).cpu()).to(device).eval()
+        except MISFITS as error:
+            raise ValueError(
+                f"path={str(path)!r} does not fit into {type(into).__name__}: {error}. Give a "
+                "module of the class that was pruned."
+            ) from error
 
 
-def loaded(path: str | PathLike[str], parts: Mapping[str, Any], into: nn.Module) -> nn.Module:
-    """The module of a file, with its parts built again where they are of other sizes."""
-    module = copy_of(into)
-    device = next(into.parameters(), torch.empty(0)).device
-    try:
-        for name, description in parts.items():
-            part = module.get_submodule(name)
-            if type(part) not in KINDS.values() or described(part) != description:
-                module = copy_of(module, {part: built(description)})
-        load_model(module.cpu(), str(path))
-    except (AttributeError, RuntimeError) as error:
-        raise ValueError(
-            f"path={str(path)!r} does not fit into {type(into).__name__}: {error}. Give a module "
-            "of the class that was pruned."
-        ) from error
-    return module.to(device).eval()
+def loaded(path: str | PathLike[str], parts: Any, module: nn.Module) -> nn.Module:
+    """A module of the old sizes, with its parts built again where they are of others, filled.
+
+    Nothing is made of the sizes in the header before the tensors are seen to be of these.
+    """
+    with safe_open(str(path), framework="pt") as file:
+        for description in parts.values():
+            check_description(description, n_tensors=len(file.keys()))
+    for name, description in parts.items():
+        module = with_core(module, name)
+        part = module.get_submodule(name)
+        if kind_of(part) is None or described(part) != description:
+            with torch.device("meta"):
+                made = built(description)
+            check_structure(made, part)
+            if described(made) != description:
+                raise ValueError(f"its header describes a part by {description!r}")
+            module = copy_of(module, {part: in_place_of(part, made, name)})
+    check_tensors(path, module)
+    module._apply(lambda each: torch.empty_like(each, device="cpu") if each.is_meta else each)
+    load_model(module, str(path))
+    check_supports(module)
+    return module
+
+
+def with_core(module: nn.Module, path: str) -> nn.Module:
+    """Return a module in which a layer hands over to its core, if that is what a path is of."""
+    owner, _, name = path.rpartition(".")
+    part = module.get_submodule(owner)
+    if name != CORE or not is_layer(part):
+        return module
+    with torch.device("meta"):
+        core = type_of(part)(part.input_size, part.hidden_size)
+    return copy_of(module, {part: delegate(part, core, owner)})
+
+
+def in_place_of(part: Any, made: Any, path: str) -> nn.Module:
+    """Return a part that was built, as one of the class of another and with all it has beside."""
+    if isinstance(part, nn.Linear):
+        return like_linear(part, made)
+    if is_layer(part) and is_customized(part) and type(made) in TORCH:
+        return restore(delegate(part, made, path), made)
+    return cast(nn.Module, made)
 
 
 def kept(module: nn.Module) -> set[str]:
@@ -117,15 +156,24 @@ def kept(module: nn.Module) -> set[str]:
     found: list[str] = []
     for path, part in module.named_modules():
         inside = any(path.startswith(f"{outer}.") or not outer for outer in found)
-        if type(part) in KINDS.values() and not inside:
+        if kind_of(part) and not inside:
             found.append(path)
     return set(found)
+
+
+def kind_of(part: nn.Module) -> str | None:
+    """Return what a part is built as: of a subclass, the class of torch; None of what stays."""
+    if type(part) in KINDS.values():
+        return type(part).__name__
+    if isinstance(part, nn.Linear):
+        return "Linear"
+    return str(type_of(part).__name__) if is_layer(part) and isinstance(part, TORCH) else None
 
 
 def described(part: Any) -> dict[str, Any]:
     """What builds a part again."""
     dtype = str(next(part.parameters()).dtype).removeprefix("torch.")
-    kind = type(part).__name__
+    kind = kind_of(part)
     options: dict[str, Any]
     if isinstance(part, nn.Linear):
         sizes = [part.in_features, part.out_features]

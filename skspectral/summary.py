@@ -27,6 +27,7 @@ class SummaryMixin:
     pruned_module_: nn.Module
     _found: tuple[RecurrentLayer, ...]
     _unfolded: dict[str, str]
+    _unrefitted: dict[str, str]
     held_out_loss_: Any
 
     @property
@@ -39,9 +40,8 @@ class SummaryMixin:
         dense = module_of(self.estimator_)
         held_out = self.held_out_loss_
         losses = held_out if isinstance(held_out, dict) else dict.fromkeys(self.layers_, held_out)
-        return summarise(
-            self._found, self.layers_, losses, dense, self.pruned_module_, self._unfolded
-        )
+        notes = self._unfolded, self._unrefitted
+        return summarise(self._found, self.layers_, losses, dense, self.pruned_module_, *notes)
 
     def summary(self, as_frame: bool = False) -> Any:
         """Tell what was kept of every layer, and what that saves.
@@ -57,8 +57,8 @@ class SummaryMixin:
             A row for every layer: nodes kept, of how many; the relative loss, that on sequences
             held out, and the lower bound;
             parameters and multiply-adds per step, after and before; whether the reconstruction is
-            folded into the readers, and if not, why. The last row is of the whole module, with the
-            multiply-adds of its recurrent layers.
+            folded into the readers, and if not, why, and which readers could not be refitted. The
+            last row is of the whole module, with the multiply-adds of its recurrent layers.
         """
         check_is_fitted(self)
         rows = self._rows()
@@ -120,6 +120,7 @@ def summarise(
     dense: nn.Module,
     small: nn.Module,
     unfolded: Mapping[str, str],
+    unrefitted: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     """A row for every layer and one for the whole module.
 
@@ -135,6 +136,8 @@ def summarise(
         The module before and after.
     unfolded : dict of str
         By host, why its reconstruction stays a linear layer of its own.
+    unrefitted : dict of str
+        By layer, which of its readers are not refitted, and why.
 
     Returns
     -------
@@ -145,7 +148,8 @@ def summarise(
     rows: list[dict[str, Any]] = []
     for layer in layers:
         found = pruned[layer.name]
-        stays = unfolded.get(layer.host)
+        stays, note = unfolded.get(layer.host), unrefitted.get(layer.name)
+        told = f"stays: {stays}" if stays else "folded"
         before, after = layer.of(wide), layer.of(narrow)
         rows.append(
             {
@@ -159,7 +163,7 @@ def summarise(
                 "parameters_before": n_parameters(before),
                 "multiply_adds": multiply_adds(after),
                 "multiply_adds_before": multiply_adds(before),
-                "reconstruction": f"stays: {stays}" if stays else "folded",
+                "reconstruction": f"{told}; {note}" if note else told,
             }
         )
     rows.append(

@@ -197,3 +197,22 @@ def test_a_distributed_job_adds_up_its_moments(tmp_path):
 def test_without_a_job_there_is_nothing_to_reduce():
     with pytest.raises(RuntimeError, match=r"this process is in none; call torch\.distributed"):
         HiddenStateMoments(2).all_reduce()
+
+
+@pytest.mark.parametrize("settings", [{"n_jobs": 2}, {}])
+@pytest.mark.parametrize("kind", [SpectralRNNPruner, SpectralRNNPrunerCV])
+def test_a_backend_that_gives_results_together_alone_is_refused(kind, settings):
+    pruner = kind(network(), **settings)
+    rule = r"n_jobs=.* runs on MultiprocessingBackend, .* joblib.parallel_config\('loky'\)"
+    with (
+        joblib.parallel_config("multiprocessing", n_jobs=2),
+        pytest.raises(ValueError, match=rule),
+    ):
+        pruner.fit(X)
+
+
+def test_one_process_needs_no_backend():
+    with joblib.parallel_config("multiprocessing", n_jobs=2):
+        alone = small_batches(n_jobs=1).fit(X)
+    with joblib.parallel_config("threading"):
+        assert_same(small_batches(n_jobs=2).fit(X), alone)

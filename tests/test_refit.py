@@ -1,6 +1,7 @@
 """Readers refitted to the states that the pruned network reaches."""
 
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from oracles import layer_weights, run_layer
 from torch import nn
 
 from skspectral import SpectralRNNPruner
+from skspectral.rnn.refit import Affine, refit
 
 M, N_NODES = 4, 24
 
@@ -279,3 +281,49 @@ def test_what_is_kept_of_the_sequences_does_not_go_into_a_file():
     loaded = pickle.loads(pickle.dumps(pruner))
     assert not hasattr(loaded, "_sample")
     assert loaded.partial_fit(faint).moments_.n_steps == 96 * 12
+
+
+class Undecided(nn.Module):
+    """Reads its states once more where its answer is high: how often hangs on the network."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.head = nn.GRU(N_FEATURES, N_NODES, batch_first=True), nn.Linear(N_NODES, 1)
+        self.high = 0.0
+
+    def forward(self, x):
+        state = self.rnn(x)[0][:, -1]
+        answer = self.head(state)
+        return answer + self.head(state) if answer.mean() > self.high else answer
+
+
+def test_a_reader_that_reads_otherwise_is_told_in_the_summary():
+    net, X = Undecided(), sequences().astype(np.float32)
+    with torch.no_grad():
+        net.high = float(net.head(net.rnn(torch.as_tensor(X))[0][:, -1]).mean())
+    pruner = SpectralRNNPruner(net, 1, objective="one-step").fit(X)
+    cell = pruner.summary(as_frame=True).loc["rnn.l0", "reconstruction"]
+    assert re.match(r"folded; head is not refitted: it reads \d+ states where in the dense ", cell)
+    plain = SpectralRNNPruner(net, 1, objective="one-step", n_refit=0).fit(X)
+    for one, other in zip(
+        pruner.pruned_module_.parameters(), plain.pruned_module_.parameters(), strict=True
+    ):
+        assert torch.equal(one, other)
+    assert plain.summary(as_frame=True).loc["rnn.l0", "reconstruction"] == "folded"
+
+
+@pytest.mark.parametrize(
+    ("dense", "small", "reason"),
+    [
+        (torch.ones(3, 2), torch.ones(4, 1), "it reads 4 states where in the dense .* reads 3"),
+        (torch.ones(0, 2), torch.ones(0, 1), "it reads no states in one of the batches"),
+        (torch.ones(3, 2), torch.full((3, 1), np.inf), "the states that it reads are not finite"),
+    ],
+)
+def test_a_reader_that_cannot_be_refitted_stays_and_says_why(dense, small, reason):
+    wide, narrow = nn.Linear(2, 1), nn.Linear(1, 1)
+    before = narrow.weight.clone()
+    assert re.match(reason, refit(Affine.of(wide), Affine.of(narrow), [(dense, small)]))
+    assert torch.equal(narrow.weight, before)
+    assert refit(Affine.of(wide), Affine.of(narrow), [(torch.ones(3, 2), torch.ones(3, 1))]) is None
+    assert not torch.equal(narrow.weight, before)

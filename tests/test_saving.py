@@ -1,16 +1,24 @@
 """Pruned modules on disk, without pickle."""
 
+import copy
 import json
 import pickle
+import warnings
+from contextlib import suppress
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from models import MODELS, STAYS, Stack, answers, assert_same, fitted, make, sequences
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from skspectral import load_pruned, prune, save_pruned
+from skspectral import HiddenStateMoments, load_pruned, prune, save_pruned
+from skspectral.rnn.inputs import SelectedInputs
+from skspectral.rnn.stacked import laid_out
 
 
 @pytest.fixture
@@ -82,3 +90,256 @@ def test_modules_that_do_not_fit_are_refused(into, path):
     save_pruned(fitted(net, iter([batch]), m=3).pruned_module_, path)
     with pytest.raises(ValueError, match=f"does not fit into {type(into).__name__}: .*Give a mod"):
         load_pruned(path, into=into)
+
+
+# Files that were tampered with
+
+
+def wide_gru():
+    return nn.GRU(3, 8, batch_first=True)
+
+
+class Embedded(nn.Module):
+    """Tokens, whose embedding gates may narrow, and a stack of levels and directions."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(3, 8, 2, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(16, 2)
+
+    def forward(self, x):
+        return self.head(self.rnn(x)[0].relu())
+
+
+def selected():
+    """A layer that reads some of its inputs, of a stack whose layers have sizes of their own."""
+    stack = laid_out(nn.GRU(2, 8, 2, batch_first=True))
+    small = prune(stack, torch.randn(60, 6, 2), m={"l0": 3, "l1": 4})
+    return SelectedInputs(small, torch.tensor([2, 0]), 3)
+
+
+INTO = {
+    "plain": wide_gru,
+    "stays": Embedded,
+    "selected": lambda: nn.GRU(3, 8, 2, batch_first=True),
+}
+HEADERS: dict[str, tuple[dict, dict]] = {}
+
+
+def header_and_tensors(kind, folder):
+    """What a file of a kind holds."""
+    if kind not in HEADERS:
+        path = folder / "known"
+        X = torch.randn(60, 6, 3)
+        if kind == "plain":
+            small = prune(wide_gru(), X, m=4)
+        elif kind == "stays":
+            with warnings.catch_warnings(action="ignore"):
+                small = prune(Embedded(), X, m={"rnn.l0": 3, "rnn.l1": 4})
+        else:
+            small = selected()
+        save_pruned(small, path)
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            HEADERS[kind] = json.loads(file.metadata()["skspectral"]), tensors
+    return copy.deepcopy(HEADERS[kind])
+
+
+def write(path, head, tensors):
+    text = head if isinstance(head, str) else json.dumps(head)
+    save_file({name: t.contiguous() for name, t in tensors.items()}, path, {"skspectral": text})
+
+
+def places(value, path=()):
+    """Where something stands in a header."""
+    yield path
+    if isinstance(value, (dict, list)):
+        for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from places(each, (*path, key))
+
+
+def put(head, path, value):
+    """The header with something else in a place."""
+    if not path:
+        return value
+    parent = head
+    for key in path[:-1]:
+        parent = parent[key]
+    parent[path[-1]] = value
+    return head
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+    | st.sampled_from(["GRU", "StackedRNN", "ExpandedRNN", "Linear", "float16", "l0", 10**30]),
+    lambda each: st.lists(each, max_size=3) | st.dictionaries(st.text(max_size=5), each, max_size=3),
+)
+
+
+@pytest.mark.filterwarnings("ignore:dropout option adds dropout")
+@pytest.mark.parametrize("kind", INTO)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_header_that_was_tampered_with_is_refused_or_loads(kind, data, path):
+    head, tensors = header_and_tensors(kind, path.parent)
+    place = data.draw(st.sampled_from(sorted(places(head), key=str)))
+    parent = head
+    for key in place[:-1]:
+        parent = parent[key]
+    if place and isinstance(parent, dict) and data.draw(st.booleans()):
+        del parent[place[-1]]
+    else:
+        head = put(head, place, data.draw(JSON))
+    write(path, head, tensors)
+    before, into = torch.get_rng_state(), INTO[kind]()
+    torch.set_rng_state(before)
+    try:
+        load_pruned(path, into=into)(torch.zeros(2, 5, 3))
+    except ValueError as error:
+        assert str(path) in str(error)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("kind", INTO)
+def test_files_that_were_not_tampered_with_load(kind, path):
+    head, tensors = header_and_tensors(kind, path.parent)
+    write(path, head, tensors)
+    again = load_pruned(path, into=INTO[kind]())
+    found = again.state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
+
+
+@pytest.mark.parametrize("kind", INTO)
+def test_nothing_is_made_of_the_sizes_in_a_header_before_the_tensors_are_seen(
+    kind, path, monkeypatch
+):
+    head, tensors = header_and_tensors(kind, path.parent)
+    sizes = [place for place in places(head["parts"]) if place and place[-1] in ("sizes", "size")]
+    fill = nn.RNNBase.reset_parameters
+
+    def small_alone(layer):
+        assert all(weight.is_meta or weight.numel() < 10**4 for weight in layer.parameters())
+        fill(layer)
+
+    monkeypatch.setattr(nn.RNNBase, "reset_parameters", small_alone)
+    for place in sizes:
+        if place[-1] == "sizes":
+            changed = put(copy.deepcopy(head), ("parts", *place), [3, 2**14])
+            write(path, changed, tensors)
+            # What a stack shows as its size is that of no tensor.
+            with suppress(ValueError):
+                load_pruned(path, into=INTO[kind]())
+
+
+def many_levels(head, _):
+    head["parts"][""]["options"]["num_layers"] = 10**9
+
+
+def other_place(head, _):
+    head["parts"][""]["options"]["device"] = "cpu"
+
+
+def three_sizes(head, _):
+    head["parts"][""]["sizes"] = [3, 4, 10**9]
+
+
+def deep(head, _):
+    inner = head["parts"][""]
+    for _ in range(50):
+        inner = {"kind": "SelectedInputs", "rnn": inner, "dtype": "float32", "size": 3, "kept": 3}
+    head["parts"][""] = inner
+
+
+def another_kind(head, _):
+    head["parts"][""]["kind"] = "Linear"
+
+
+def lstm(head, tensors):
+    head["parts"][""]["kind"] = "LSTM"
+    for name, tensor in tensors.items():
+        tensors[name] = torch.cat([tensor, tensor[:4]])
+
+
+def other_dtype(_, tensors):
+    tensors["weight_hh_l0"] = tensors["weight_hh_l0"].half()
+
+
+def ints(_, tensors):
+    tensors["weight_hh_l0"] = tensors["weight_hh_l0"].int()
+
+
+def lacking(_, tensors):
+    del tensors["bias_hh_l0"]
+
+
+def left_over(_, tensors):
+    tensors["other"] = torch.zeros(2)
+
+
+def no_parts(head, _):
+    del head["parts"]
+
+
+CHANGES = (many_levels, other_place, three_sizes, deep, another_kind, lstm, other_dtype, ints)
+CHANGES += (lacking, left_over, no_parts)
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_what_does_not_fit_together_is_refused(change, path):
+    head, tensors = header_and_tensors("plain", path.parent)
+    change(head, tensors)
+    write(path, head, tensors)
+    with pytest.raises(ValueError, match=r"does not fit into GRU: .* Give a module of the class"):
+        load_pruned(path, into=wide_gru())
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("stays", "rnn.support_0"), ("selected", "support")]
+)
+@pytest.mark.parametrize("nodes", ["twice", "beyond", "negative"])
+def test_supports_are_of_nodes_that_are_there(kind, name, nodes, path):
+    head, tensors = header_and_tensors(kind, path.parent)
+    tensors[name][0] = {"twice": int(tensors[name][1]), "beyond": 8, "negative": -1}[nodes]
+    write(path, head, tensors)
+    with pytest.raises(ValueError, match=r"its support of .* must hold ints from 0 to \d, each once"):
+        load_pruned(path, into=INTO[kind]())
+
+
+@pytest.mark.parametrize("text", ["[" * 10**5, '{"format": ' + "9" * 5000 + "}", "[1]", "nonsense"])
+def test_headers_that_are_no_description_are_refused(text, path):
+    write(path, text, {"weight": torch.zeros(1)})
+    with pytest.raises(ValueError, match="holds no pruned module of version 1"):
+        load_pruned(path, into=wide_gru())
+    with pytest.raises(ValueError, match="holds no moments of hidden states of version 1"):
+        HiddenStateMoments.load(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"n_steps": 2**70},
+        {"n_steps": -1},
+        {"n_steps": "many"},
+        {"sum": torch.zeros(2, dtype=torch.bfloat16)},
+        {"sum": torch.zeros(3, dtype=torch.float64)},
+        {"sum": torch.zeros((), dtype=torch.float64)},
+    ],
+    ids=str,
+)
+def test_moments_that_were_tampered_with_are_refused(change, path):
+    HiddenStateMoments(2).update(np.eye(2)).save(path)
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        head = json.loads(file.metadata()["skspectral"])
+    for name, value in change.items():
+        (tensors if isinstance(value, torch.Tensor) else head)[name] = value
+    write(path, head, tensors)
+    with pytest.raises(ValueError, match="which do not belong together; give a file that Hidden"):
+        HiddenStateMoments.load(path)
+
+
+def test_loading_draws_no_random_numbers(path):
+    save_pruned(prune(wide_gru(), torch.randn(40, 6, 3), m=4), path)
+    into, state = wide_gru(), torch.get_rng_state()
+    load_pruned(path, into=into)
+    assert torch.equal(torch.get_rng_state(), state)

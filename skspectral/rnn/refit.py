@@ -87,8 +87,15 @@ class Refit:
     passes: Sequence[Pass]
     known: dict[Place, list[Tensor]] = field(default_factory=dict)
 
-    def apply(self, small: nn.Module, cuts: Mapping[str, Cut]) -> None:
-        """Refit the readers of a pruned module, in place, from the first to the last."""
+    def apply(self, small: nn.Module, cuts: Mapping[str, Cut]) -> dict[str, str]:
+        """Refit the readers of a pruned module, in place, from the first to the last.
+
+        Returns
+        -------
+        dict of str
+            By layer, which of its readers stayed as they were, and why.
+        """
+        notes: dict[str, list[str]] = {}
         for place in self.places(small):
             if place not in self.known:
                 self.known |= dense_states(self.module, [place], self.passes)
@@ -97,7 +104,17 @@ class Refit:
             drifted = [states_read(small, [place], each)[0] for each in passes]
             wide, narrow = self._readers(small, place, cuts)
             fixed = self._fixed(small, place, cuts)
-            refit(wide, narrow, list(zip(dense, drifted, strict=True)), fixed)
+            obstacle = refit(wide, narrow, list(zip(dense, drifted, strict=True)), fixed)
+            for name in self._read_in(place) if obstacle else ():
+                notes.setdefault(name, []).append(f"{place.path} is not refitted: {obstacle}")
+        return {name: "; ".join(found) for name, found in notes.items()}
+
+    def _read_in(self, place: Place) -> list[str]:
+        """The layers whose states are read in a place."""
+        if place.leaving and place.layer:
+            return [place.layer.name]
+        readers = (each for each in self.readers.readers if each.path == place.path)
+        return list(dict.fromkeys(name for each in readers for name, _ in each.runs if name))
 
     def places(self, small: nn.Module) -> Iterator[Place]:
         """Where states are read, in the order in which that happens."""
@@ -199,29 +216,34 @@ def refit(
     narrow: Affine,
     pairs: list[tuple[Tensor, Tensor]],
     fixed: Tensor | None = None,
-) -> None:
+) -> str | None:
     """Refit one reader, in place, to pairs of what it should have read and what it reads.
 
-    Fixed rows stay as they are. All rows do where the pairs do not match, or
-    the pruned network explodes.
+    Fixed rows stay as they are. All rows do where the pairs do not match, or the pruned network
+    explodes: then the answer says so.
     """
     before = narrow.whole
     size = before.shape[1]
     Z, C, n_rows = before.new_zeros(size, size), torch.zeros(()), 0
     for dense, drifted in pairs:
-        if len(dense) != len(drifted) or not len(dense):
-            return
+        if len(dense) != len(drifted):
+            n_read = len(drifted), len(dense)
+            return "it reads {} states where in the dense network it reads {}".format(*n_read)
+        if not len(dense):
+            return "it reads no states in one of the batches"
         h = with_one(dense, wide is not None and wide.bias is not None)
         z = with_one(drifted, narrow.bias is not None)
         Z, C, n_rows = Z + z.T @ z, C + h.T @ z, n_rows + len(z)
     target = C if wide is None else wide.whole @ C
     ridge = Z.trace() / n_rows or 1.0
-    if torch.isfinite(target).all() and torch.isfinite(Z).all():
-        ridged = Z + ridge * torch.eye(size, dtype=Z.dtype)
-        fitted = torch.linalg.solve(ridged, target + ridge * before, left=False)
-        if fixed is not None:
-            fitted[fixed] = before[fixed]
-        narrow.set(fitted)
+    if not (torch.isfinite(target).all() and torch.isfinite(Z).all()):
+        return "the states that it reads are not finite"
+    ridged = Z + ridge * torch.eye(size, dtype=Z.dtype)
+    fitted = torch.linalg.solve(ridged, target + ridge * before, left=False)
+    if fixed is not None:
+        fitted[fixed] = before[fixed]
+    narrow.set(fitted)
+    return None
 
 
 def with_one(states: Tensor, needed: bool) -> Tensor:

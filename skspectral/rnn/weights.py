@@ -179,15 +179,20 @@ def in_one_piece(module: nn.Module) -> nn.Module:
 def resized(part: nn.Linear, weight: Tensor, bias: Tensor | None) -> nn.Linear:
     """Return a copy of a linear map, of its class and with its hooks, that has other weights."""
     empty = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
-    new = filled(empty, {"weight": weight} | ({} if bias is None else {"bias": bias}), part)
-    if type(part) is nn.Linear and is_plain(part, new):
-        return new
-    memo = {id(part.weight): new.weight}
+    weights = {"weight": weight} | ({} if bias is None else {"bias": bias})
+    return like_linear(part, filled(empty, weights, part))
+
+
+def like_linear(part: nn.Linear, plain: nn.Linear) -> nn.Linear:
+    """Return a linear map with the weights of a plain one, that is all else that another is."""
+    if type(part) is nn.Linear and is_plain(part, plain):
+        return plain
+    memo = {id(part.weight): plain.weight}
     if part.bias is not None:
-        memo[id(part.bias)] = new.bias
-    other = copied(part, memo)
-    other.register_parameter("bias", new.bias)
-    other.in_features, other.out_features = new.in_features, new.out_features
+        memo[id(part.bias)] = plain.bias
+    other = cast(nn.Linear, copied(part, memo))
+    other.register_parameter("bias", plain.bias)
+    other.in_features, other.out_features = plain.in_features, plain.out_features
     return other
 
 
