@@ -42,6 +42,18 @@ class OfAny(Net):
         return super().forward(kwargs["x"] if kwargs else args[0])
 
 
+class OfNames(Net):
+    def forward(self, x, **others):
+        assert others.keys() == {"y"}
+        return super().forward(x)
+
+
+class OfMore(Net):
+    def forward(self, x, *more):
+        assert not more
+        return super().forward(x)
+
+
 class OfList(Net):
     def forward(self, xs):
         assert isinstance(xs, list)
@@ -76,6 +88,9 @@ FORMS = {
     "tuples of arrays": (WithLengths, lambda: [(x.numpy(), n.numpy()) for x, n, _ in PARTS]),
     "any arguments": (OfAny, lambda: loader(X, Y)),
     "any names": (OfAny, lambda: [{"x": x, "y": y} for x, _, y in PARTS]),
+    "a name and any others": (OfNames, lambda: [{"x": x, "y": y} for x, _, y in PARTS]),
+    "any more arguments": (OfMore, lambda: [{"x": x, "y": y} for x, _, y in PARTS]),
+    "any more arguments, in a list": (OfMore, lambda: loader(X, Y)),
     "dicts": (Net, lambda: [{"x": x} for x, _, _ in PARTS]),
     "dicts with labels": (Net, lambda: [{"x": x, "y": y} for x, _, y in PARTS]),
     "dicts of another kind": (Net, lambda: iter([UserDict(x=x, y=y) for x, _, y in PARTS])),
