@@ -113,6 +113,30 @@ def test_every_natural_form_is_read(name):
     assert pruner.n_features_in_ == 3
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: x.astype(">f4"),
+        lambda x: x.astype(np.longdouble),
+        lambda x: x[::-1],
+        lambda x: np.broadcast_to(x, x.shape),
+    ],
+)
+def test_arrays_that_torch_does_not_take_are_copied(change):
+    batch = change(X.numpy())
+    ((_, (found,)),) = check_sequences([batch]).batches(1)
+    np.testing.assert_array_equal(found.numpy(), batch)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [np.full((2, 2, 2), None), np.full((2, 2, 2), "a"), ["a", np.zeros((2, 3))], [{}, X[0]]],
+)
+def test_lists_of_what_is_no_batch_are_refused_at_once(entry):
+    with pytest.raises((ValueError, TypeError), match="X"):
+        check_sequences([entry, entry])
+
+
 def test_lists_of_packed_sequences_are_batches():
     batches = [pack_sequence([x[:n] for x, n in zip(X, LENGTHS.tolist(), strict=True)][:6][::-1])]
     pruner = SpectralRNNPruner(nn.GRU(3, 8), m=3).fit(batches)
