@@ -184,10 +184,17 @@ def is_packed(value: Any) -> bool:
     return isinstance(value, PackedSequence)
 
 
+def is_numbers(value: Any) -> bool:
+    """Whether a value is an array that torch can hold."""
+    return isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
+
+
 def as_tensor(value: Any) -> Any:
     """Numbers of NumPy as a tensor; other values as they are."""
-    is_numbers = isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
-    return torch.from_numpy(value) if is_numbers else value
+    if not is_numbers(value):
+        return value
+    dtype = np.dtype(np.float64) if value.dtype.itemsize > 8 else value.dtype.newbyteorder("=")
+    return torch.from_numpy(np.require(value, dtype, ["C", "W"]))
 
 
 def holds_tensors(batch: Any) -> bool:

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, Dataset
 
-from .batches import Batches, holds_tensors
+from .batches import Batches, holds_tensors, is_numbers
 from .chunked import Chunked
 from .explained import explained_on
 from .sequences import Sequences, Sliced
@@ -109,13 +109,14 @@ def is_batch(entry: Any) -> bool:
     """Whether an entry of a list can be no sequence."""
     if not isinstance(entry, list | tuple | dict):
         return n_axes_of(entry) > 2
-    several = any(n_axes_of(leaf) > 1 for leaf in tree_leaves(entry))
+    inputs = entry[:1] if isinstance(entry, list) else entry
+    several = any(n_axes_of(leaf) > 1 for leaf in tree_leaves(inputs))
     return several or (not isinstance(entry, list) and holds_tensors(entry))
 
 
 def n_axes_of(value: Any) -> int:
-    """Axes of an array or tensor; 0 of anything else."""
-    return getattr(value, "ndim", 0) if isinstance(value, np.ndarray | torch.Tensor) else 0
+    """Axes of an array or tensor of numbers; 0 of anything else."""
+    return value.ndim if is_numbers(value) or isinstance(value, torch.Tensor) else 0
 
 
 def is_sliced(X: Any) -> bool:

@@ -42,6 +42,18 @@ class OfAny(Net):
         return super().forward(kwargs["x"] if kwargs else args[0])
 
 
+class OfNames(Net):
+    def forward(self, x, **others):
+        assert others.keys() == {"y"}
+        return super().forward(x)
+
+
+class OfMore(Net):
+    def forward(self, x, *more):
+        assert not more
+        return super().forward(x)
+
+
 class OfList(Net):
     def forward(self, xs):
         assert isinstance(xs, list)
@@ -76,6 +88,9 @@ FORMS = {
     "tuples of arrays": (WithLengths, lambda: [(x.numpy(), n.numpy()) for x, n, _ in PARTS]),
     "any arguments": (OfAny, lambda: loader(X, Y)),
     "any names": (OfAny, lambda: [{"x": x, "y": y} for x, _, y in PARTS]),
+    "a name and any others": (OfNames, lambda: [{"x": x, "y": y} for x, _, y in PARTS]),
+    "any more arguments": (OfMore, lambda: [{"x": x, "y": y} for x, _, y in PARTS]),
+    "any more arguments, in a list": (OfMore, lambda: loader(X, Y)),
     "dicts": (Net, lambda: [{"x": x} for x, _, _ in PARTS]),
     "dicts with labels": (Net, lambda: [{"x": x, "y": y} for x, _, y in PARTS]),
     "dicts of another kind": (Net, lambda: iter([UserDict(x=x, y=y) for x, _, y in PARTS])),
@@ -96,6 +111,30 @@ def test_every_natural_form_is_read(name):
     assert pruner.moments_.n_steps == len(rows)
     np.testing.assert_allclose(pruner.covariance_, rows.T @ rows / len(rows), rtol=1e-4, atol=1e-6)
     assert pruner.n_features_in_ == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: x.astype(">f4"),
+        lambda x: x.astype(np.longdouble),
+        lambda x: x[::-1],
+        lambda x: np.broadcast_to(x, x.shape),
+    ],
+)
+def test_arrays_that_torch_does_not_take_are_copied(change):
+    batch = change(X.numpy())
+    ((_, (found,)),) = check_sequences([batch]).batches(1)
+    np.testing.assert_array_equal(found.numpy(), batch)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [np.full((2, 2, 2), None), np.full((2, 2, 2), "a"), ["a", np.zeros((2, 3))], [{}, X[0]]],
+)
+def test_lists_of_what_is_no_batch_are_refused_at_once(entry):
+    with pytest.raises((ValueError, TypeError), match="X"):
+        check_sequences([entry, entry])
 
 
 def test_lists_of_packed_sequences_are_batches():

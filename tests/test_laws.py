@@ -20,9 +20,9 @@ from skspectral import (
 )
 from skspectral.allocation import shared_budget
 from skspectral.rnn.stacked import laid_out
-from skspectral.solvers import GreedySolver, LeverageSolver, SelectionProblem
+from skspectral.solvers import GreedySolver, LeverageSolver, SelectionProblem, extend
 from skspectral.solvers.design import design_supports
-from skspectral.solvers.group_lasso import GroupLasso, search_penalty
+from skspectral.solvers.group_lasso import GroupLasso, group_lasso_supports, search_penalty
 from skspectral.theory import generalisation_gap
 
 STAYS = "ignore:The reconstruction of:UserWarning"
@@ -250,6 +250,20 @@ def test_the_penalty_found_uses_as_many_columns_as_are_wanted(loudest):
     assert gap <= 1e-6
 
 
+def test_columns_that_no_penalty_brings_in_go_by_their_variance():
+    problem = SelectionProblem(
+        np.diag([1.0, 2.0, 9.0, 5.0]), np.diag([1.0, 0.0, 0.0, 0.0]), np.zeros(4)
+    )
+    ((support, _),) = group_lasso_supports(problem, 3, 1e-6, 100)
+    assert support.tolist() == [0, 2, 3]
+
+
+def test_only_nodes_that_may_be_added_are_added():
+    problem = SelectionProblem(np.diag([4.0, 3.0, 2.0, 1.0]), np.eye(4), np.zeros(4))
+    assert extend(problem, [2], 3, among=[2, 3, 1]).order.tolist() == [2, 1, 3]
+    assert extend(problem, [2], 3).order.tolist() == [2, 0, 1]
+
+
 def test_a_lam_of_zero_is_taken_as_such():
     problem = SelectionProblem(np.diag([1e4, 4.0, 2.0, 1.0]), np.eye(4), np.zeros(4))
 
@@ -299,6 +313,12 @@ def test_whitening_brings_states_to_one_scale_but_for_a_hundredth(rng):
     np.testing.assert_array_equal(
         HiddenStateMoments(2).update(np.zeros((3, 2))).whitening, np.eye(2)
     )
+
+
+def test_the_scale_of_states_is_their_root_mean_square(rng):
+    states = rng.normal(np.array([5.0, -5.0, 0.0, 1.0]), size=(50, 4))
+    moments = HiddenStateMoments(4).update(states[:20]).update(states[20:])
+    assert moments.scale == pytest.approx(np.sqrt(np.square(states).mean()))
 
 
 # Theory
