@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from models import MODELS, STAYS, Stack, answers, assert_same, fitted, make, sequences
+from models import MODELS, SHRINKS, STAYS, Stack, answers, assert_same, fitted, make, sequences
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -37,6 +37,7 @@ def no_pickle(monkeypatch):
 
 
 @pytest.mark.filterwarnings(STAYS)
+@pytest.mark.filterwarnings(SHRINKS)
 @pytest.mark.parametrize("name", MODELS)
 def test_what_is_loaded_answers_as_what_was_saved(name, path):
     net, batch, _ = make(name)
@@ -49,6 +50,7 @@ def test_what_is_loaded_answers_as_what_was_saved(name, path):
 
 
 @pytest.mark.filterwarnings(STAYS)
+@pytest.mark.filterwarnings(SHRINKS)
 @pytest.mark.parametrize("read", ["every step", "relu"])
 @pytest.mark.parametrize("cell", ["tanh", "relu", "gru", "lstm"])
 def test_layers_of_different_sizes(cell, read, path):
@@ -294,7 +296,7 @@ def test_what_does_not_fit_together_is_refused(change, path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [("stays", "rnn.support_0"), ("selected", "support")]
+    ("kind", "name"), [("stays", "rnn.kept.0.support"), ("selected", "support")]
 )
 @pytest.mark.parametrize("nodes", ["twice", "beyond", "negative"])
 def test_supports_are_of_nodes_that_are_there(kind, name, nodes, path):

@@ -32,6 +32,9 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+AS = " as "  # between a layout and a dtype
+
+
 class StateCollector:
     """Hidden states of layers, read off while their module runs.
 
@@ -42,7 +45,7 @@ class StateCollector:
     layers : sequence of RecurrentLayer
         The layers whose states are wanted.
     layout : str or None
-        A key of ``LAYOUTS``; None finds it out from the first batch of sequences.
+        A key of ``LAYOUTS``, and a dtype where the module has several; None finds it out from the first batch of sequences.
     """
 
     def __init__(
@@ -54,8 +57,8 @@ class StateCollector:
         self.path: frozenset[tuple[str, str]] = frozenset()
         self._fills: bool | None = None  # whether copies may fill up a batch; None: not known yet
         self.device = next(layers[0].of(module).parameters()).device
-        dtypes = dict.fromkeys(each.dtype for each in module.parameters() if each.is_floating_point())
-        self._dtype, self._is_mixed = next(iter(dtypes)), len(dtypes) > 1
+        floating = (each.dtype for each in module.parameters() if each.is_floating_point())
+        self._dtypes = {str(dtype).removeprefix("torch."): dtype for dtype in floating}
         self._numbers = {id(each): number for number, each in enumerate(module.parameters())}
         self._embeds = any(isinstance(part, nn.Embedding) for part in module.modules())
 
@@ -188,24 +191,33 @@ class StateCollector:
             return tree_map(self._convert, batch, is_leaf=is_packed), {}
         padded = isinstance(batch, Padded)
         sequences = self._convert(batch.filled if padded else torch.as_tensor(batch))
-        if self._embeds and sequences.ndim == 2 and not sequences.is_floating_point():
-            sequences = sequences.long()
-        else:
-            sequences = sequences.to(self._dtype).reshape(*sequences.shape[:2], -1)
+        if not self._are_tokens(sequences):
+            sequences = sequences.reshape(*sequences.shape[:2], -1)
         self.layout = self.layout or self._find_layout(sequences)
         if padded and self.is_bare:
-            return (Padded(sequences, batch.lengths).packed(),), {}
+            filled = sequences.to(next(iter(self._dtypes.values())))
+            return (Padded(filled, batch.lengths).packed(),), {}
         if whole and self._fills is not False:
             sequences = whole_blocks(sequences)
-        return (LAYOUTS[self.layout](sequences).contiguous(),), {}
+        return (self._laid_out(sequences, self.layout),), {}
+
+    def _are_tokens(self, sequences: Tensor) -> bool:
+        return self._embeds and sequences.ndim == 2 and not sequences.is_floating_point()
+
+    def _laid_out(self, sequences: Tensor, layout: str) -> Tensor:
+        """Bring sequences into a layout, and the dtype that goes with it."""
+        name, _, dtype = layout.partition(AS)
+        kind = torch.long if self._are_tokens(sequences) else self._dtypes.get(dtype)
+        kind = kind or next(iter(self._dtypes.values()))
+        return LAYOUTS[name](sequences.to(kind)).contiguous()
 
     def _convert(self, value: Any) -> Any:
         if is_packed(value):
             return value.to(self.device)._replace(data=self._convert(value.data))
         if not isinstance(value, Tensor):
             return value
-        if value.is_floating_point() and not self._is_mixed:
-            return value.to(self.device, self._dtype)
+        if value.is_floating_point() and len(self._dtypes) == 1:
+            return value.to(self.device, *self._dtypes.values())
         return value.to(self.device)
 
     @torch.inference_mode()
@@ -246,7 +258,7 @@ class StateCollector:
         reasons: list[str] = []
         for layout in self._candidates(fed):
             try:
-                states = self._forward(LAYOUTS[layout](fed).contiguous())
+                states = self._forward(self._laid_out(fed, layout))
             except ForeignForward:
                 raise
             except MISFITS as error:
@@ -269,8 +281,12 @@ class StateCollector:
         return "none of its recurrent layers runs"
 
     def _candidates(self, sequences: Tensor) -> Iterator[str]:
+        """Yield layouts; of a module of several dtypes, also which of them is fed."""
         univariate = sequences.ndim == 3 and sequences.shape[2] == 1
-        return (name for name in LAYOUTS if univariate or not name.startswith("univariate"))
+        for dtype in self._dtypes:
+            for name in LAYOUTS:
+                if univariate or not name.startswith("univariate"):
+                    yield f"{name}{AS}{dtype}" if len(self._dtypes) > 1 else name
 
 
 class PathRecorder(TorchFunctionMode):

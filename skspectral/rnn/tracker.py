@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_iter, tree_map
 
 from .kernels import KERNELS, seeded
-from .layers import RecurrentLayer
+from .layers import RecurrentLayer, find_layers
 from .methods import methods_running
 from .outputs import tensors
 from .readers import Reader, Readers
@@ -113,7 +113,9 @@ class StateTracker(TorchFunctionMode):
             if isinstance(part, nn.Linear) and isinstance(part.weight, nn.Parameter)
         }
         self._idle = {id(each) for each in module.parameters()}
-        self._recurrent = {id(each.recurrent_weight(module)): each.name for each in layers}
+        self._recurrent = {
+            id(each.recurrent_weight(module)): each.name for each in find_layers(module)
+        }
         sizes = [layer.of(module).hidden_size for layer in layers]
         self._owners = [i for i, size in enumerate(sizes) for _ in range(size)]
         self._first = dict(zip((layer.name for layer in layers), running(sizes), strict=True))
@@ -334,13 +336,15 @@ class StateTracker(TorchFunctionMode):
         terms = {id(each.tensor) for each in followed}
         others = [value for value in tree_iter((args, kwargs)) if id(value) not in terms]
         n_terms = len([value for value in tree_iter((args, kwargs)) if id(value) in terms])
-        if n_terms < 2 and not (name in ("add", "__radd__", "__add__") and is_zero(others)):
+        zeros = [value for value in others if is_zero(value)]  # such as a state to start from
+        if n_terms + len(zeros) < 2:
             return False
         numbers = [each.numbers.expand(result.shape) for each in followed]
         same = all(each.equal(numbers[0]) for each in numbers)
-        if not same or not self._is_even(followed[0], others, result):
+        rest = [value for value in others if not is_zero(value)]
+        if not same or not self._is_even(followed[0], rest, result):
             return False
-        mixes = name in ("lerp", "where") or n_terms < 2
+        mixes = name in ("lerp", "where") and n_terms > 1
         self._keep(result, numbers[0], reason or ("" if mixes else "is added up"))
         return True
 
@@ -372,7 +376,7 @@ class StateTracker(TorchFunctionMode):
         if not hosts:
             return
         others = [tensor for tensor in given if id(tensor) not in self._cells]
-        even = all(other.ndim == 0 or other.shape[-1] == 1 for other in others)
+        even = all(each.ndim == 0 or each.shape[-1] == 1 or is_zero(each) for each in others)
         mixed = name in SCALINGS | SUMS | {"masked_fill"} and even and len(hosts) == 1
         inverted = name in ("div", "__truediv__") and id(args[0]) not in self._cells
         if name in MOVES | JOINS | CASTS or (mixed and not inverted):
@@ -502,10 +506,11 @@ class StateTracker(TorchFunctionMode):
                 yield path, tuple(weight.shape[min(1, weight.ndim - 1) :])
 
 
-def is_zero(operands: list[Any]) -> bool:
-    """Return whether a single operand is the number zero, with which ``sum`` begins."""
-    numbers = [value for value in operands if isinstance(value, Real)]
-    return len(operands) == len(numbers) == 1 and numbers[0] == 0
+def is_zero(operand: Any) -> bool:
+    """Return whether an operand of a sum is zero, with which it changes nothing."""
+    if isinstance(operand, Tensor):
+        return operand.is_floating_point() and not operand.any()
+    return isinstance(operand, Real) and operand == 0
 
 
 def siblings(module: nn.Module, path: str) -> Iterator[str]:
