@@ -285,7 +285,8 @@ class Calibrator:
                 "on which it does."
             )
         if isinstance(sequences, Sequences):
-            kept = [sequences.batch(index) for index in kept]
+            places: list[Any] = kept
+            kept = [sequences.batch(index) for index in places]
         return moments, kept
 
     def _run_kept(self, collector: StateCollector, sequences: Sequences, batches_from: Any) -> Any:

@@ -69,11 +69,13 @@ def check_structure(part: nn.Module, place: nn.Module) -> None:
         If so.
     """
     fits = nature(part) == nature(place)
+    inner: Any
     for inner in part.modules():
         if isinstance(inner, Started):
             fits &= inner.n_kept == sizes_of(inner.rnn)
         elif isinstance(inner, (SelectedInputs, SelectedCellInputs)):
-            fits &= len(inner.support) == inner.rnn.input_size <= inner.input_size
+            read: Any = inner.rnn
+            fits &= len(inner.support) == read.input_size <= inner.input_size
         elif isinstance(inner, StackedRNN):
             fits &= is_stack(inner)
     if not fits:

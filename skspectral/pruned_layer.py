@@ -140,7 +140,7 @@ class PrunedLayer:
 
     def among(self, nodes: NDArray[np.intp]) -> Selection:
         """The choice, told of nodes of which this layer has those that are given, ascending."""
-        report = [row | {"support": nodes[row["support"]]} for row in self.selection.report]
+        report = [{**row, "support": nodes[row["support"]]} for row in self.selection.report]
         return replace(self.selection, order=nodes[self.selection.order], report=tuple(report))
 
     def first(self, m: int) -> PrunedLayer:

@@ -63,8 +63,10 @@ from .wrapped import (
 
 Data = tuple[Sequences | Batches, Labelled | None]
 # What pruning gives, beside what is told of the choice.
-OUTCOME = ("distillation_history_", "fine_tuning_history_", "n_parameters_", "pruned_estimator_")
-OUTCOME += ("pruned_module_", "_found", "_last", "_readers", "_unfolded", "_unrefitted")
+OUTCOME = (
+    *("distillation_history_", "fine_tuning_history_", "n_parameters_", "pruned_estimator_"),
+    *("pruned_module_", "_found", "_last", "_readers", "_unfolded", "_unrefitted"),
+)
 
 
 class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNothing):
@@ -338,7 +340,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
     def _filled(self, attributes: Mapping[str, Any]) -> Self:
         """Another of the class with these attributes."""
         other = type(self).__new__(type(self))
-        vars(other).update(attributes)
+        other.__dict__ = dict(attributes)
         return other
 
     def __getstate__(self) -> dict[str, Any]:
@@ -415,9 +417,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
                 part = inner._calibrate(data, Before())
         for name in OUTCOME:
             setattr(self, name, getattr(inner, name))
-        self._describe(
-            {name: dense.layer(name, each).posed_anew() for name, each in told.items()}
-        )
+        self._describe({name: dense.layer(name, each).posed_anew() for name, each in told.items()})
 
     def _calibrate(self, data: Data, before: Before) -> Calibration:
         """From sequences to the choices that they pose, added to those seen before."""

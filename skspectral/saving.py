@@ -26,8 +26,10 @@ VERSION = 1
 STARTED, SELECTED = (StartedRNN, StartedCell), (SelectedInputs, SelectedCellInputs)
 OURS = (StackedRNN, *STARTED, ExpandedRNN, ExpandedCell, *SELECTED)
 # What building from a header that was tampered with can raise.
-MISFITS = (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError)
-MISFITS += (SafetensorError, StopIteration)
+MISFITS = (
+    *(AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError),
+    *(SafetensorError, StopIteration),
+)
 KINDS: dict[str, Any] = {kind.__name__: kind for kind in (nn.Linear, *TORCH, *OURS)}
 
 

@@ -84,8 +84,10 @@ class Witnesses:
     @classmethod
     def from_json(cls, description: Any) -> Self:
         """Return what was described."""
-        ends = (description[name] and glimpse_of(description[name]) for name in ("shortest", "longest"))
-        return cls(*ends, tuple(glimpse_of(each) for each in description["novel"]))
+        shortest, longest = (
+            description[name] and glimpse_of(description[name]) for name in ("shortest", "longest")
+        )
+        return cls(shortest, longest, tuple(glimpse_of(each) for each in description["novel"]))
 
 
 def described(glimpse: Glimpse) -> dict[str, Any]:

@@ -122,9 +122,10 @@ def test_levels_and_directions_of_such_layers(kind, levels):
     net = Net(read_all, kind(N_FEATURES, N_NODES, **levels, **OPTIONS), head=linear(2, width))
     assert_same(fitted(net, [(X,)], m=1.0).pruned_module_(X), net(X))
     small = fitted(net, [(X,)], m=N_NODES - 1).pruned_module_
-    assert sum(p.numel() for p in small.rnn.parameters()) < sum(
-        p.numel() for p in net.rnn.parameters()
-    ) + (kind is Squared) * width * width
+    assert (
+        sum(p.numel() for p in small.rnn.parameters())
+        < sum(p.numel() for p in net.rnn.parameters()) + (kind is Squared) * width * width
+    )
     assert_same(pickle.loads(pickle.dumps(small.rnn))(X)[0], small.rnn(X)[0])
 
 

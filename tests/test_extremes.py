@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from torch.nn.modules.module import register_module_forward_pre_hook
 from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from skspectral import HiddenStateMoments, SpectralRNNPruner, whole_pass
 from skspectral.rnn.states import StateCollector

@@ -181,8 +181,10 @@ def test_rounds_are_told_of_the_dense_network(reconstruction):
     assert np.flatnonzero(pruner.ranking_ <= 4).tolist() == pruner.support_.tolist()
     assert pruner.reconstruction_.shape == (16, 4)
     assert pruner.loss_lower_bound_ == dense.loss_lower_bound_
-    assert pruner.loss_lower_bound_ <= pruner.information_loss_ == pytest.approx(
-        1.0 - pruner.score(X), rel=1e-6
+    assert (
+        pruner.loss_lower_bound_
+        <= pruner.information_loss_
+        == pytest.approx(1.0 - pruner.score(X), rel=1e-6)
     )
     row, expected = (each.summary(as_frame=True).iloc[0] for each in (pruner, dense))
     assert (row["kept"], row["nodes"]) == (4, 16)

@@ -1,8 +1,10 @@
 """The given module: what comes out of it, what it keeps, what it may be asked."""
 
 import math
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -50,7 +52,10 @@ HOLDERS = {
     "dataclass": (Out, lambda out: (out.logits, out.last)),
     "mapping": (lambda a, b: Rows(logits=a, states=b), lambda out: (out["logits"], out["states"])),
     "slots": (Slotted, lambda out: (out.logits, out.states)),
-    "nested": (lambda a, b: [{"all": Out(a, b)}], lambda out: (out[0]["all"].logits, out[0]["all"].last)),
+    "nested": (
+        lambda a, b: [{"all": Out(a, b)}],
+        lambda out: (out[0]["all"].logits, out[0]["all"].last),
+    ),
 }
 
 
@@ -274,7 +279,12 @@ def test_inputs_by_name_and_states_in_lists(cell):
 QUESTIONS = {
     "zeros_like": lambda states, h, c: torch.zeros_like(c) + torch.zeros_like(h),
     "isnan": lambda states, h, c: not torch.isnan(c).any() and torch.isfinite(states).all().item(),
-    "type": lambda states, h, c: (c.is_complex(), states.is_floating_point(), states.dtype, c.shape),
+    "type": lambda states, h, c: (
+        c.is_complex(),
+        states.is_floating_point(),
+        states.dtype,
+        c.shape,
+    ),
     "repr": lambda states, h, c: c.new_zeros(c.shape),
 }
 
@@ -311,7 +321,7 @@ def test_states_that_are_masked_go_back_to_their_layer(cell):
     assert small.head.in_features == M
     for row in range(4):  # a sequence that starts anew is one that begins there
         begins = [0, *(t for t in range(1, 6) if starts[row, t]), 6]
-        for begin, end in zip(begins, begins[1:], strict=False):
+        for begin, end in pairwise(begins):
             part = X[row : row + 1, begin:end]
             found = small(X, starts)[row : row + 1, begin:end]
             assert_same(found, net.head(rebuilt(pruner, net.rnn, part)))
@@ -384,7 +394,7 @@ def test_a_forward_that_draws_folds(dropout):
 
 def test_random_numbers_of_every_kind_are_the_same_for_both():
     def run(net, x):
-        noise = torch.randn(2).double() + np.random.rand() + np.random.rand()
+        noise = torch.randn(2).double() + random.random() + np.random.rand()  # noqa: NPY002
         return net.head(net.rnn(x)[0]) * noise
 
     assert fitted(Net(run, head=linear()), [(X,)]).pruned_module_.head.in_features == M
@@ -437,7 +447,10 @@ def test_copies_that_fill_up_a_batch_are_counted_by_no_layer():
 @pytest.mark.parametrize(
     ("run", "error"),
     [
-        (lambda net, x: net.head(net.rnn.forward(x)[0]), "run by their forward.. and not by a call"),
+        (
+            lambda net, x: net.head(net.rnn.forward(x)[0]),
+            "run by their forward.. and not by a call",
+        ),
         (lambda net, x: net.head(x.repeat(1, 1, 7)[..., :7]), "none of its recurrent layers runs"),
         (lambda net, x: net.head(net.rnn(x, net.start)[0]), "takes 24 sequences at a time and no"),
     ],
@@ -468,7 +481,7 @@ def test_a_module_that_has_grown_is_told_of(wide):
     net = Net(run, make_rnn("tanh"), head=linear()).eval()
     params = {"m": N_NODES - 1 if wide else 1, "n_refit": 0, "objective": "one-step"}
     pruner = SpectralRNNPruner(net, **params)
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="'rnn.l0' stays") as caught:
         pruner.fit([(X,)])
     told = [str(each.message) for each in caught if "The pruned module has" in str(each.message)]
     assert len(told) == wide
@@ -476,4 +489,3 @@ def test_a_module_that_has_grown_is_told_of(wide):
     n_parameters = sum(p.numel() for p in net.parameters())
     assert (pruner.n_parameters_ > n_parameters) == wide
     assert math.isfinite(pruner.information_loss_)
-

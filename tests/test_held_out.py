@@ -40,7 +40,8 @@ def test_the_loss_is_that_of_a_pruner_of_the_other_sequences_on_these(kind):
 
 
 def test_of_many_sequences_it_is_about_the_loss():
-    fitted = (lambda each, data: each.fit(data))(*pruner())
+    each, data = pruner()
+    fitted = each.fit(data)
     assert 0.5 < fitted.held_out_loss_ / fitted.information_loss_ < 2.0
     frame = fitted.summary(as_frame=True)
     assert frame.loc["l0", "held_out_loss"] == fitted.held_out_loss_

@@ -133,11 +133,11 @@ def test_streamed_values_that_are_not_finite_are_refused(value):
 @pytest.mark.parametrize("objective", ["combined", "one-step"])
 def test_batches_without_sequences_are_refused(objective):
     pruner = SpectralRNNPruner(make_rnn(dtype=torch.float32), 3, objective=objective)
-    with pytest.raises(ValueError, match="no hidden state was seen, .*; give X, or states, with"):
+    with pytest.raises(ValueError, match=r"no hidden state was seen, .*; give X, or states, with"):
         pruner.fit(iter([torch.zeros(0, 5, N_FEATURES)] * 2))
 
 
 def test_moments_of_nothing_have_no_covariance():
     for name in ("covariance", "mean", "scale", "whitening"):
-        with pytest.raises(ValueError, match="no hidden state was seen"):
+        with pytest.raises(ValueError, match=r"no hidden state was seen"):
             getattr(HiddenStateMoments(3), name)

@@ -133,7 +133,7 @@ def test_a_callback_may_end_a_training(callback, n_epochs):
 
 def test_ctrl_c_in_a_callback_is_no_end_of_training():
     class Pressed(Callback):
-        def on_epoch_end(self, net, **_):  # noqa: ARG002
+        def on_epoch_end(self, net, **_):
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):

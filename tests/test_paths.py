@@ -94,7 +94,8 @@ def test_the_order_of_the_batches_does_not_matter(way, turned):
     pruner = fitted(net, batches[::-1] if turned else batches)
     for batch in batches:
         x, *rest = batch
-        mirror = Net(run, rnn=lambda _: (rebuilt(pruner, net.rnn, x), None), head=net.head)
+        states = rebuilt(pruner, net.rnn, x)
+        mirror = Net(run, rnn=lambda _, states=states: (states, None), head=net.head)
         mirror.other = getattr(net, "other", None)
         assert_same(pruner.pruned_module_(*batch), mirror(x, *rest))
 

@@ -69,7 +69,7 @@ def test_a_layer_that_is_run_by_its_forward_is_refused_by_name():
         return net.head(net.second.forward(net.rnn(x)[0])[0])
 
     net = Net(run, second=make_rnn(n_features=7), head=linear())
-    with pytest.raises(ValueError, match="layer 'second.l0' runs by its forward()"):
+    with pytest.raises(ValueError, match=r"layer 'second.l0' runs by its forward()"):
         fitted(net, [(X,)])
 
 
@@ -193,7 +193,7 @@ def test_a_weight_that_is_set_before_each_call_is_refused():
             return self.inner(x)
 
     net = Net(lambda net, x: net.head(net.rnn(x)[0]), Drop(make_rnn()), head=linear())
-    with pytest.raises(ValueError, match="layer 'rnn.inner' is given its weight_hh_l0 before each"):
+    with pytest.raises(ValueError, match=r"layer 'rnn.inner' is given its weight_hh_l0"):
         fitted(net, [(X,)])
 
 
@@ -203,7 +203,7 @@ def test_a_parameter_that_is_set_before_each_call_is_refused():
         return net.head(net.rnn(x)[0])
 
     net = Net(run, raw=nn.Parameter(make_rnn().weight_hh_l0.detach()), head=linear())
-    with pytest.raises(ValueError, match="'rnn.l0' runs with weights that are not its own"):
+    with pytest.raises(ValueError, match=r"'rnn.l0' runs with weights that are not its own"):
         fitted(net, [(X,)])
 
 

@@ -172,9 +172,15 @@ def put(head, path, value):
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
     | st.sampled_from(["GRU", "StackedRNN", "ExpandedRNN", "Linear", "float16", "l0", 10**30]),
-    lambda each: st.lists(each, max_size=3) | st.dictionaries(st.text(max_size=5), each, max_size=3),
+    lambda each: (
+        st.lists(each, max_size=3) | st.dictionaries(st.text(max_size=5), each, max_size=3)
+    ),
 )
 
 
@@ -195,10 +201,12 @@ def test_a_header_that_was_tampered_with_is_refused_or_loads(kind, data, path):
     write(path, head, tensors)
     before, into = torch.get_rng_state(), INTO[kind]()
     torch.set_rng_state(before)
+    refusal = None
     try:
         load_pruned(path, into=into)(torch.zeros(2, 5, 3))
     except ValueError as error:
-        assert str(path) in str(error)
+        refusal = str(error)
+    assert refusal is None or str(path) in refusal
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -303,7 +311,9 @@ def test_supports_are_of_nodes_that_are_there(kind, name, nodes, path):
     head, tensors = header_and_tensors(kind, path.parent)
     tensors[name][0] = {"twice": int(tensors[name][1]), "beyond": 8, "negative": -1}[nodes]
     write(path, head, tensors)
-    with pytest.raises(ValueError, match=r"its support of .* must hold ints from 0 to \d, each once"):
+    with pytest.raises(
+        ValueError, match=r"its support of .* must hold ints from 0 to \d, each once"
+    ):
         load_pruned(path, into=INTO[kind]())
 
 

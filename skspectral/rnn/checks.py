@@ -25,8 +25,8 @@ def check_layer(part: Any, path: str) -> None:
     where = f"layer {path!r}" if path else "estimator"
     if not isinstance(part, TORCH):
         raise ValueError(
-            f"{where} is a {type(part).__name__}, which is none of torch's recurrent layers; give a "
-            "module whose states an nn.RNN, nn.GRU, nn.LSTM or a cell of theirs makes."
+            f"{where} is a {type(part).__name__}, which is none of torch's recurrent layers; give "
+            "a module whose states an nn.RNN, nn.GRU, nn.LSTM or a cell of theirs makes."
         )
     if getattr(part, "proj_size", 0):
         raise ValueError(

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import nn
 
+from .posing import blank
 from .weights import copied, empty_like, is_plain, type_of
 
 TORCH = (nn.RNN, nn.GRU, nn.LSTM, nn.RNNCell, nn.GRUCell, nn.LSTMCell)
@@ -19,7 +20,7 @@ CORE = "core"
 SIZES = ("input_size", "hidden_size", "bias")
 
 
-def is_customized(part: nn.Module) -> bool:
+def is_customized(part: Any) -> bool:
     """Return whether a recurrent layer is more than that of torch."""
     kind = type_of(part)
     like = part if isinstance(part, nn.RNNBase) else None
@@ -30,7 +31,9 @@ def is_customized(part: nn.Module) -> bool:
 def runs_as_torch(part: nn.Module) -> bool:
     """Return whether a call of a layer runs torch's ``forward`` and nothing else."""
     hooked = any(value for name, value in vars(part).items() if name.endswith("_hooks"))
-    return type(part).forward is type_of(part).forward and not hooked and "forward" not in vars(part)
+    return (
+        type(part).forward is type_of(part).forward and not hooked and "forward" not in vars(part)
+    )
 
 
 class ForeignForward(ValueError):
@@ -57,9 +60,9 @@ def delegating(kind: type) -> type:
     def missing(self: Any, name: str) -> Any:
         if name.startswith(("weight_", "bias_")):
             raise ForeignForward(
-                f"layer {vars(self)['_path']!r} is a {kind.__name__}, whose forward reads {name} itself in place of "
-                f"calling torch's {base.__name__}; its states cannot be pruned. Give a module in "
-                f"which an nn.{base.__name__} makes them."
+                f"layer {vars(self)['_path']!r} is a {kind.__name__}, whose forward reads {name} "
+                f"itself in place of calling torch's {base.__name__}; its states cannot be pruned. "
+                f"Give a module in which an nn.{base.__name__} makes them."
             )
         return base.__getattr__(self, name)
 
@@ -82,8 +85,7 @@ def reduced(self: Any, _protocol: int) -> Any:
 
 def fresh(kind: type) -> Any:
     """Return an empty delegating layer."""
-    made = delegating(kind)
-    return made.__new__(made)
+    return blank(delegating(kind))
 
 
 def delegate(part: Any, core: nn.Module, path: str) -> nn.Module:
@@ -106,7 +108,7 @@ def delegate(part: Any, core: nn.Module, path: str) -> nn.Module:
 def restore(layer: Any, core: Any) -> nn.Module:
     """Return a layer of the given class that has the weights of its core."""
     attributes = copied_attributes(layer, {id(layer.core): None})
-    whole = layer.given_class.__new__(layer.given_class)
+    whole = blank(layer.given_class)
     whole.__dict__ = attributes
     del whole._modules[CORE], whole.__dict__["_path"]
     whole._parameters = {**core._parameters, **whole._parameters}

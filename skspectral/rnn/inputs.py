@@ -104,7 +104,11 @@ def select_inputs(
             kind = SelectedCellInputs if is_cell else SelectedInputs
             selecting = replaced(narrow, host, kind(part, support, n_inputs))
             candidates = embedded(narrow, n_inputs, support)
-            fits = (each for each in candidates if same_outputs(each, selecting, ForwardPass(*arguments)))
+            fits = (
+                each
+                for each in candidates
+                if same_outputs(each, selecting, ForwardPass(*arguments))
+            )
             module = next(fits, selecting)
     return module
 

@@ -109,9 +109,9 @@ class KernelMode(TorchFunctionMode):
 
     def _stack(self, mode: str, input: Tensor, *args: Any) -> Any:  # noqa: A002
         batch_sizes = None
-        if len(args) == 8 and isinstance(args[1], (list, tuple)) and mode != "LSTM":
-            hx, weights, bias, n_levels, _, _, both, batch_first = args
-        elif mode == "LSTM" and isinstance(args[0], (list, tuple)):
+        if (len(args) == 8 and isinstance(args[1], (list, tuple)) and mode != "LSTM") or (
+            mode == "LSTM" and isinstance(args[0], (list, tuple))
+        ):
             hx, weights, bias, n_levels, _, _, both, batch_first = args
         else:
             batch_sizes, hx, weights, bias, n_levels, _, _, both = args

@@ -54,7 +54,7 @@ class RecurrentLayer:
         """Return its ``weight_hh`` in a module that is laid out or not, before or after pruning."""
         part: Any = module.get_submodule(self.owner)
         while isinstance(part, StandIn | Delegating):
-            part = part.rnn if isinstance(part, StandIn) else part.core
+            part = getattr(part, "rnn" if isinstance(part, StandIn) else CORE)
         if isinstance(part, StackedRNN):
             part = part.get_submodule(self._inside)
             return part.get_parameter("weight_hh_l0")
@@ -98,8 +98,8 @@ def find_layers(module: nn.Module) -> tuple[RecurrentLayer, ...]:
     compiled = [part for part in module.modules() if is_compiled(part)]
     if not found and compiled:
         raise ValueError(
-            f"estimator is or holds a {type(compiled[0]).__name__}, which is scripted or quantized; "
-            "give the eager module that it was made from."
+            f"estimator is or holds a {type(compiled[0]).__name__}, which is scripted or quantized"
+            "; give the eager module that it was made from."
         )
     if not found:
         raise ValueError(

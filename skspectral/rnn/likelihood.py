@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .outputs import tensors
-
 from .origins import LINEAR, OTHER
+from .outputs import tensors
 
 FAMILIES = ("auto", "bernoulli", "categorical", "gaussian")
 

@@ -48,6 +48,6 @@ def attributes_called(method: Any) -> Iterator[str]:
         return
     for node in ast.walk(tree):
         function = node.func if isinstance(node, ast.Call) else None
-        if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
-            if function.value.id == "self":
-                yield function.attr
+        holder = getattr(function, "value", None)
+        if isinstance(function, ast.Attribute) and getattr(holder, "id", "") == "self":
+            yield function.attr

@@ -12,8 +12,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 PROBABILITIES, LINEAR, BLANK, OTHER = "probabilities", "linear map", "blank", "other"
 # What gives probabilities, and logits or numbers, by the names of the functions of torch.
 MAKERS = dict.fromkeys(
-    ("sigmoid", "sigmoid_", "special_expit", "hardsigmoid", "softmax", "special_softmax", "softmin")
-    + ("gumbel_softmax",),
+    "sigmoid sigmoid_ special_expit hardsigmoid softmax special_softmax softmin "
+    "gumbel_softmax".split(),
     PROBABILITIES,
 ) | dict.fromkeys(("linear", "matmul", "__matmul__", "mm", "bmm", "addmm", "baddbmm"), LINEAR)
 # What a linear map stays one under: other functions may make probabilities of its outcome.
@@ -35,9 +35,7 @@ class Origins(TorchFunctionMode):
         super().__init__()
         self._origins = WeakIdKeyDictionary()
 
-    def __torch_function__(
-        self, func: Any, _types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call a function of torch, and note what it gives."""
         name = getattr(func, "__name__", "")
         origin = self._origin(name, [*floating((args, kwargs))])

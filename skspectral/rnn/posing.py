@@ -26,9 +26,9 @@ class Posing(nn.Module):
 
     def __reduce_ex__(self, _protocol: Any) -> Any:
         # The way of object.__reduce_ex__ takes the class at its word.
-        return fresh, (type(self),), vars(self)
+        return blank, (type(self),), vars(self)
 
 
-def fresh(kind: type) -> Any:
+def blank(kind: Any) -> Any:
     """Return an object of a class, with nothing in it yet."""
     return kind.__new__(kind)

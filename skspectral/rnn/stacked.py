@@ -18,7 +18,7 @@ from .delegating import (
     restore,
     runs_as_torch,
 )
-from .expanded import StandIn, States, one_of, pair_of, with_data
+from .expanded import States, one_of, pair_of, with_data
 from .posing import Posing
 from .weights import copy_of, empty_like, filled, type_of, without_computed_weights
 

@@ -45,7 +45,8 @@ class StateCollector:
     layers : sequence of RecurrentLayer
         The layers whose states are wanted.
     layout : str or None
-        A key of ``LAYOUTS``, and a dtype where the module has several; None finds it out from the first batch of sequences.
+        A key of ``LAYOUTS``, and a dtype where the module has several; None finds it out from the
+        first batch of sequences.
     """
 
     def __init__(
@@ -217,7 +218,7 @@ class StateCollector:
         if not isinstance(value, Tensor):
             return value
         if value.is_floating_point() and len(self._dtypes) == 1:
-            return value.to(self.device, *self._dtypes.values())
+            return value.to(self.device, next(iter(self._dtypes.values())))
         return value.to(self.device)
 
     @torch.inference_mode()

@@ -129,7 +129,9 @@ class Surgery:
         others = methods_calling(self.module, owner) - self.readers.callers.get(host, set())
         found += [f"{name}() calls the layer and did not run on X" for name in sorted(others)]
         found += [
-            f"attribute {name!r} keeps it" for name, kept in self.readers.kept.items() if kept == host
+            f"attribute {name!r} keeps it"
+            for name, kept in self.readers.kept.items()
+            if kept == host
         ]
         if found:
             warnings.warn(
@@ -211,7 +213,8 @@ class Surgery:
             folded = {
                 name: cuts[name]
                 for name, _ in reader.runs
-                if name and (hosts[name] not in plan.unfolded or hosts[name] == inside != reader.path)
+                if name
+                and (hosts[name] not in plan.unfolded or hosts[name] == inside != reader.path)
             }
             if folded:
                 part = self.module.get_submodule(reader.path)

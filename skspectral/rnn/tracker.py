@@ -167,7 +167,9 @@ class StateTracker(TorchFunctionMode):
 
     def _watch_start(self, host: str, owner: nn.Module) -> None:
         def before(_owner: nn.Module, args: Any, kwargs: Any) -> None:
-            start = args[1:] if len(args) > 1 else [kwargs[name] for name in ("hx",) if name in kwargs]
+            start = (
+                args[1:] if len(args) > 1 else [kwargs[name] for name in ("hx",) if name in kwargs]
+            )
             given = {"absent"} if not len(start) else {"none" if start[0] is None else "state"}
             self._starts.setdefault(host, set()).update(given)
 
@@ -242,9 +244,9 @@ class StateTracker(TorchFunctionMode):
             )
         if not known:
             raise ValueError(
-                f"forward of {type(self._module).__name__} runs a recurrent layer that is not among "
-                "its modules, as where a closure or a global holds it; make it an attribute of the "
-                "module that calls it."
+                f"forward of {type(self._module).__name__} runs a recurrent layer that is not "
+                "among its modules, as where a closure or a global holds it; make it an attribute "
+                "of the module that calls it."
             )
 
     def _follow(
@@ -271,9 +273,7 @@ class StateTracker(TorchFunctionMode):
     def _keep(self, tensor: Any, numbers: Tensor, linear_only: str) -> None:
         self._nodes[id(tensor)] = Followed(tensor, numbers, linear_only)
 
-    def _move(
-        self, func: Any, name: str, args: Any, kwargs: Any, result: Any, reason: str
-    ) -> None:
+    def _move(self, func: Any, name: str, args: Any, kwargs: Any, result: Any, reason: str) -> None:
         """Move the node numbers as the states were moved."""
         if func is F.dropout or name == "alpha_dropout":
             numbers = self._nodes[id(args[0] if args else kwargs["input"])].numbers
@@ -285,7 +285,9 @@ class StateTracker(TorchFunctionMode):
             reason = reason or PADDED
         else:
             numbers = func(*tree_map(self._numbers_of, args), **tree_map(self._numbers_of, kwargs))
-            picked = name in PICKS and any(isinstance(v, Tensor) for v in tree_iter((args[1:], kwargs)))
+            picked = name in PICKS and any(
+                isinstance(v, Tensor) for v in tree_iter((args[1:], kwargs))
+            )
             reason = "" if picked and reason == PADDED else reason
         for tensor, moved in zip(_tensors(result), _tensors(numbers), strict=True):
             if tensor.is_floating_point():
@@ -483,7 +485,11 @@ class StateTracker(TorchFunctionMode):
         for reader in found:
             for sibling in set(siblings(self._module, reader.path)) & idle.keys():
                 read = {hosts[name] for name, _ in reader.runs if name is not None}
-                self._block(read, f"is not seen to reach {sibling!r}, which stands beside its reader {reader.path!r} and did not run on X")
+                self._block(
+                    read,
+                    f"is not seen to reach {sibling!r}, which stands beside its reader "
+                    f"{reader.path!r} and did not run on X",
+                )
         started = {host for host, given in self._starts.items() if "state" in given}
         startable = {host for host, given in self._starts.items() if given == {"none"}}
         return Readers(
@@ -502,7 +508,11 @@ class StateTracker(TorchFunctionMode):
         """Yield parts none of whose passes used their weight, with the sizes of their inputs."""
         for path, part in self._module.named_modules():
             weight = part._parameters.get("weight")
-            if weight is not None and id(weight) in self._idle and not isinstance(part, nn.Embedding):
+            if (
+                weight is not None
+                and id(weight) in self._idle
+                and not isinstance(part, nn.Embedding)
+            ):
                 yield path, tuple(weight.shape[min(1, weight.ndim - 1) :])
 
 

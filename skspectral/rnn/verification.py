@@ -50,7 +50,9 @@ class ForwardPass:
         with ExitStack() as stack:
             for path, into in parts.items():
                 part = module.get_submodule(path)
-                hook = part.register_forward_hook(lambda _, __, out, into=into: into.extend(leaves(out)))
+                hook = part.register_forward_hook(
+                    lambda _, __, out, into=into: into.extend(leaves(out))
+                )
                 stack.enter_context(hook)
             stack.enter_context(seeded(seed))
             stack.enter_context(mode)
@@ -151,7 +153,11 @@ class Judge:
         run = ReplacedRun(names_of(self.given, self.layers), ran.ran, cuts, disturbed)
         outputs, parts = forward.run(self.given, run, self._paths, seed)
         run.check_finished()
-        read = {layer.name: run.read[layer.name] for layer in self.layers if of not in (None, layer.host)}
+        read = {
+            layer.name: run.read[layer.name]
+            for layer in self.layers
+            if of not in (None, layer.host)
+        }
         return outputs, parts | read
 
     @property
@@ -183,11 +189,11 @@ class Judge:
         """
         for forward in self._possible:
             ran, _, _ = self._run_small(forward, small)
-            found = [
+            calm, disturbed = (
                 flat(*self._replaced(forward, ran, cuts, noise=noise, of=host))
                 for noise in (0.0, DISTURBANCE)
-            ]
-            if columns_apart(*found, None, 0.0):
+            )
+            if columns_apart(disturbed, calm, None, 0.0):
                 return
         raise Misfit("leads to no output that could be compared")
 

@@ -141,13 +141,19 @@ def without_computed_weights(module: nn.Module) -> nn.Module:
         if isinstance(part, (nn.RNNBase, nn.RNNCellBase, nn.Linear)):
             if parametrize.is_parametrized(part):
                 drop_parametrizations(part)
-            for hook in list(part._forward_pre_hooks.values()):
-                if isinstance(hook, tuple(REMOVERS)):
-                    hook(part, ())  # computes the weight, which may be that of an earlier pass
-                    name = getattr(hook, "name", None) or hook._tensor_name
-                    REMOVERS[next(kind for kind in REMOVERS if isinstance(hook, kind))](part, name)
+            drop_computing_hooks(part)
         part.training = training
     return module
+
+
+def drop_computing_hooks(part: Any) -> None:
+    """Let a module hold the weights that hooks of torch compute before each call."""
+    hooks: list[Any] = list(part._forward_pre_hooks.values())
+    for hook in hooks:
+        for kind, remove in REMOVERS.items():
+            if isinstance(hook, kind):
+                hook(part, ())  # computes the weight, which may be that of an earlier pass
+                remove(part, getattr(hook, "name", None) or hook._tensor_name)
 
 
 def drop_parametrizations(part: Any) -> None:

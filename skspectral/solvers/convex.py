@@ -105,8 +105,8 @@ class ConvexSolver(Solver):
                 break
         self._warn_of(gap)
         # Of nodes that are copies of each other a relaxation may take all; greedy never does.
-        found = (extend(problem, (), m, among=support), extend(problem, (), m))
-        return replace(min(found, key=lambda selection: selection.loss_path[-1]), gap=gap)
+        either = (extend(problem, (), m, among=support), extend(problem, (), m))
+        return replace(min(either, key=lambda selection: selection.loss_path[-1]), gap=gap)
 
     def _warn_of(self, gap: float) -> None:
         if gap > self.tol:
