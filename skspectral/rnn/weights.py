@@ -151,7 +151,7 @@ def drop_computing_hooks(part: Any) -> None:
     hooks: list[Any] = list(part._forward_pre_hooks.values())
     for hook in hooks:
         for kind, remove in REMOVERS.items():
-            if isinstance(hook, kind):
+            if issubclass(type(hook), kind):
                 hook(part, ())  # computes the weight, which may be that of an earlier pass
                 remove(part, getattr(hook, "name", None) or hook._tensor_name)
 
