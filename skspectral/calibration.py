@@ -18,7 +18,7 @@ from .before import Before, averaged, check_layers
 from .caching import content_hash, place_for, recalled
 from .chunked import Chunked
 from .covariance import HiddenStateMoments
-from .hidden_states import cell_moments, cutter
+from .hidden_states import cell_moments, cutter, short_batches
 from .labelled import Labelled
 from .objective import Objective
 from .progress import phase
@@ -271,12 +271,14 @@ class Calibrator:
         """Return moments of the hidden states, and batches to look at, the first of all first."""
         batches_from = cutter(collector, sequences, self.batch_size, self.memory)
         if isinstance(sequences, Chunked):
-            whole = sequences.run_through(collector, self.batch_size)
-            moments, collector.layout, kept = whole[0], whole[1], [each.index for each in whole[3]]
+            moments, collector.layout, _, found = sequences.run_through(collector, self.batch_size)
+            kept = short_batches(collector, sequences, found)
         elif isinstance(sequences, Batches):
             batches = batches_from(0)
             watched = batches if reservoir is None else reservoir.watch(batches)
-            moments, collector.layout, kept = self._run(collector, lambda _: watched, None)
+            moments, collector.layout, kept = self._run(
+                collector, sequences, lambda _: watched, None
+            )
         else:
             moments, collector.layout, kept = self._run_kept(collector, sequences, batches_from)
         if not moments:
@@ -284,21 +286,25 @@ class Calibrator:
                 f"no recurrent layer of {type(collector.module).__name__} ran on X; give sequences "
                 "on which it does."
             )
-        if isinstance(sequences, Sequences):
-            places: list[Any] = kept
-            kept = [sequences.batch(index) for index in places]
         return moments, kept
 
     def _run_kept(self, collector: StateCollector, sequences: Sequences, batches_from: Any) -> Any:
         """What memory keeps of such a pass, finished or stopped, or else the pass."""
         if self.memory is None:
-            return self._run(collector, batches_from, None)
+            return self._run(collector, sequences, batches_from, None)
         digest = content_hash((collector, sequences, self.batch_size))
         place = place_for(self.memory, digest)
-        return recalled(self._run, self.memory, digest)(collector, batches_from, place)
+        run = recalled(self._run, self.memory, digest)
+        return run(collector, sequences, batches_from, place)
 
-    def _run(self, collector: StateCollector, batches_from: Any, place: Path | None) -> Any:
-        return run_through(collector, batches_from, self.n_jobs, place, self.verbose)
+    def _run(
+        self, collector: StateCollector, sequences: Any, batches_from: Any, place: Path | None
+    ) -> tuple[dict[str, HiddenStateMoments], str | None, list[Any]]:
+        found = run_through(collector, batches_from, self.n_jobs, place, self.verbose)
+        moments, collector.layout, kept = found
+        if isinstance(sequences, Sequences):
+            kept = short_batches(collector, sequences, kept)
+        return moments, collector.layout, kept
 
     def _sensitivity(
         self,

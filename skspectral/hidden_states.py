@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ from .batches import Batches
 from .caching import recalled
 from .covariance import HiddenStateMoments
 from .rnn.device_moments import DeviceMoments
+from .rnn.layers import MISFITS
 from .rnn.padded import Padded
 from .rnn.readers import Readers
-from .rnn.states import StateCollector
+from .rnn.states import BLOCK, StateCollector
 from .sequences import Sequences, in_order
 from .witnesses import Glimpse, Witnesses
 
@@ -132,6 +134,21 @@ def collect(collector: StateCollector, batches: Iterable[tuple[int, Any, Any]]) 
         n_batches += 1
     moments = {name: on_cpu(each) for name, each in sums.items()}
     return moments, collector.layout, n_batches, witnesses
+
+
+def short_batches(
+    collector: StateCollector, sequences: Sequences, witnesses: Iterable[Glimpse]
+) -> list[Any]:
+    """Return batches to look at again, each of its first sequences if they go all of its way."""
+    collector, found = collector.copy(), []
+    for glimpse in witnesses:
+        index = glimpse.index or ()
+        batch = sequences.batch(index[:BLOCK])
+        with suppress(*MISFITS):
+            collector.path = frozenset()
+            collector.run(batch)
+        found.append(batch if collector.path == glimpse.path else sequences.batch(index))
+    return found
 
 
 def no_moments(states: Tensor) -> HiddenStateMoments | DeviceMoments:

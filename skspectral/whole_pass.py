@@ -122,8 +122,7 @@ def run_through(
 ) -> tuple[dict[str, HiddenStateMoments], str | None, list[Any]]:
     """Return moments on all batches, the layout in which they were read, and batches to keep.
 
-    These are the witnesses: for each its sequences in X or, of batches that somebody else made,
-    the batch itself.
+    These are the witnesses; in the place of a batch that can be read again is what is known of it.
 
     Parameters
     ----------
@@ -167,7 +166,7 @@ def run_through(
         raise
     if path:
         path.unlink(missing_ok=True)
-    kept = [held[each.number] if each.index is None else each.index for each in done.witnesses]
+    kept = [held[each.number] if each.index is None else each for each in done.witnesses]
     return done.moments, done.layout, kept
 
 
