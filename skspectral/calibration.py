@@ -286,6 +286,8 @@ class Calibrator:
                 f"no recurrent layer of {type(collector.module).__name__} ran on X; give sequences "
                 "on which it does."
             )
+        # What memory gives may be a map of a file, which torch does not take.
+        kept = [np.array(each) if isinstance(each, np.ndarray) else each for each in kept]
         return moments, kept
 
     def _run_kept(self, collector: StateCollector, sequences: Sequences, batches_from: Any) -> Any:

@@ -140,7 +140,7 @@ def short_batches(
     collector: StateCollector, sequences: Sequences, witnesses: Iterable[Glimpse]
 ) -> list[Any]:
     """Return batches to look at again, each of its first sequences if they go all of its way."""
-    collector, found = collector.copy(), []
+    found = []
     for glimpse in witnesses:
         index = glimpse.index or ()
         batch = sequences.batch(index[:BLOCK])

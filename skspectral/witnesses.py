@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
-MOST_PATHS = 16  # batches that are kept for the ways they go
+MOST_PATHS = 64  # batches that are kept for the ways they go
 
 
 @dataclass(frozen=True)

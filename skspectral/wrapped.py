@@ -133,6 +133,7 @@ def with_module(estimator: Any, module: nn.Module) -> Any:
     if isinstance(estimator, nn.Module):
         return module
     other = copied_estimator(estimator, module)
+    other.module_ = module
     if hasattr(other, "initialize_optimizer"):  # skorch: train the new parameters from now on
         other.initialize_optimizer()
     return other

@@ -66,11 +66,18 @@ def delegating(kind: type) -> type:
             )
         return base.__getattr__(self, name)
 
+    def check_forward_args(self: Any, *_args: Any) -> None:
+        raise ForeignForward(
+            f"layer {vars(self)['_path']!r} is a {kind.__name__}, whose forward runs "
+            f"nn.{base.__name__}.forward by its name; call super().forward() in its place."
+        )
+
     # Right before the class of torch, so that super().forward() of a subclass comes here.
     methods = {
         "forward": forward,
         "flatten_parameters": flatten_parameters,
         "__getattr__": missing,
+        "check_forward_args": check_forward_args,  # which torch's own forward begins with
     }
     inner = type(f"Core{base.__name__}", (base,), methods)
     bases = (Delegating, inner) if kind is base else (Delegating, kind, inner)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -13,7 +14,8 @@ from .cut import Cut
 from .kernels import KernelMode, LayerCall
 from .outputs import columns_apart
 
-N_CHECKED = 16  # sequences of a call whose steps are computed again
+# Sequences and steps of a call that are computed again; all steps go by the same weights.
+N_CHECKED, MOST_STEPS = 16, 1024
 ROUNDINGS = 64  # units of rounding by which a step may be off
 
 
@@ -29,11 +31,14 @@ class Ran:
         Hidden states of all steps.
     last : tuple of Tensor
         The last hidden state, and the last cell state of an LSTM.
+    eps : float
+        Of the dtype that was computed in.
     """
 
     start: tuple[Tensor, ...]
     states: Tensor
     last: tuple[Tensor, ...]
+    eps: float
 
 
 class Misfit(Exception):
@@ -75,7 +80,11 @@ class SmallRun(KernelMode):
         if name is None:
             raise Misfit("runs with weights that are not its own")
         states, last = call.run()
-        self.ran[name].append(Ran(call.start, states, last))
+        # Copies, since forward may write into what it is given.
+        start, end = (tuple(each.clone() for each in given) for given in (call.start, last))
+        eps = max(torch.finfo(states.dtype).eps, autocast_eps(states.device.type))
+        self.ran[name].append(Ran(start, states.clone(), end, eps))
+        self.eps = max(self.eps, eps)
         return states, last
 
 
@@ -136,12 +145,18 @@ class ReplacedRun(KernelMode):
             raise Misfit("runs on other steps where its reconstruction is folded")
 
 
+def autocast_eps(device: str) -> float:
+    """Return eps of the dtype that autocast computes in; zero where it is off."""
+    if not torch.is_autocast_enabled(device):
+        return 0.0
+    return torch.finfo(torch.get_autocast_dtype(device)).eps
+
+
 def check_start(call: LayerCall, ran: Ran, cut: Cut) -> None:
     """Refuse a small layer that starts from other states than the kept ones."""
     for wide, small in zip(call.start, ran.start, strict=True):
         kept = wide[..., cut.support.to(wide.device)]
-        eps = torch.finfo(small.dtype).eps
-        if kept.shape != small.shape or columns_apart([small], [kept], None, eps):
+        if kept.shape != small.shape or columns_apart([small], [kept], None, ran.eps):
             raise Misfit("starts from other states where its reconstruction is folded")
 
 
@@ -154,7 +169,8 @@ def check_steps(call: LayerCall, ran: Ran, cut: Cut) -> None:
     few = few.to(support.device)
     state, cells = ran.start[0][few], [start[few].double() for start in call.start[1:]]
     found, expected, most = [], [], torch.zeros(2, dtype=torch.float64)
-    for x, states in zip(call.steps(call.input), call.steps(ran.states), strict=True):
+    steps = zip(call.steps(call.input), call.steps(ran.states), strict=True)
+    for x, states in islice(steps, MOST_STEPS):
         few = few[few < len(x)]
         read, before = x[few].double(), cut.rebuild(state[: len(few)].double())
         cells = [each[: len(few)] for each in cells]
@@ -176,10 +192,9 @@ def check_steps(call: LayerCall, ran: Ran, cut: Cut) -> None:
 
 def same_states(found: Tensor, expected: Tensor, rounding: Tensor, ran: Ran) -> bool:
     """Return whether states are the same but for rounding, where they have not overflown."""
-    eps = torch.finfo(ran.states.dtype).eps
     finite = (found.isfinite() & expected.isfinite()).all(1)
     found, expected = found[finite], expected[finite]
     if not len(found):
         return True
-    tolerance = eps**0.5 * expected.abs().amax(0) + eps * rounding
+    tolerance = ran.eps**0.5 * expected.abs().amax(0) + ran.eps * rounding
     return bool(((found - expected).abs() <= tolerance).all())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
 from .delegating import ForeignForward
 from .kernels import KERNELS
 from .layers import MISFITS, RecurrentLayer, states_of
 from .padded import Padded
+from .paths import PathRecorder
 from .weights import independent_copy
 
 BLOCK = 16  # float32 numbers in the widest vector register of today's CPUs
@@ -230,8 +230,8 @@ class StateCollector:
             part = layer.of(module)
             part.register_forward_hook(keeper(part, seen[layer.name]))
         with path:
-            module(*args, **kwargs)
-        self.path = frozenset(path.pairs)
+            output = module(*args, **kwargs)
+        self.path = path.finished(output)
         return {name: joined_steps(found) for name, found in seen.items() if found}
 
     def _find_layout(self, sequences: Tensor) -> str:
@@ -251,7 +251,8 @@ class StateCollector:
             )
         raise ValueError(
             f"X with sequences of shape {shape} does not go through {kind}: {reason.rstrip('.')}. "
-            "Give sequences of shape (n_steps, n_features) like those the module was trained on."
+            "Give sequences of shape (n_steps, n_features) like those the module was trained on, or "
+            "an iterable of batches, each a tuple for forward."
         )
 
     def _layout_of(self, fed: Tensor) -> tuple[str | None, str]:
@@ -274,7 +275,7 @@ class StateCollector:
         """Tell why states are not those of the sequences that were fed."""
         if states:
             return f"its layers do not see {n_fed} sequences where as many were fed"
-        if {name.split()[0] for _, name in self.path} & KERNELS.keys():
+        if {name.split()[0] for _, name in self.path if name} & KERNELS.keys():
             return (
                 "its recurrent layers run by their forward() and not by a call; write self.rnn(x) "
                 "in place of self.rnn.forward(x)"
@@ -288,31 +289,6 @@ class StateCollector:
             for name in LAYOUTS:
                 if univariate or not name.startswith("univariate"):
                     yield f"{name}{AS}{dtype}" if len(self._dtypes) > 1 else name
-
-
-class PathRecorder(TorchFunctionMode):
-    """Notes which torch function follows which, and of which parameter it was one.
-
-    Parameters
-    ----------
-    numbers : dict of int
-        Numbers of the parameters, by their ids.
-    """
-
-    def __init__(self, numbers: Mapping[int, int]) -> None:
-        super().__init__()
-        self.pairs: set[tuple[str, str]] = set()
-        self._numbers, self._before = numbers, ""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name: str = func.__name__
-        for value in args:
-            first = value[0] if isinstance(value, list) and value else value
-            if id(first) in self._numbers:
-                name = f"{name} {self._numbers[id(first)]}"
-        self.pairs.add((self._before, name))
-        self._before = name
-        return func(*args, **(kwargs or {}))
 
 
 def explained(error: Exception, module: nn.Module) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,10 +86,13 @@ class Surgery:
         cuts = self._whole(cuts)
         self._check_whole(cuts)
         plan = self._planned(cuts)
-        if self._objection(cuts, plan):
-            plan = self._settled(cuts)
-            self._plans[is_affine(cuts)] = plan
-        self._last = plan
+        if objection := self._objection(cuts, plan):
+            if not self._inner:
+                self._refuse(objection)
+            plan = self._plans[is_affine(cuts)] = self._settled(cuts)
+        smaller = {layer.host for layer in self.layers if cuts[layer.name].is_smaller}
+        stays = {host: why for host, why in plan.unfolded.items() if host in smaller}
+        self._last = Plan(stays, plan.started)
         return self._built(cuts, plan)
 
     def expanded(self, cuts: Mapping[str, Cut]) -> nn.Module:
@@ -158,10 +161,10 @@ class Surgery:
             return  # as which it is compared anyway
         whole = {name: Cut.nothing(cut.n_nodes) for name, cut in cuts.items()}
         if objection := self._objection(whole, Plan({}, frozenset())):
-            self._refuse(self._inner, objection)
+            self._refuse(objection)
 
-    def _refuse(self, hosts: Collection[str], objection: str) -> None:
-        names = [name for host in sorted(hosts) for name in self._names(host)]
+    def _refuse(self, objection: str) -> None:
+        names = [repr(layer.name) for layer in self.layers]
         raise ValueError(
             f"layer{'s' * (len(names) > 1)} {', '.join(names)} cannot be pruned, since its hidden "
             f"state {objection}; give a module in which torch's own layers run on what forward "
@@ -197,7 +200,7 @@ class Surgery:
                     stays = {**stays, host: str(failed[-1])}
         stays = {host: stays.get(host, objection) for host in self._inner}
         if found := self._objection(cuts, Plan(stays, frozenset())):
-            self._refuse(self._inner, found)
+            self._refuse(found)
         return Plan(stays, frozenset())
 
     def _plans_for(self, unfolded: dict[str, str]) -> list[Plan]:

@@ -123,8 +123,11 @@ def copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
 
 def copied_estimator(estimator: Any, module: nn.Module | None = None) -> Any:
     """Return a deep copy of an estimator that holds a copy of its module, or another one."""
-    own = estimator.module_
-    memo = {id(own): copied(own, {}) if module is None else module}
+    memo: dict[int, Any] = {}
+    if module is None:
+        copied(estimator.module_, memo)  # whose copied parameters an optimizer then trains
+    else:
+        memo[id(estimator.module_)] = module
     return copy.deepcopy(estimator, memo)
 
 
