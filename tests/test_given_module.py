@@ -274,6 +274,51 @@ def test_inputs_by_name_and_states_in_lists(cell):
     assert_same(fitted(net, [(X,)]).pruned_module_(X), net.head(rebuilt(pruner, net.rnn, X)))
 
 
+def test_cell_states_that_are_returned_are_rebuilt():
+    net = Net(lambda net, x: net.rnn(x)[1], make_rnn("lstm"))
+    with pytest.warns(UserWarning, match="is returned by forward"):
+        pruner = fitted(net, [(X,)])
+    h, c = pruner.pruned_module_(X)
+    assert_same(h[0], rebuilt(pruner, net.rnn, X)[:, -1])
+    lost = [node for node in range(N_NODES) if node not in pruner.support_]
+    assert bool((c[..., lost] != 0.0).all())
+
+
+def test_a_buffer_that_is_written_over_after_it_was_read():
+    def run(net, x):
+        states, final = net.rnn(x, net.start)
+        net.start.copy_(final)
+        return net.head(states)
+
+    net = Net(run, head=linear())
+    net.register_buffer("start", torch.zeros(1, len(X), N_NODES, dtype=torch.float64))
+    with pytest.warns(UserWarning, match="is used by copy_"):
+        pruner = fitted(net, [(X,)])
+    assert not net.start.any()
+    assert_same(pruner.pruned_module_(X), net.head(rebuilt(pruner, net.rnn, X)))
+
+
+def test_autocast_within_forward():
+    def run(net, x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return net.head(net.rnn(x)[0]).float()
+
+    rnn, x = make_rnn(dtype=torch.float32), X.float()
+    small = fitted(Net(run, rnn, head=linear().float()), [(x,)]).pruned_module_
+    assert small.head.in_features == M
+
+
+def test_a_layer_that_runs_torch_by_its_name_is_told_to_call_super():
+    class Named(nn.GRU):
+        def forward(self, x, hx=None):
+            return nn.GRU.forward(self, x, hx)
+
+    net = Net(lambda net, x: net.head(net.rnn(x)[0]), Named(3, 7, batch_first=True).double())
+    net.head = linear()
+    with pytest.raises(ValueError, match=r"layer 'rnn' is a Named, whose forward runs.*super"):
+        fitted(net, [(X,)])
+
+
 # Questions, masks, chance
 
 

@@ -50,6 +50,11 @@ def sequences(n=24, n_steps=6, scale=1.0):
 
 
 def assert_same(found, expected):
+    if isinstance(found, tuple):
+        for one, other in zip(found, expected, strict=True):
+            if other is not None:
+                assert_same(one, other)
+        return
     torch.testing.assert_close(found.detach(), expected.detach(), rtol=0, atol=1e-10)
 
 
@@ -75,7 +80,26 @@ def squared_or_not(net, x, flag):
 
 
 X, SHORT = sequences(), sequences(n_steps=3)
+
+
+def flipped(net, x, flag):
+    return net.head(net.rnn(x)[0].flip(-1 if flag else 1))
+
+
+def returned(net, x, flag):
+    states = net.rnn(x)[0]
+    return (net.head(states), states) if flag else (net.head(states), None)
+
+
+def gated(net, x, gate):
+    return net.head(net.rnn(x)[0] * gate)
+
+
+GATE = torch.linspace(0.5, 1.5, N_NODES, dtype=torch.float64)
 WAYS = {
+    "axis": (flipped, [(X, False), (X, True)]),
+    "gate of every node": (gated, [(X, torch.tensor(2.0).double()), (X, GATE)]),
+    "what is returned": (returned, [(X, False), (X, True)]),
     "flag": (by_flag, [(X, False), (X, True)]),
     "length": (by_length, [(X,), (SHORT,)]),
     "silence": (by_silence, [(0.0 * X,), (X,)]),
@@ -89,7 +113,7 @@ WAYS = {
 def test_the_order_of_the_batches_does_not_matter(way, turned):
     run, batches = WAYS[way]
     net = Net(run, head=linear(), other=linear())
-    if way in ("silence", "what is done to the states"):
+    if way not in ("flag", "length"):
         del net.other
     pruner = fitted(net, batches[::-1] if turned else batches)
     for batch in batches:
@@ -141,6 +165,27 @@ def test_two_layers_that_feed_one_head_in_turn():
         weights = fold(rnn.mode, layer_weights(rnn), J, A, layer.intercept)
         states = torch.as_tensor(run_cell(rnn.mode, weights, X.numpy()) @ A.T)
         assert_same(pruner.pruned_module_(X, which), net.head(states))
+
+
+def test_two_layers_that_change_places():
+    def run(net, x, turned):
+        a, b = net.rnn(x)[0], net.second(x)[0]
+        return net.head(torch.cat([b, a] if turned else [a, b], -1))
+
+    net = Net(run, second=make_rnn(), head=linear(2, 2 * N_NODES))
+    with pytest.warns(UserWarning, match="beside other inputs at different times"):
+        pruner = fitted(net, [(X, False), (X, True)])
+    assert pruner.pruned_module_.head.in_features == 2 * N_NODES
+
+
+def test_as_many_heads_as_there_are_batches():
+    net = Net(lambda net, x, k: net.get_submodule(f"head{k}")(net.rnn(x)[0]))
+    for k in range(20):
+        net.add_module(f"head{k}", linear())
+    pruner = fitted(net, [(X[:4], k) for k in range(20)])
+    states = rebuilt(pruner, net.rnn, X)
+    for k in range(20):
+        assert_same(pruner.pruned_module_(X, k), net.get_submodule(f"head{k}")(states))
 
 
 def test_a_head_of_training_alone_is_narrowed():

@@ -57,7 +57,49 @@ def test_files_hold_what_runs(holder, tmp_path):
     assert_same(load_pruned(tmp_path / "small.safetensors", into=Holding(holder))(X), small(X))
 
 
-def test_a_closure_is_refused():
+def test_a_closure_holds_the_small_layer():
+    net = Net(lambda net, x: net.head(net.held(x)[0]), head=linear())
+    rnn = net.rnn
+    net.held = lambda x: rnn(x)  # noqa: PLW0108  its closure is the point
+    pruner = fitted(net, [(X,)])
+    assert_same(pruner.pruned_module_(X), net.head(rebuilt(pruner, net.rnn, X)))
+    assert net.held.__closure__[0].cell_contents is net.rnn
+
+
+def test_a_forward_that_was_put_in_the_place_of_another():
+    net = Net(lambda net, x: net.head(net.rnn(x)[0]), head=linear())
+    given = net.rnn.forward
+    net.rnn.forward = lambda x, hx=None: (2.0 * given(x, hx)[0], None)
+    before = net(X)
+    assert_same(fitted(net, [(X,)], m=1.0).pruned_module_(X), before)
+    with pytest.warns(UserWarning, match="stays a linear layer"):
+        small = fitted(Stepping(net), [(X,)]).pruned_module_
+    assert small.net.rnn.hidden_size == 7
+    assert_same(net(X), before)
+
+
+class Stepping(nn.Module):
+    """What reads the states does so in a way that does not fold."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return self.net.head(self.net.rnn(x)[0].relu())
+
+
+def test_hooks_of_a_copy_leave_the_original_alone():
+    net = Net(lambda net, x: net.head(net.rnn(x)[0]), head=linear())
+    net.seen = []
+    net.rnn.register_forward_hook(lambda *_: net.seen.append(len(net.seen)))
+    small = fitted(net, [(X,)]).pruned_module_
+    assert net.seen == []
+    small(X)
+    assert (net.seen, small.seen) == ([], [0])
+
+
+def test_a_closure_over_a_layer_of_nobody_is_refused():
     rnn = make_rnn()
     net = Net(lambda net, x: net.head(rnn(x)[0] + net.rnn(x)[0]), head=linear())
     with pytest.raises(ValueError, match="runs a recurrent layer that is not among its modules"):

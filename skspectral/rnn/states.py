@@ -251,8 +251,8 @@ class StateCollector:
             )
         raise ValueError(
             f"X with sequences of shape {shape} does not go through {kind}: {reason.rstrip('.')}. "
-            "Give sequences of shape (n_steps, n_features) like those the module was trained on, or "
-            "an iterable of batches, each a tuple for forward."
+            "Give sequences of shape (n_steps, n_features) like those the module was trained on, "
+            "or an iterable of batches, each a tuple for forward."
         )
 
     def _layout_of(self, fed: Tensor) -> tuple[str | None, str]:

@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weig
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from .closures import rebind_closures
 from .outputs import tensors
 
 REMOVERS: dict[type, Callable[[Any, str], Any]] = {
@@ -118,7 +119,10 @@ def copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
         for tensor in tensors(list(vars(part).values())):
             if not tensor.is_leaf and id(tensor) not in memo:
                 memo[id(tensor)] = tensor.detach().clone()
-    return copy.deepcopy(module, memo)
+    whole: nn.Module = copy.deepcopy(module, memo)
+    for part in whole.modules():
+        rebind_closures(vars(part), memo)
+    return whole
 
 
 def copied_estimator(estimator: Any, module: nn.Module | None = None) -> Any:
