@@ -60,10 +60,12 @@ class LayerCall:
         start: Any = tuple(state.unsqueeze(0) for state in self.start)
         start = start if self.mode == "LSTM" else start[0]
         options = (self.weights, len(self.weights) == 4, 1, 0.0, False, False)
-        if self.batch_sizes is None:
-            states, *last = function(self.input, start, *options, False)
-        else:
-            states, *last = function(self.input, self.batch_sizes, start, *options)
+        # cuDNN wants all weights of a stack in one piece, of which these are a part.
+        with torch.backends.cudnn.flags(enabled=False):
+            if self.batch_sizes is None:
+                states, *last = function(self.input, start, *options, False)
+            else:
+                states, *last = function(self.input, self.batch_sizes, start, *options)
         return states, tuple(state.squeeze(0) for state in last)
 
     def steps(self, states: Tensor) -> list[Tensor]:
