@@ -454,7 +454,8 @@ class StateTracker(TorchFunctionMode):
                 self._block(self._hosts(self._nodes[id(tensor)].numbers), "is returned by forward")
             elif id(tensor) in self._cells:
                 self._block(self._cells[id(tensor)][1], "is returned by forward")
-                self._cell_starts |= self._cells[id(tensor)][1]  # whoever goes on from them
+                # Whoever goes on from them; those of a bare layer are its own.
+                self._cell_starts |= self._cells[id(tensor)][1] - {""}
         for path, part in module.named_modules():
             for name, value in vars(part).items():
                 for tensor in tensors(value):
