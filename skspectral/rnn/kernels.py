@@ -110,14 +110,11 @@ class KernelMode(TorchFunctionMode):
         return last if mode == "LSTM" else last[0]
 
     def _stack(self, mode: str, input: Tensor, *args: Any) -> Any:  # noqa: A002
-        batch_sizes = None
-        if (len(args) == 8 and isinstance(args[1], (list, tuple)) and mode != "LSTM") or (
-            mode == "LSTM" and isinstance(args[0], (list, tuple))
-        ):
-            hx, weights, bias, n_levels, _, _, both, batch_first = args
-        else:
+        batch_sizes, batch_first = None, False
+        if isinstance(args[2], (list, tuple)):  # the weights, behind the sizes of packed sequences
             batch_sizes, hx, weights, bias, n_levels, _, _, both = args
-            batch_first = False
+        else:
+            hx, weights, bias, n_levels, _, _, both, batch_first = args
         start = tuple(hx) if mode == "LSTM" else (hx,)
         states = input.transpose(0, 1) if batch_first else input
         n_weights = 4 if bias else 2
