@@ -228,6 +228,28 @@ def test_zeros_behind_sequences_stay_zeros(kind, turned):
         assert_same(pruner.pruned_module_(x, lengths), net.head(states.mean(1)))
 
 
+@may_stay
+def test_padding_that_calibration_did_not_show():
+    def run(net, x, lengths):
+        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        return net.head(pad_packed_sequence(net.rnn(packed)[0], batch_first=True)[0]).sum(1)
+
+    net, full, short = Net(run, head=linear()), torch.full((24,), 6), torch.arange(24) % 6 + 1
+    pruner = fitted(net, [(X, full)], reconstruction="affine")
+    states = rebuilt(pruner, net.rnn, X)
+    states[torch.arange(6) >= short[:, None]] = 0.0
+    assert_same(pruner.pruned_module_(X, short), net.head(states).sum(1))
+
+
+@may_stay
+def test_masks_that_calibration_did_not_show():
+    net = Net(lambda net, x, mask: net.head(net.rnn(x)[0] * mask), head=linear())
+    ones, mask = X.new_ones(24, 6, 1), (X[..., :1] > 0).double()
+    pruner = fitted(net, [(X, ones)], reconstruction="affine")
+    expected = net.head(rebuilt(pruner, net.rnn, X) * mask)
+    assert_same(pruner.pruned_module_(X, mask), expected)
+
+
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_ways_are_seen_in_other_processes_and_in_arrays(n_jobs):
     x = np.concatenate([X, X, X])

@@ -91,6 +91,10 @@ READS = {
     "matrix product": (lambda net, states, h: h[-1] @ net.own.T, found(but="is used by matmul")),
     "relu": (lambda net, states, h: net.head(states.relu()), found(but="is used by relu")),
     "sum": (lambda net, states, h: net.head(states.sum(1)), found("head", linear_only="is summed")),
+    "times a number for each node": (
+        lambda net, states, h: net.head(states * net.own[0]),
+        found(but="is used by mul"),
+    ),
     "sum over nodes": (lambda net, states, h: states.sum(-1), found(but="is used by sum")),
     "in place": (
         lambda net, states, h: net.head(states[:, -1].mul_(2.0)),
