@@ -29,8 +29,8 @@ MOVES = frozenset(
     "_pack_padded_sequence _pad_packed_sequence".split()
 )
 JOINS = frozenset("cat concat concatenate stack hstack vstack".split())
-# Of these, the ones that pick entries, and may leave out those that are padding.
-PICKS = frozenset("__getitem__ gather index_select take_along_dim _pack_padded_sequence".split())
+# Of these, the ones that pick steps sequence by sequence, and leave out those that are padding.
+PICKS = frozenset("gather take_along_dim _pack_padded_sequence".split())
 CASTS = frozenset("bfloat16 cpu cuda double float half to type type_as".split())
 # Linear in states, entry by entry.
 SCALINGS = frozenset(
@@ -285,10 +285,7 @@ class StateTracker(TorchFunctionMode):
             reason = reason or PADDED
         else:
             numbers = func(*tree_map(self._numbers_of, args), **tree_map(self._numbers_of, kwargs))
-            picked = name in PICKS and any(
-                isinstance(v, Tensor) for v in tree_iter((args[1:], kwargs))
-            )
-            reason = "" if picked and reason == PADDED else reason
+            reason = "" if reason == PADDED and is_pick(name, args) else reason
         for tensor, moved in zip(_tensors(result), _tensors(numbers), strict=True):
             if tensor.is_floating_point():
                 self._keep(tensor, moved.long(), reason)
@@ -516,6 +513,13 @@ class StateTracker(TorchFunctionMode):
                 and not isinstance(part, nn.Embedding)
             ):
                 yield path, tuple(weight.shape[min(1, weight.ndim - 1) :])
+
+
+def is_pick(name: str, args: Any) -> bool:
+    """Return whether a function picks steps sequence by sequence, as by their lengths."""
+    index = args[1] if name == "__getitem__" else None
+    by_tensors = isinstance(index, tuple) and sum(isinstance(each, Tensor) for each in index) > 1
+    return name in PICKS or by_tensors
 
 
 def is_zero(operand: Any) -> bool:
