@@ -22,6 +22,9 @@ def cell(kind, **options):
         return kind(1, 8, batch_first=True, **options)
 
 
+# The checks give a few sequences alone.
+pytestmark = pytest.mark.filterwarnings("ignore:Layer .* too few to know:UserWarning")
+
 CELLS = [cell(nn.RNN), cell(nn.RNN, nonlinearity="relu"), cell(nn.GRU), cell(nn.LSTM)]
 
 # The hash of a module differs from that of its deep copy, by which the check tells a changed
