@@ -23,7 +23,7 @@ Batch = tuple[Any, ...] | dict[str, Any]
 
 @dataclass(frozen=True)
 class Forward:
-    """What the ``forward`` of a module takes, by which the entries of a batch are told apart.
+    """Parameters of ``forward``, by which the entries of a batch are told apart.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class Forward:
 
     @classmethod
     def of(cls, module: nn.Module) -> Forward:
-        """That of a module; of one that TorchScript compiled, nothing is known."""
+        """Return that of a module; of one that TorchScript compiled, nothing is known."""
         try:
             return cls(inspect.signature(module.forward), type(module).__name__)
         except ValueError:
@@ -102,7 +102,7 @@ class Forward:
         return tuple(entries[: self.n_inputs])
 
     def _named(self, batch: dict[str, Any]) -> Batch:
-        """What is taken of a dict; one of which nothing is taken is an argument itself."""
+        """Return the entries of a dict to pass on; with none, the dict itself is the argument."""
         parameters = self.signature.parameters if self.signature else {}
         kinds = {each.kind for each in parameters.values()}
         if not parameters or inspect.Parameter.VAR_KEYWORD in kinds:
@@ -142,7 +142,7 @@ class Batches:
     dtype = np.dtype(np.float32)
 
     def of(self, module: nn.Module) -> Batches:
-        """The same, to be read by a module."""
+        """Return the same batches, to be read by a module."""
         return replace(self, forward=Forward.of(module))
 
     def batches(self, batch_size: int) -> Iterator[tuple[None, Any]]:
@@ -175,17 +175,17 @@ class Batches:
 
 
 def is_required(parameter: inspect.Parameter) -> bool:
-    """Whether an argument has to be given."""
+    """Return whether an argument has to be given."""
     return parameter.default is inspect.Parameter.empty
 
 
 def is_packed(value: Any) -> bool:
-    """Whether a value is packed sequences, which are taken as they are."""
+    """Return whether a value is packed sequences, which are taken as they are."""
     return isinstance(value, PackedSequence)
 
 
 def is_numbers(value: Any) -> bool:
-    """Whether a value is an array that torch can hold."""
+    """Return whether a value is an array that torch can hold."""
     return isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
 
 
@@ -198,7 +198,7 @@ def as_tensor(value: Any) -> Any:
 
 
 def holds_tensors(batch: Any) -> bool:
-    """Whether there are tensors in a batch, in a list or dict inside it maybe."""
+    """Return whether a batch holds tensors, also in a list or dict inside it."""
     return any(isinstance(leaf, Tensor) for leaf in tree_leaves(batch))
 
 

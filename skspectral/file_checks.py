@@ -1,4 +1,4 @@
-"""What is checked of a file of a pruned module before anything is made of its size."""
+"""Checks of a file of a pruned module, before anything is made of its size."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def nature(part: nn.Module) -> Any:
 
 
 def is_cell(part: nn.Module) -> bool:
-    """Whether a layer runs a step at a time."""
+    """Return whether a layer runs a step at a time."""
     return isinstance(part, nn.RNNCellBase)
 
 
