@@ -78,8 +78,8 @@ def task(name, data, cell, seed, **options):
 
 def pixel_task(cell, seed):
     """Digits read pixel by pixel."""
-    epochs = {"gru": 40, "lstm": 80}[cell]
-    return task("pixels", digits(64), cell, seed, max_epochs=epochs)
+    epochs, lr = {"gru": 40, "lstm": 80, "irnn": 160}[cell], 3e-4 if cell == "irnn" else 5e-3
+    return task("pixels", digits(64), cell, seed, max_epochs=epochs, lr=lr)
 
 
 def row_task(cell, seed):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -30,9 +31,10 @@ from .rnn.refit import Place, Refit, dense_states
 from .rnn.states import StateCollector
 from .rnn.surgery import Surgery
 from .rnn.tracker import find_readers
+from .rnn.trajectory import TrajectoryFit
 from .rnn.verification import ForwardPass
 from .rnn.weights import in_float64, incoming_norms, weights_of
-from .sampling import Reservoir, draw, first
+from .sampling import Reservoir, draw, first, hold_out
 from .sensitivity import answers_likelihood, reading_sensitivity
 from .sequences import Sequences
 from .solvers import Selection, SelectionProblem, Solver
@@ -63,9 +65,11 @@ class Calibration:
     sample : list
         Batches to run again, where they are needed.
     likelihood : Likelihood
-        What the answers say of the labels, where that is needed.
+        What the answers say of the labels, if they say anything.
     refit : Refit or None
         Fits readers to the states that a pruned network reaches.
+    trajectory_fit : TrajectoryFit or None
+        Fits small layers to the trajectories of the dense ones.
     kinds : tuple of str
         Reconstructions to choose from, the one to take unless others are tried first.
     labelled : Labelled or None
@@ -81,6 +85,7 @@ class Calibration:
     sample: list[Any]
     likelihood: Likelihood
     refit: Refit | None
+    trajectory_fit: TrajectoryFit | None
     kinds: tuple[Kind, ...]
     labelled: Labelled | None = None
 
@@ -132,6 +137,8 @@ class Calibrator:
         How many sequences distillation needs.
     finetunes : bool
         Whether a loss of the answers is needed.
+    n_trajectory : int
+        On how many sequences small layers are fitted to the trajectories of the dense ones.
     n_refit : int
         On how many sequences readers are refitted.
     batch_size : int
@@ -153,6 +160,7 @@ class Calibrator:
     classifies: bool | None
     n_distill: int
     finetunes: bool
+    n_trajectory: int
     n_refit: int
     batch_size: int
     memory: Any
@@ -175,11 +183,7 @@ class Calibrator:
         batch = witnesses[0]
         collector.layers = tuple(layer for layer in collector.layers if layer.name in moments)
         readers = self._recall(follow, collector, witnesses)
-        likelihood = Likelihood("gaussian")
-        if self._needs_likelihood():
-            likelihood = self._recall(
-                answers_likelihood, collector, batch, self.family, self.classifies
-            )
+        likelihood = self._likelihood(collector, batch)
         weights = self._sensitivity(collector, sample, likelihood, moments)
         if before.moments:
             check_layers(before.moments, moments)
@@ -205,6 +209,7 @@ class Calibrator:
             sample,
             likelihood,
             self._refit(collector, readers, first(sample, self.n_refit)),
+            self._trajectory_fit(collector, statistics, likelihood, sample),
             self.kinds,
         )
 
@@ -231,6 +236,25 @@ class Calibrator:
         known = self._recall(dense_states, collector.module, places, passes)
         return Refit(collector.module, collector.layers, readers, passes, known)
 
+    def _trajectory_fit(
+        self,
+        collector: StateCollector,
+        statistics: Mapping[str, LayerStatistics],
+        likelihood: Likelihood,
+        sample: list[Any],
+    ) -> TrajectoryFit | None:
+        batches = first(sample, self.n_trajectory)
+        if not batches:
+            return None
+        passes, held_out = (
+            [ForwardPass(*collector.arguments(batch, whole=False)) for batch in part]
+            for part in hold_out(batches)
+        )
+        weights = {name: torch.as_tensor(each.reading_weight) for name, each in statistics.items()}
+        return TrajectoryFit(
+            *(collector.module, collector.layers, weights, passes, held_out, likelihood, self.seed)
+        )
+
     def _recall(self, function: Any, *args: Any) -> Any:
         """Call a function, or take its result from memory."""
         return recalled(function, self.memory, args)(*args)
@@ -254,7 +278,18 @@ class Calibrator:
     def _n_sample(self) -> int:
         needed = self.objective.n_sensitivity if self._needs_sensitivity() else 0
         tried = self.solver.n_sequences if self.solver.runs_network else 0
-        return max(needed, tried, self.n_distill, self.n_refit)
+        return max(needed, tried, self.n_distill, self.n_trajectory, self.n_refit)
+
+    def _likelihood(self, collector: StateCollector, batch: Any) -> Likelihood:
+        """What the answers say of the labels, if they say anything."""
+        recalled_args = collector, batch, self.family, self.classifies
+        try:
+            found: Likelihood = self._recall(answers_likelihood, *recalled_args)
+        except ValueError:
+            if self._needs_likelihood():
+                raise
+            return Likelihood("gaussian")
+        return found
 
     def _needs_likelihood(self) -> bool:
         return self._needs_sensitivity() or self.n_distill > 0 or self.finetunes

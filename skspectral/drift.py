@@ -51,7 +51,8 @@ class ErrorPropagation:
     >>> from skspectral import SpectralRNNPruner, error_propagation
     >>> _ = torch.manual_seed(0)
     >>> rnn, X = torch.nn.RNN(3, 32, batch_first=True), torch.randn(50, 20, 3)
-    >>> found = error_propagation(SpectralRNNPruner(rnn, m=24).fit(X), X)
+    >>> pruner = SpectralRNNPruner(rnn, m=24, trajectory_fit=0).fit(X)
+    >>> found = error_propagation(pruner, X)
     >>> found.state_bounds.shape
     (50, 20)
     """
@@ -96,7 +97,8 @@ def error_propagation(pruner: Any, X: Any) -> ErrorPropagation:
     >>> from skspectral import SpectralRNNPruner, error_propagation
     >>> _ = torch.manual_seed(0)
     >>> rnn, X = torch.nn.RNN(3, 32, batch_first=True), torch.randn(50, 20, 3)
-    >>> found = error_propagation(SpectralRNNPruner(rnn, m=24).fit(X), X)
+    >>> pruner = SpectralRNNPruner(rnn, m=24, trajectory_fit=0).fit(X)
+    >>> found = error_propagation(pruner, X)
     >>> bool((found.state_errors <= found.state_bounds).all())
     True
     """
@@ -166,7 +168,7 @@ class Maps:
         if not kept["weight_ih"].equal(small["weight_ih"]):
             raise ValueError(
                 "pruner has trained the input weights after pruning, which the bound does not "
-                "know; fit it with distill=0 and finetune=None."
+                "know; fit it with trajectory_fit=0, distill=0 and finetune=None."
             )
         recurrent = [
             Affine.of(each["weight_hh"], each.get("bias_ih"), each.get("bias_hh"))

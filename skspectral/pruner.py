@@ -49,6 +49,7 @@ from .sampling import split
 from .sequences import Sequences
 from .solvers import Solver
 from .summary import SummaryMixin
+from .trajectory_fit import trajectory_fitted
 from .transformer import POOLINGS, StateTransformer
 from .wrapped import (
     PredictorMixin,
@@ -62,8 +63,10 @@ from .wrapped import (
 )
 
 Data = tuple[Sequences | Batches, Labelled | None]
+N_SEQUENCES = 2048  # to fit trajectories to
 # What pruning gives, beside what is told of the choice.
 OUTCOME = (
+    "trajectory_history_",
     *("distillation_history_", "fine_tuning_history_", "n_parameters_", "pruned_estimator_"),
     *("pruned_module_", "_found", "_last", "_readers", "_unfolded", "_unrefitted"),
 )
@@ -107,6 +110,13 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         one. By default, answers are labels if the network is a classifier, if y holds labels, or
         if they are probabilities; else numbers. The answer is the first floating tensor that
         ``forward`` returns.
+    trajectory_fit : int, default=300
+        Training steps for each layer, by which its weights and reconstruction are fitted to the
+        states that the dense layer goes through, while the small layer runs freely over windows of
+        at most 100 steps. It needs no labels, and takes its weights only where the answers on
+        calibration sequences that are held out become more like those of the dense network. Layers
+        with more than about a million weights take fewer steps, so that none takes more than 2e12
+        multiply-adds. 0 keeps the folded weights, and so does ``reconstruction="none"``.
     n_refit : int, default=2048
         On how many sequences the readers outside the layer are fitted, by least squares, to the
         states that the pruned network reaches rather than those that the dense one has; 0 leaves
@@ -181,7 +191,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         G, what errors in reading the state do to the answers and to later states; None where it
         is not needed.
     reconstruction_ : ndarray of shape (n_nodes, m)
-        A, which rebuilds all nodes from the kept ones.
+        A, which rebuilds all nodes of the dense network from the kept ones.
     intercept_ : ndarray of shape (n_nodes,)
         c, its constant part; zero unless the reconstruction is affine.
     selection_report_ : list of dict
@@ -190,6 +200,11 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         from those of the dense one (an estimate if it was not run to the end), whether it was the
         ``best`` so far, and if so the divergence on sequences ``held_out``, and ``seconds`` since
         the start. Empty for solvers that run none.
+    trajectory_history_ : list of float, or dict of these by layer
+        Divergence of the answers on held-out sequences, before the trajectory fit of a layer and
+        after each fifth of its steps, when this layer and those before it have their pruned size;
+        empty where nothing is fitted. Where ``forward`` returns nothing that can be compared, it
+        is the error of the rebuilt states.
     distillation_history_ : dict of list
         Divergence on the ``train`` and ``held_out`` sequences before the first and after every
         epoch of distillation; lists are empty without it.
@@ -230,6 +245,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         objective: str | Objective | None = None,
         reconstruction: str = "auto",
         likelihood: str = "auto",
+        trajectory_fit: int = 300,
         n_refit: int = 2048,
         distill: int | Distillation = 0,
         finetune: int | FineTune | None = None,
@@ -249,6 +265,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         self.objective = objective
         self.reconstruction = reconstruction
         self.likelihood = likelihood
+        self.trajectory_fit = trajectory_fit
         self.n_refit = n_refit
         self.distill = distill
         self.finetune = finetune
@@ -432,6 +449,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         if isinstance(sequences, Batches):
             self.n_features_in_ = sequences.n_features(calibration.batch)
         self._layout, self._sample = collector.layout, calibration.sample
+        self._likelihood = calibration.likelihood
         self._moments: dict[str, HiddenStateMoments] = calibration.moments
         self._weights: dict[str, Any] = {
             name: each.sensitivities for name, each in calibration.statistics.items()
@@ -446,7 +464,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         return calibration
 
     def _calibrator(self, sequences: Sequences | Batches) -> Calibrator:
-        distillation = as_distillation(self.distill)
+        distillation, rebuilds = as_distillation(self.distill), self.reconstruction != "none"
         return Calibrator(
             objective=as_objective(self.objective),
             solver=self._solver(),
@@ -455,7 +473,8 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
             classifies=self._classifies,
             n_distill=distillation.n_sequences if distillation else 0,
             finetunes=as_finetune(self.finetune) is not None,
-            n_refit=0 if self.reconstruction == "none" else self.n_refit,
+            n_trajectory=N_SEQUENCES if rebuilds and self.trajectory_fit else 0,
+            n_refit=self.n_refit if rebuilds else 0,
             batch_size=self.batch_size,
             memory=self._memory_for(sequences),
             n_jobs=self.n_jobs,
@@ -477,6 +496,10 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         cuts = {name: layer.cut for name, layer in self.layers_.items()}
         small = calibration.surgery.build_checked(cuts)
         calibration.surgery.warn(cuts)
+        cuts, history = trajectory_fitted(calibration, cuts, self.trajectory_fit, self.verbose)
+        if history:
+            small = calibration.surgery.build_checked(cuts)
+        self.trajectory_history_ = of_layers({name: history.get(name, []) for name in cuts})
         self._unrefitted: dict[str, str] = {}
         if calibration.refit and any(cut.n_nodes > len(cut.support) for cut in cuts.values()):
             with phase("refit", self.verbose):
@@ -554,6 +577,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         as_objective(self.objective)
         check_choice("reconstruction", self.reconstruction, RECONSTRUCTIONS)
         check_choice("likelihood", self.likelihood, FAMILIES)
+        check_count("trajectory_fit", self.trajectory_fit, least=0)
         check_count("n_refit", self.n_refit, least=0)
         as_distillation(self.distill)
         as_finetune(self.finetune)

@@ -65,6 +65,9 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
         How the lost nodes are rebuilt from the kept ones; ``"none"`` deletes them.
     likelihood : {"auto", "categorical", "bernoulli", "gaussian"}, default="auto"
         What the answers of the network stand for.
+    trajectory_fit : int, default=300
+        Training steps for each layer by which it is fitted to the states of the dense one, after
+        each pruning.
     n_refit : int, default=2048
         On how many sequences readers are fitted to the states that the pruned network reaches.
     distill : int or Distillation, default=0
@@ -124,6 +127,7 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
         objective: str | Objective | None = None,
         reconstruction: str = "auto",
         likelihood: str = "auto",
+        trajectory_fit: int = 300,
         n_refit: int = 2048,
         distill: int | Distillation = 0,
         finetune: int | FineTune | None = None,
@@ -146,6 +150,7 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
         self.objective = objective
         self.reconstruction = reconstruction
         self.likelihood = likelihood
+        self.trajectory_fit = trajectory_fit
         self.n_refit = n_refit
         self.distill = distill
         self.finetune = finetune

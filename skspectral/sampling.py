@@ -14,6 +14,7 @@ from .sequences import Sequences
 
 # Small enough that a network that does badly is known after a part of the sequences.
 BATCH, N_BATCHES = 128, 8
+HANDFUL = 3
 MANY = 2**24  # sequences whose numbers are not all put in order to draw some
 
 
@@ -33,6 +34,11 @@ def split(batches: list[Any], fraction: float) -> tuple[list[Any], list[Any]]:
     wanted = max(round(fraction * len(batches)), int(fraction > 0.0))
     place = len(batches) - min(wanted, len(batches) - 1)
     return batches[:place], batches[place:]
+
+
+def hold_out(batches: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Hold out a tenth of the batches; a handful are both to fit to and to judge by."""
+    return split(batches, 0.1) if len(batches) > HANDFUL else (batches, batches)
 
 
 def draw(

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .covariance import HiddenStateMoments
-from .objective import Objective
+from .objective import InformationLoss, Objective
 from .reconstruction import Kind, centred
 from .solvers import SelectionProblem
 
 Array = NDArray[np.float64]
+READING = InformationLoss(recurrent=0.0, sensitivity=0.0)
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,11 @@ class LayerStatistics:
     def sensitivity(self) -> Array | None:
         """G, of answers and states alike."""
         return combined(self.sensitivities, self.covariance)
+
+    @property
+    def reading_weight(self) -> Array:
+        """Q of what is read of the states: the input and the output information loss."""
+        return READING.weight(self.covariance, self.recurrent, self.readers)
 
     def problem(self, objective: Objective, kind: Kind) -> SelectionProblem:
         """The choice that an objective poses for a kind of reconstruction."""

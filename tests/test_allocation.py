@@ -50,9 +50,9 @@ def test_bad_counts_are_named(m, error, message):
 
 def test_the_pruner_names_them_before_it_runs():
     with pytest.raises(ValueError, match=r"m\['rnn.l0'\] must be"):
-        SpectralRNNPruner(network(), m={"rnn.l0": 0}).fit(X)
+        SpectralRNNPruner(network(), m={"rnn.l0": 0}, trajectory_fit=0).fit(X)
     with pytest.raises(ValueError, match="allocation must be one of global, uniform; got 'all'"):
-        SpectralRNNPruner(network(), allocation="all").fit(X)
+        SpectralRNNPruner(network(), allocation="all", trajectory_fit=0).fit(X)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -88,9 +88,9 @@ def test_a_global_budget_gives_layers_what_they_need():
     with torch.no_grad():  # few directions in the second level
         dull.weight_hh_l1[:, 3:] = 0.0
         dull.weight_ih_l1[3:12] = dull.weight_ih_l1[:9].clone()
-    pruner = SpectralRNNPruner(dull, m=12, allocation="global").fit(X)
+    pruner = SpectralRNNPruner(dull, m=12, allocation="global", trajectory_fit=0).fit(X)
     assert sum(pruner.m_.values()) == 12
-    uniform = SpectralRNNPruner(dull, m=6).fit(X)
+    uniform = SpectralRNNPruner(dull, m=6, trajectory_fit=0).fit(X)
     spent, even = (sum(each.information_loss_.values()) for each in (pruner, uniform))
     assert spent <= even
     assert pruner.m_["l0"] != pruner.m_["l1"]
@@ -106,12 +106,14 @@ def test_a_global_budget_gives_layers_what_they_need():
 )
 def test_bad_budgets_are_named(m, message):
     with pytest.raises(ValueError, match=message):
-        SpectralRNNPruner(network(), m=m, allocation="global").fit(X)
+        SpectralRNNPruner(network(), m=m, allocation="global", trajectory_fit=0).fit(X)
 
 
 @pytest.mark.parametrize("allocation", ["uniform", "global"])
 def test_cross_validation_over_several_layers(allocation):
-    search = SpectralRNNPrunerCV(network(), ms=[0.25, 0.5, 1.0], cv=2, allocation=allocation)
+    search = SpectralRNNPrunerCV(
+        network(), ms=[0.25, 0.5, 1.0], cv=2, allocation=allocation, trajectory_fit=0
+    )
     scores = search.fit(X).cv_results_["mean_test_score"]
     assert (np.diff(scores) >= 0.0).all()
     assert search.best_index_ == 2
@@ -119,7 +121,7 @@ def test_cross_validation_over_several_layers(allocation):
 
 
 def test_attributes_are_by_layer():
-    pruner = SpectralRNNPruner(network(), m={"l0": 4, "l1": 3}).fit(X)
+    pruner = SpectralRNNPruner(network(), m={"l0": 4, "l1": 3}, trajectory_fit=0).fit(X)
     assert pruner.m_ == {"l0": 4, "l1": 3}
     for name in ("support_", "ranking_", "covariance_", "loss_path_", "reconstruction_"):
         assert getattr(pruner, name).keys() == {"l0", "l1"}
@@ -127,7 +129,9 @@ def test_attributes_are_by_layer():
     names = [f"l1.h{node}" for node in pruner.support_["l1"]]
     assert pruner.get_feature_names_out().tolist() == names
     assert pruner.transform(X).shape == (60, 3)
-    halves = SpectralRNNPruner(network(), m=3).partial_fit(X[:20]).partial_fit(X[20:])
-    whole = SpectralRNNPruner(network(), m=3).fit(X)
+    halves = (
+        SpectralRNNPruner(network(), m=3, trajectory_fit=0).partial_fit(X[:20]).partial_fit(X[20:])
+    )
+    whole = SpectralRNNPruner(network(), m=3, trajectory_fit=0).fit(X)
     for name, covariance in whole.covariance_.items():
         np.testing.assert_allclose(halves.covariance_[name], covariance, rtol=1e-6, atol=1e-9)

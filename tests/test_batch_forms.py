@@ -105,7 +105,7 @@ FORMS = {
 @pytest.mark.parametrize("name", FORMS)
 def test_every_natural_form_is_read(name):
     net, make = FORMS[name]
-    pruner = SpectralRNNPruner(net().eval(), m=3).fit(make())
+    pruner = SpectralRNNPruner(net().eval(), m=3, trajectory_fit=0).fit(make())
     states, _ = net().rnn(X)
     rows = states.detach().double().flatten(0, 1).numpy()
     assert pruner.moments_.n_steps == len(rows)
@@ -139,7 +139,7 @@ def test_lists_of_what_is_no_batch_are_refused_at_once(entry):
 
 def test_lists_of_packed_sequences_are_batches():
     batches = [pack_sequence([x[:n] for x, n in zip(X, LENGTHS.tolist(), strict=True)][:6][::-1])]
-    pruner = SpectralRNNPruner(nn.GRU(3, 4), m=3).fit(batches)
+    pruner = SpectralRNNPruner(nn.GRU(3, 4), m=3, trajectory_fit=0).fit(batches)
     assert pruner.moments_.n_steps == 21
 
 
@@ -168,7 +168,9 @@ LABELLED = {
 @pytest.mark.parametrize("name", LABELLED)
 def test_the_last_entry_of_a_list_is_what_training_learns(name):
     net, make = LABELLED[name]
-    pruner = SpectralRNNPruner(net().eval(), m=3, finetune=3, random_state=0).fit(make())
+    pruner = SpectralRNNPruner(net().eval(), m=3, finetune=3, random_state=0, trajectory_fit=0).fit(
+        make()
+    )
     first, *_, last = pruner.fine_tuning_history_["train"][1:]
     assert last < first
     forward = Forward.of(net())
@@ -187,7 +189,7 @@ def test_the_last_entry_of_a_list_is_what_training_learns(name):
     ],
 )
 def test_batches_without_targets_are_told(net, batch, needed):
-    pruner = SpectralRNNPruner(net().eval(), m=3, finetune=1)
+    pruner = SpectralRNNPruner(net().eval(), m=3, finetune=1, trajectory_fit=0)
     match = f"batch 0 of X brings no targets to train on.*with {needed} of inputs"
     with pytest.raises(ValueError, match=match):
         pruner.fit(iter([batch]))
@@ -209,4 +211,4 @@ def test_one_sentence_says_what_forward_takes(net, batch, missing):
     match = rf"batch 1 of X does not fit forward\(x.*\) of {net.__name__}: .*{missing}"
     good = {Net: X, WithLengths: (X, LENGTHS)}[net]
     with pytest.raises(TypeError, match=match):
-        SpectralRNNPruner(net().eval(), m=3).fit(iter([good, batch]))
+        SpectralRNNPruner(net().eval(), m=3, trajectory_fit=0).fit(iter([good, batch]))

@@ -63,7 +63,9 @@ def pruned(loop, cut):
 def pruner(module, **params):
     """Around a module, with swaps that are the same each time."""
     solver = ClosedLoopSolver(**{"n_evaluations": 60, "random_state": 0} | params)
-    return SpectralRNNPruner(module, m=5, solver=solver, likelihood="categorical", n_refit=0)
+    return SpectralRNNPruner(
+        module, m=5, solver=solver, likelihood="categorical", n_refit=0, trajectory_fit=0
+    )
 
 
 # The divergence
@@ -190,7 +192,7 @@ def test_what_is_told_of_the_selection_is_of_the_reconstruction_that_was_taken(k
     assert best["reconstruction"] == ("linear" if kind == "linear" else "affine")
     assert best["loss"] == pytest.approx(fitted.loss_path_[-1], rel=1e-9)
     assert 0.0 < fitted.loss_lower_bound_ < fitted.information_loss_ < fitted.loss_path_[-1]
-    plain = SpectralRNNPruner(module, m=5, reconstruction=best["reconstruction"])
+    plain = SpectralRNNPruner(module, m=5, reconstruction=best["reconstruction"], trajectory_fit=0)
     plain.set_params(likelihood="categorical", n_refit=0).fit(X)
     assert fitted.loss_lower_bound_ == pytest.approx(plain.loss_lower_bound_, rel=1e-9)
     assert fitted.guarantee_.lam == pytest.approx(plain.guarantee_.lam, rel=1e-9)
@@ -278,7 +280,7 @@ def test_only_reconstructions_that_are_asked_for_are_tried(kind):
 
 
 def test_other_solvers_are_linear_and_report_nothing():
-    fitted = SpectralRNNPruner(network(), m=3).fit(X)
+    fitted = SpectralRNNPruner(network(), m=3, trajectory_fit=0).fit(X)
     assert fitted.selection_report_ == []
     assert not fitted.intercept_.any()
 
@@ -333,23 +335,40 @@ def test_sequences_of_unequal_length():
 
 
 def test_a_name_is_enough_for_prune():
-    small = prune(network(), X, m=3, solver="closed_loop", objective=InformationLoss(tau=1e-5))
+    small = prune(
+        network(),
+        X,
+        m=3,
+        solver="closed_loop",
+        objective=InformationLoss(tau=1e-5),
+        trajectory_fit=0,
+    )
     assert small.rnn.hidden_size == 3
 
 
 def test_a_regressor_is_judged_by_numbers():
     y = X.sum(axis=(1, 2))
     model = RNNRegressor(12, max_epochs=5, random_state=0).fit(X, y)
-    fitted = clone(SpectralRNNPruner(m=5, solver="closed_loop")).set_params(estimator=model).fit(X)
+    fitted = (
+        clone(SpectralRNNPruner(m=5, solver="closed_loop", trajectory_fit=0))
+        .set_params(estimator=model)
+        .fit(X)
+    )
     best = [row for row in fitted.selection_report_ if row["best"]][-1]
     assert 0.0 < best["divergence"] < 1.0
 
 
 def test_labels_tell_that_answers_are_classes():
     module, params = network(n_nodes=16), {"m": 5, "solver": ClosedLoopSolver(1, held_out=0.0)}
-    by_labels = SpectralRNNPruner(module, **params).fit(X, LABELS).selection_report_
-    told = SpectralRNNPruner(module, likelihood="categorical", **params).fit(X).selection_report_
-    numbers = SpectralRNNPruner(module, **params).fit(X).selection_report_
+    by_labels = (
+        SpectralRNNPruner(module, **params, trajectory_fit=0).fit(X, LABELS).selection_report_
+    )
+    told = (
+        SpectralRNNPruner(module, likelihood="categorical", **params, trajectory_fit=0)
+        .fit(X)
+        .selection_report_
+    )
+    numbers = SpectralRNNPruner(module, **params, trajectory_fit=0).fit(X).selection_report_
     assert by_labels[0]["divergence"] == told[0]["divergence"] != numbers[0]["divergence"]
 
 
@@ -366,4 +385,4 @@ class Silent(nn.Module):
 
 def test_a_module_without_numbers_to_answer_is_told_what_to_do():
     with pytest.raises(ValueError, match="or objective='one-step' and a solver that does not"):
-        SpectralRNNPruner(Silent(), m=3).fit(X)
+        SpectralRNNPruner(Silent(), m=3, trajectory_fit=0).fit(X)

@@ -35,7 +35,7 @@ def sequences(n=12, n_steps=5):
 
 
 def pruner(**params):
-    return SpectralRNNPruner(make_rnn(), **({"m": 3} | params))
+    return SpectralRNNPruner(make_rnn(), **({"m": 3} | params), trajectory_fit=0)
 
 
 def titles():
@@ -64,8 +64,11 @@ FAILURES = {
     "distill": (lambda: pruner(distill=-1).fit(sequences()), "Repair and fine-tuning"),
     "finetune": (lambda: pruner(finetune=-1).fit(sequences()), "Repair and fine-tuning"),
     "n_jobs": (lambda: pruner(n_jobs=0).fit(sequences()), "Scaling out"),
-    "estimator": (lambda: SpectralRNNPruner(nn.Linear(3, 3)).fit(sequences()), "Whole models"),
-    "no module": (lambda: SpectralRNNPruner(3).fit(sequences()), "Whole models"),
+    "estimator": (
+        lambda: SpectralRNNPruner(nn.Linear(3, 3), trajectory_fit=0).fit(sequences()),
+        "Whole models",
+    ),
+    "no module": (lambda: SpectralRNNPruner(3, trajectory_fit=0).fit(sequences()), "Whole models"),
     "theory": (
         lambda: error_propagation(pruner().fit(sequences()), sequences()),
         "What the theory promises",
@@ -98,7 +101,9 @@ PHASES = ("hidden states", "sensitivity", "selection", "refit", "distillation", 
 def test_verbose_shows_a_bar_of_each_phase_and_one_line_at_the_end(capsys):
     torch.manual_seed(0)
     net = Stack("gru", 2, False, True, True, "every step").eval()
-    fit = SpectralRNNPruner(net, m=3, distill=1, finetune=1, random_state=0, verbose=1)
+    fit = SpectralRNNPruner(
+        net, m=3, distill=1, finetune=1, random_state=0, verbose=1, trajectory_fit=0
+    )
     fit.fit(sequences(), np.zeros((12, 5, 2)))
     shown = capsys.readouterr()
     places = [shown.err.index(f"{phase}:") for phase in PHASES]
@@ -121,7 +126,9 @@ def test_without_verbose_nothing_is_shown(params, capsys):
 
 
 def test_a_search_tells_its_outcome_too(capsys):
-    search = SpectralRNNPrunerCV(make_rnn(), ms=[2, 3], cv=2, verbose=1).fit(sequences())
+    search = SpectralRNNPrunerCV(make_rnn(), ms=[2, 3], cv=2, verbose=1, trajectory_fit=0).fit(
+        sequences()
+    )
     out = capsys.readouterr().out.splitlines()
     assert out[-1].startswith(f"SpectralRNNPrunerCV kept {search.m_} of 7 nodes")
 
@@ -165,7 +172,9 @@ def test_a_list_of_batches_is_read_as_their_generator_is(kind):
     if kind is dict:
         batches = [dict(zip(("x", "scale"), batch, strict=True)) for batch in batches]
     net = Scaled().eval()
-    listed, walked = (SpectralRNNPruner(net, m=3).fit(X) for X in (batches, iter(batches)))
+    listed, walked = (
+        SpectralRNNPruner(net, m=3, trajectory_fit=0).fit(X) for X in (batches, iter(batches))
+    )
     assert listed.moments_.n_steps == 60
     np.testing.assert_array_equal(listed.covariance_, walked.covariance_)
     np.testing.assert_array_equal(listed.support_, walked.support_)
@@ -175,7 +184,7 @@ def test_a_list_of_batches_is_read_as_their_generator_is(kind):
 @pytest.mark.filterwarnings(STAYS)
 def test_tuples_of_numbers_are_sequences_as_before():
     rows = [(0.0, 1.0, 2.0), (1.0, 0.0, 1.0)]
-    fit = SpectralRNNPruner(make_rnn(n_features=1), m=3).fit(rows)
+    fit = SpectralRNNPruner(make_rnn(n_features=1), m=3, trajectory_fit=0).fit(rows)
     assert fit.moments_.n_steps == 6
 
 
@@ -190,10 +199,13 @@ class Untrainable(RNNClassifier):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SpectralRNNPruner(m=129), "m must be an int from 1 to 128"),
-        (lambda: SpectralRNNPruner(Untrainable(16), m=17), "m must be an int from 1 to 16"),
+        (lambda: SpectralRNNPruner(m=129, trajectory_fit=0), "m must be an int from 1 to 128"),
         (
-            lambda: SpectralRNNPrunerCV(Untrainable(16), ms=[4, 20]),
+            lambda: SpectralRNNPruner(Untrainable(16), m=17, trajectory_fit=0),
+            "m must be an int from 1 to 16",
+        ),
+        (
+            lambda: SpectralRNNPrunerCV(Untrainable(16), ms=[4, 20], trajectory_fit=0),
             r"ms\[1\] must be an int from 1 to 16",
         ),
     ],
@@ -210,13 +222,17 @@ def test_a_gap_in_a_sequence_is_told_in_one_sentence():
     rows = X[:, :, 0]
     for given in (X, rows, list(X)):
         with pytest.raises(ValueError, match=r"contains NaN.*fill the gaps") as caught:
-            SpectralRNNPruner(RNNClassifier(16), m=4).fit(given, np.arange(12) % 2)
+            SpectralRNNPruner(RNNClassifier(16), m=4, trajectory_fit=0).fit(
+                given, np.arange(12) % 2
+            )
         assert "HistGradientBoosting" not in str(caught.value)
 
 
 def test_columns_of_other_names_are_told_without_forms():
     frame = pd.DataFrame(sequences()[:, :, 0], columns=list("abcde"))
-    fit = SpectralRNNPruner(RNNClassifier(8, max_epochs=1), m=4).fit(frame, np.arange(12) % 2)
+    fit = SpectralRNNPruner(RNNClassifier(8, max_epochs=1), m=4, trajectory_fit=0).fit(
+        frame, np.arange(12) % 2
+    )
     with pytest.raises(ValueError, match="feature names") as caught:
         fit.predict(frame.rename(columns={"a": "z"}))
     assert "iterable of batches" not in str(caught.value)
@@ -230,12 +246,12 @@ def test_packed_sequences_are_batches():
         [torch.as_tensor(each[: 2 + i % 4]) for i, each in enumerate(sequences())],
     )
     packed = [pack_sequence(pieces[i : i + 4], enforce_sorted=False) for i in range(0, 12, 4)]
-    plain = SpectralRNNPruner(net, m=3).fit(pieces)
+    plain = SpectralRNNPruner(net, m=3, trajectory_fit=0).fit(pieces)
     for X in (packed, iter(packed), [(each,) for each in packed]):
-        fit = SpectralRNNPruner(net, m=3).fit(X)
+        fit = SpectralRNNPruner(net, m=3, trajectory_fit=0).fit(X)
         assert fit.n_features_in_ == N_FEATURES
         np.testing.assert_allclose(fit.covariance_, plain.covariance_, rtol=1e-12)
-    first = SpectralRNNPruner(net, m=3).fit(packed[0])
+    first = SpectralRNNPruner(net, m=3, trajectory_fit=0).fit(packed[0])
     assert first.moments_.n_steps == sum(len(each) for each in pieces[:4])
 
 
@@ -243,14 +259,16 @@ def test_a_compiled_module_is_pruned_as_what_it_was_made_of():
     torch.manual_seed(0)
     net = make_rnn()
     compiled = torch.compile(net, backend="eager")
-    found, plain = (SpectralRNNPruner(each, m=3).fit(sequences()) for each in (compiled, net))
+    found, plain = (
+        SpectralRNNPruner(each, m=3, trajectory_fit=0).fit(sequences()) for each in (compiled, net)
+    )
     assert type(found.pruned_module_) is nn.GRU
     np.testing.assert_array_equal(found.support_, plain.support_)
 
 
 def test_sequences_that_do_not_go_through_name_their_page():
     with pytest.raises(ValueError, match="does not go through") as caught:
-        SpectralRNNPruner(make_rnn(), m=3).fit(np.zeros((4, 5, N_FEATURES + 1)))
+        SpectralRNNPruner(make_rnn(), m=3, trajectory_fit=0).fit(np.zeros((4, 5, N_FEATURES + 1)))
     assert caught.value.__notes__ == [
         "The page 'Sequences and shapes' of the user guide tells more."
     ]

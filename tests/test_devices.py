@@ -54,7 +54,9 @@ def pruners(module, x=X, y=None, **params):
     """Fitted on the CPU, and on the accelerator."""
     options = {"likelihood": "categorical", "random_state": 0} | params
     return [
-        SpectralRNNPruner(copy.deepcopy(module).to(device), M, **options).fit(x, y)
+        SpectralRNNPruner(copy.deepcopy(module).to(device), M, **options, trajectory_fit=0).fit(
+            x, y
+        )
         for device in ("cpu", "cuda")
     ]
 
@@ -123,8 +125,10 @@ FORMS = {
 def test_forms_of_sequences(form):
     module = network()
     here = FORMS[form.removesuffix(" there")]() if form != "tensor there" else X
-    cpu = SpectralRNNPruner(module, M, random_state=0).fit(here)
-    gpu = SpectralRNNPruner(copy.deepcopy(module).cuda(), M, random_state=0).fit(FORMS[form]())
+    cpu = SpectralRNNPruner(module, M, random_state=0, trajectory_fit=0).fit(here)
+    gpu = SpectralRNNPruner(copy.deepcopy(module).cuda(), M, random_state=0, trajectory_fit=0).fit(
+        FORMS[form]()
+    )
     assert_same(cpu, gpu)
 
 
@@ -144,14 +148,16 @@ class Packing(nn.Module):
 def test_a_module_that_packs():
     module, lengths = Packing().eval(), torch.arange(len(X)) % 9 + 4
     batches = list(zip(torch.from_numpy(X).split(32), lengths.split(32), strict=True))
-    cpu = SpectralRNNPruner(module, M, random_state=0).fit(iter(batches))
-    gpu = SpectralRNNPruner(module, M, random_state=0, device="cuda").fit(iter(batches))
+    cpu = SpectralRNNPruner(module, M, random_state=0, trajectory_fit=0).fit(iter(batches))
+    gpu = SpectralRNNPruner(module, M, random_state=0, device="cuda", trajectory_fit=0).fit(
+        iter(batches)
+    )
     assert_same(cpu, gpu)
 
 
 def test_the_parameter_moves_a_copy():
     module = network()
-    pruner = SpectralRNNPruner(module, M, device="cuda").fit(X)
+    pruner = SpectralRNNPruner(module, M, device="cuda", trajectory_fit=0).fit(X)
     assert {parameter.device.type for parameter in module.parameters()} == {"cpu"}
     assert_on_accelerator(pruner.pruned_module_)
     states = pruner.transform(X)
@@ -161,8 +167,8 @@ def test_the_parameter_moves_a_copy():
 
 def test_chunks_add_up():
     module = network().cuda()
-    whole = SpectralRNNPruner(module, M, objective="one-step").fit(X)
-    parts = SpectralRNNPruner(module, M, objective="one-step")
+    whole = SpectralRNNPruner(module, M, objective="one-step", trajectory_fit=0).fit(X)
+    parts = SpectralRNNPruner(module, M, objective="one-step", trajectory_fit=0)
     for chunk in np.split(X, 3):
         parts.partial_fit(chunk)
     np.testing.assert_allclose(parts.covariance_, whole.covariance_, atol=1e-12)
@@ -174,7 +180,9 @@ def test_distillation_and_fine_tuning(read):
     module = network(dtype=torch.float32, read=read).cuda()
     y = LABELS if read is last_state else np.repeat(LABELS[:, None], X.shape[1], axis=1)
     settings = {"distill": Distillation(3), "finetune": FineTune(3, lr=1e-2, batch_size=16)}
-    pruner = SpectralRNNPruner(module, M, likelihood="categorical", random_state=0, **settings)
+    pruner = SpectralRNNPruner(
+        module, M, likelihood="categorical", random_state=0, **settings, trajectory_fit=0
+    )
     pruner.fit(X.astype(np.float32), y)
     assert_on_accelerator(pruner.pruned_module_)
     for history in (pruner.distillation_history_, pruner.fine_tuning_history_):
@@ -199,7 +207,7 @@ def test_gates():
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_saved_there_and_loaded(device, tmp_path):
-    gpu = SpectralRNNPruner(network().cuda(), M).fit(X)
+    gpu = SpectralRNNPruner(network().cuda(), M, trajectory_fit=0).fit(X)
     save_pruned(gpu.pruned_module_, tmp_path / "small")
     small = load_pruned(tmp_path / "small", network().to(device))
     assert {parameter.device.type for parameter in small.parameters()} == {device}
@@ -212,17 +220,19 @@ def test_saved_there_and_loaded(device, tmp_path):
 def test_a_classifier_that_trains_there():
     x = X.astype(np.float32)
     classifier = RNNClassifier(N_NODES, max_epochs=3, device="cuda", random_state=0)
-    pruner = SpectralRNNPruner(classifier, M, random_state=0).fit(x, LABELS)
+    pruner = SpectralRNNPruner(classifier, M, random_state=0, trajectory_fit=0).fit(x, LABELS)
     assert_on_accelerator(pruner.pruned_module_)
     assert pruner.predict(x).shape == LABELS.shape
 
 
 def test_a_choice_of_m():
-    search = SpectralRNNPrunerCV(network().cuda(), ms=[4, 12], likelihood="categorical", cv=3)
+    search = SpectralRNNPrunerCV(
+        network().cuda(), ms=[4, 12], likelihood="categorical", cv=3, trajectory_fit=0
+    )
     assert search.fit(X, LABELS).m_ in (4, 12)
     assert_on_accelerator(search.pruned_module_)
 
 
 def test_the_function():
-    small = prune(network().cuda(), X, m=M)
+    small = prune(network().cuda(), X, m=M, trajectory_fit=0)
     assert_on_accelerator(small)

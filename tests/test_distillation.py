@@ -36,6 +36,7 @@ def pruner(module, distill=5):
         likelihood="categorical",
         distill=distill,
         random_state=0,
+        trajectory_fit=0,
     )
 
 
@@ -116,7 +117,9 @@ def test_a_bare_layer_learns_its_states():
     rnn, x = make_rnn("lstm", n_nodes=N_NODES, dtype=torch.float32), torch.as_tensor(X)
     errors = []
     for epochs in (0, 8):
-        fitted = SpectralRNNPruner(rnn, m=4, distill=epochs, random_state=0).fit(X)
+        fitted = SpectralRNNPruner(rnn, m=4, distill=epochs, random_state=0, trajectory_fit=0).fit(
+            X
+        )
         with torch.no_grad():
             wide, narrow = rnn(x)[0], fitted.pruned_module_(x)[0]
         errors.append(float((wide[..., fitted.support_] - narrow).square().mean()))
@@ -205,7 +208,9 @@ def classifier():
 
 
 def test_in_a_pipeline_and_a_grid_search(classifier):
-    pruner = SpectralRNNPruner(FrozenEstimator(classifier), m=2, distill=Distillation())
+    pruner = SpectralRNNPruner(
+        FrozenEstimator(classifier), m=2, distill=Distillation(), trajectory_fit=0
+    )
     pipe = Pipeline([("same", FunctionTransformer()), ("prune", pruner)])
     grid = {"prune__distill": [0, 4], "prune__m": [2, 4]}
     search = GridSearchCV(pipe, grid, cv=2).fit(X, LABELS)
@@ -215,12 +220,14 @@ def test_in_a_pipeline_and_a_grid_search(classifier):
 
 
 def test_with_the_number_of_nodes_chosen_by_cross_validation(classifier):
-    search = SpectralRNNPrunerCV(classifier, ms=[1, 4], cv=2, distill=3).fit(X, LABELS)
+    search = SpectralRNNPrunerCV(classifier, ms=[1, 4], cv=2, distill=3, trajectory_fit=0).fit(
+        X, LABELS
+    )
     assert len(search.distillation_history_["held_out"]) == 4
 
 
 def test_prune_takes_it_too():
-    small = prune(network(), X, m=4, distill=1, likelihood="categorical")
+    small = prune(network(), X, m=4, distill=1, likelihood="categorical", trajectory_fit=0)
     assert small.rnn.hidden_size == 4
 
 

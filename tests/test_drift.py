@@ -43,7 +43,7 @@ def states_of(rnn, x):
 def test_errors_are_those_of_both_networks_and_never_above_the_bound(cell, params, heads):
     torch.manual_seed(0)
     net, x = Net(cell, heads=heads), sequences()
-    pruner = SpectralRNNPruner(net, m=4, **params).fit(x)
+    pruner = SpectralRNNPruner(net, m=4, **params, trajectory_fit=0).fit(x)
     fresh = sequences(seed=1)
     found = error_propagation(pruner, fresh)
     small = pruner.pruned_module_
@@ -60,21 +60,23 @@ def test_errors_are_those_of_both_networks_and_never_above_the_bound(cell, param
 
 def test_all_nodes_stray_nowhere():
     net, x = Net(), sequences()
-    found = error_propagation(SpectralRNNPruner(net, m=N_NODES).fit(x), x)
+    found = error_propagation(SpectralRNNPruner(net, m=N_NODES, trajectory_fit=0).fit(x), x)
     for each in (found.state_errors, found.state_bounds, found.answer_errors, found.answer_bounds):
         np.testing.assert_allclose(each, 0.0, atol=1e-12)
 
 
 def test_the_first_state_of_a_linear_reconstruction_is_right():
     x = sequences()
-    found = error_propagation(SpectralRNNPruner(Net(), m=3, reconstruction="linear").fit(x), x)
+    found = error_propagation(
+        SpectralRNNPruner(Net(), m=3, reconstruction="linear", trajectory_fit=0).fit(x), x
+    )
     np.testing.assert_allclose(found.state_errors[:, 0], 0.0, atol=1e-12)
     np.testing.assert_allclose(found.state_bounds[:, 0], 0.0, atol=1e-12)
 
 
 def test_sequences_of_unequal_length_are_followed_each_for_itself():
     net, x = Net(), sequences()
-    pruner = SpectralRNNPruner(net, m=4).fit(x)
+    pruner = SpectralRNNPruner(net, m=4, trajectory_fit=0).fit(x)
     whole = error_propagation(pruner, x)
     parts = error_propagation(pruner, [each[: 3 + i % 4] for i, each in enumerate(x)])
     for i, (errors, bounds) in enumerate(
@@ -88,7 +90,7 @@ def test_sequences_of_unequal_length_are_followed_each_for_itself():
 @pytest.mark.parametrize("net", [make_rnn("tanh"), Net(act=nn.ReLU())], ids=["bare", "unfolded"])
 def test_where_no_linear_map_reads_the_states_they_are_the_answers(net):
     x = sequences()
-    found = error_propagation(SpectralRNNPruner(net, m=4).fit(x), x)
+    found = error_propagation(SpectralRNNPruner(net, m=4, trajectory_fit=0).fit(x), x)
     np.testing.assert_array_equal(found.answer_errors, found.state_errors)
     np.testing.assert_allclose(found.answer_bounds, found.state_bounds, rtol=1e-12)
 
@@ -125,13 +127,13 @@ class Joined(nn.Module):
         (Net("tanh", num_layers=2), {}, r"layer must be one of .*rnn\.l0.*; got None"),
         (Started(), {}, "'rnn', which is given a state to start from"),
         (Joined(), {}, "'rnn', whose states .* are read together with other inputs"),
-        (Net(), {"distill": 2, "random_state": 0}, "fit it with distill=0 and finetune=None"),
+        (Net(), {"distill": 2, "random_state": 0}, "fit it with trajectory_fit=0, distill=0"),
     ],
     ids=["gru", "lstm", "levels", "started", "joined", "distilled"],
 )
 def test_networks_that_the_bound_is_not_for_are_refused(net, params, message):
     x = sequences()
-    pruner = SpectralRNNPruner(net, m=4, **params).fit(x)
+    pruner = SpectralRNNPruner(net, m=4, **params, trajectory_fit=0).fit(x)
     with pytest.raises(ValueError, match=message):
         error_propagation(pruner, x)
 
@@ -139,7 +141,7 @@ def test_networks_that_the_bound_is_not_for_are_refused(net, params, message):
 @pytest.mark.parametrize("cell", ["tanh", "gru", "lstm"])
 def test_trajectories_are_the_states_of_both_networks(cell):
     net, x = Net(cell), sequences()
-    pruner = SpectralRNNPruner(net, m=4).fit(x)
+    pruner = SpectralRNNPruner(net, m=4, trajectory_fit=0).fit(x)
     found = Trajectories.of(pruner, x)
     assert found.name == "rnn.l0"
     np.testing.assert_allclose(found.dense, states_of(net.rnn, x), rtol=1e-9)
@@ -148,7 +150,7 @@ def test_trajectories_are_the_states_of_both_networks(cell):
 
 def test_a_guarantee_is_that_of_the_choice_that_was_posed():
     x = sequences()
-    pruner = SpectralRNNPruner(Net("gru"), m=4).fit(x)
+    pruner = SpectralRNNPruner(Net("gru"), m=4, trajectory_fit=0).fit(x)
     problem = pruner.layers_["rnn.l0"].problem
     expected = Guarantee.of(problem.covariance, problem.weight, 4)
     assert pruner.guarantee_.lam == expected.lam
@@ -157,14 +159,16 @@ def test_a_guarantee_is_that_of_the_choice_that_was_posed():
 
 
 def test_of_several_layers_there_is_a_guarantee_for_each():
-    pruner = SpectralRNNPruner(make_rnn("gru", num_layers=2), m=4).fit(sequences())
+    pruner = SpectralRNNPruner(make_rnn("gru", num_layers=2), m=4, trajectory_fit=0).fit(
+        sequences()
+    )
     assert pruner.guarantee_.keys() == pruner.layers_.keys()
-    assert not hasattr(SpectralRNNPruner(), "guarantee_")
+    assert not hasattr(SpectralRNNPruner(trajectory_fit=0), "guarantee_")
 
 
 def test_batches_that_come_but_once_are_run_through_both_networks():
     net, x = Net(), sequences()
-    pruner = SpectralRNNPruner(net, m=4).fit(x)
+    pruner = SpectralRNNPruner(net, m=4, trajectory_fit=0).fit(x)
     whole = Trajectories.of(pruner, x)
     once = Trajectories.of(pruner, iter(torch.as_tensor(x).split(5)))
     np.testing.assert_allclose(once.dense, whole.dense, rtol=1e-9)

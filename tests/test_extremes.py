@@ -35,7 +35,9 @@ class Net(nn.Module):
 
 @pytest.mark.parametrize("scale", [1e30, 1e-30])
 def test_the_scale_of_the_states_does_not_matter(scale):
-    found, plain = (SpectralRNNPruner(scaled(each), 6).fit(X) for each in (scale, 1.0))
+    found, plain = (
+        SpectralRNNPruner(scaled(each), 6, trajectory_fit=0).fit(X) for each in (scale, 1.0)
+    )
     np.testing.assert_array_equal(found.support_, plain.support_)
     np.testing.assert_allclose(found.loss_path_, plain.loss_path_, rtol=1e-9)
     np.testing.assert_allclose(found.transform(X) / scale, plain.transform(X), rtol=1e-9)
@@ -43,7 +45,9 @@ def test_the_scale_of_the_states_does_not_matter(scale):
 
 @pytest.mark.parametrize("scale", [1e30, 1e-30, 1e-42], ids=["large", "small", "denormal"])
 def test_states_in_float32_may_be_as_large_and_as_small_as_they_get(scale):
-    found, plain = (SpectralRNNPruner(scaled(each, torch.float32), 6) for each in (scale, 1.0))
+    found, plain = (
+        SpectralRNNPruner(scaled(each, torch.float32), 6, trajectory_fit=0) for each in (scale, 1.0)
+    )
     found.fit(X)
     np.testing.assert_array_equal(found.support_, plain.fit(X).support_)
     np.testing.assert_allclose(found.loss_path_, plain.loss_path_, atol=1e-3)
@@ -51,11 +55,11 @@ def test_states_in_float32_may_be_as_large_and_as_small_as_they_get(scale):
 
 def test_states_too_large_to_be_squared_are_placed():
     with pytest.raises(ValueError, match=r"too large to be squared: first at step \d of sequence"):
-        SpectralRNNPruner(scaled(1e160), 6).fit(X)
+        SpectralRNNPruner(scaled(1e160), 6, trajectory_fit=0).fit(X)
 
 
 def test_of_nodes_that_are_all_zero_any_will_do():
-    pruner = SpectralRNNPruner(scaled(0.0), 6).fit(X)
+    pruner = SpectralRNNPruner(scaled(0.0), 6, trajectory_fit=0).fit(X)
     assert pruner.information_loss_ == 0.0
     assert (pruner.transform(X) == 0.0).all()
 
@@ -64,7 +68,7 @@ def test_of_nodes_that_are_all_zero_any_will_do():
 @pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
 def test_one_sequence_of_one_step_is_enough(kind):
     module = Net(kind)
-    pruner = SpectralRNNPruner(module, 6).fit(X[:1, :1])
+    pruner = SpectralRNNPruner(module, 6, trajectory_fit=0).fit(X[:1, :1])
     with torch.no_grad():
         given = torch.as_tensor(X[:1, :1], dtype=torch.float32)
         torch.testing.assert_close(pruner.pruned_module_(given), module(given))
@@ -73,8 +77,8 @@ def test_one_sequence_of_one_step_is_enough(kind):
 @pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
 def test_bfloat16_modules_give_what_those_of_float32_do(kind):
     module = Net(kind).bfloat16()
-    found = SpectralRNNPruner(module, 6).fit(X)
-    wide = SpectralRNNPruner(module.float(), 6).fit(X)
+    found = SpectralRNNPruner(module, 6, trajectory_fit=0).fit(X)
+    wide = SpectralRNNPruner(module.float(), 6, trajectory_fit=0).fit(X)
     assert next(found.pruned_module_.parameters()).dtype == torch.bfloat16
     np.testing.assert_allclose(found.covariance_, wide.covariance_, atol=2e-2)
 
@@ -82,9 +86,11 @@ def test_bfloat16_modules_give_what_those_of_float32_do(kind):
 def test_a_sequence_may_have_a_hundred_thousand_steps():
     module = nn.RNN(3, 8, batch_first=True)
     long = np.random.default_rng(1).normal(size=(1, 100_000, 3)).astype(np.float32)
-    pruner = SpectralRNNPruner(module, 4, objective="one-step").fit(long)
+    pruner = SpectralRNNPruner(module, 4, objective="one-step", trajectory_fit=0).fit(long)
     assert pruner.moments_.n_steps == 100_000
-    cut = SpectralRNNPruner(module, 4, objective="one-step").fit(long.reshape(100, 1000, 3))
+    cut = SpectralRNNPruner(module, 4, objective="one-step", trajectory_fit=0).fit(
+        long.reshape(100, 1000, 3)
+    )
     np.testing.assert_allclose(pruner.covariance_, cut.covariance_, rtol=0.1, atol=1e-3)
 
 
@@ -114,9 +120,9 @@ def test_the_number_of_threads_does_not_matter(n_threads):
     net = scaled(1.0, torch.float32)
     try:
         torch.set_num_threads(n_threads)
-        found = SpectralRNNPruner(net, 6, random_state=0).fit(data)
+        found = SpectralRNNPruner(net, 6, random_state=0, trajectory_fit=0).fit(data)
         torch.set_num_threads(3 - n_threads)
-        other = SpectralRNNPruner(net, 6, random_state=0).fit(data)
+        other = SpectralRNNPruner(net, 6, random_state=0, trajectory_fit=0).fit(data)
     finally:
         torch.set_num_threads(before)
     np.testing.assert_array_equal(found.support_, other.support_)
@@ -136,7 +142,9 @@ def test_batches_in_threads_give_the_moments_of_one_after_another(form):
     try:
         for n_threads in (1, 2, 5):
             torch.set_num_threads(n_threads)
-            pruner = SpectralRNNPruner(scaled(1.0, torch.float32), 6, batch_size=32)
+            pruner = SpectralRNNPruner(
+                scaled(1.0, torch.float32), 6, batch_size=32, trajectory_fit=0
+            )
             found.append(pruner.fit(form_of()).moments_)
     finally:
         torch.set_num_threads(before)
@@ -156,7 +164,9 @@ def test_batches_run_at_once_as_far_as_moments_have_room(room, at_once, each, mo
     try:
         torch.set_num_threads(4)
         with register_module_forward_pre_hook(lambda *_: seen.add(torch.get_num_threads())):
-            SpectralRNNPruner(net, 6, batch_size=32, objective="one-step").fit(data)
+            SpectralRNNPruner(net, 6, batch_size=32, objective="one-step", trajectory_fit=0).fit(
+                data
+            )
         assert torch.get_num_threads() == 4
     finally:
         torch.set_num_threads(before)

@@ -49,7 +49,9 @@ def every_step(net, states, h):
 
 
 def history(module, data, y=None, finetune=BRISK, **params):
-    pruner = SpectralRNNPruner(module, 4, objective="one-step", finetune=finetune, random_state=0)
+    pruner = SpectralRNNPruner(
+        module, 4, objective="one-step", finetune=finetune, random_state=0, trajectory_fit=0
+    )
     return pruner.set_params(**params).fit(data, y).fine_tuning_history_["held_out"]
 
 
@@ -68,19 +70,23 @@ def test_training_brings_the_answers_to_the_targets():
     net = network()
     losses = []
     for finetune in (None, BRISK):
-        pruner = SpectralRNNPruner(net, 4, objective="one-step", finetune=finetune)
+        pruner = SpectralRNNPruner(
+            net, 4, objective="one-step", finetune=finetune, trajectory_fit=0
+        )
         losses.append(cross_entropy(pruner.fit(X, NUMBERS).pruned_module_, X, NUMBERS))
     assert losses[1] < 0.8 * losses[0]
 
 
 def test_the_history_starts_at_the_fold_and_the_best_weights_are_kept():
     net = network()
-    pruner = SpectralRNNPruner(net, 4, objective="one-step", finetune=FineTune(5, lr=0.3))
+    pruner = SpectralRNNPruner(
+        net, 4, objective="one-step", finetune=FineTune(5, lr=0.3), trajectory_fit=0
+    )
     pruner.fit(X, NUMBERS)
     found = pruner.fine_tuning_history_
     assert len(found["train"]) == len(found["held_out"]) <= 6
     assert np.isnan(found["train"][0])
-    folded = SpectralRNNPruner(net, 4, objective="one-step").fit(X)
+    folded = SpectralRNNPruner(net, 4, objective="one-step", trajectory_fit=0).fit(X)
     everything = cross_entropy(folded.pruned_module_, X, NUMBERS)
     assert found["held_out"][0] == pytest.approx(everything, rel=0.3)
     assert cross_entropy(pruner.pruned_module_, X, NUMBERS) < 1.2 * everything
@@ -88,7 +94,7 @@ def test_the_history_starts_at_the_fold_and_the_best_weights_are_kept():
 
 @pytest.mark.parametrize("finetune", [None, 0])
 def test_none_is_no_training(finetune):
-    pruner = SpectralRNNPruner(network(), 4, finetune=finetune).fit(X)
+    pruner = SpectralRNNPruner(network(), 4, finetune=finetune, trajectory_fit=0).fit(X)
     assert pruner.fine_tuning_history_ == {"train": [], "held_out": []}
 
 
@@ -107,7 +113,9 @@ def test_it_stops_early():
 
 
 def test_after_distillation():
-    pruner = SpectralRNNPruner(network(), 4, objective="one-step", distill=3, finetune=3)
+    pruner = SpectralRNNPruner(
+        network(), 4, objective="one-step", distill=3, finetune=3, trajectory_fit=0
+    )
     pruner.fit(X, NUMBERS)
     assert len(pruner.distillation_history_["held_out"]) == 4
     assert len(pruner.fine_tuning_history_["held_out"]) == 4
@@ -116,7 +124,7 @@ def test_after_distillation():
 def test_frozen_parts_stay_frozen():
     net = network()
     net.head.requires_grad_(False)
-    pruner = SpectralRNNPruner(net, 4, objective="one-step", n_refit=0)
+    pruner = SpectralRNNPruner(net, 4, objective="one-step", n_refit=0, trajectory_fit=0)
     folded = pruner.fit(X, NUMBERS).pruned_module_.head.weight
     tuned = clone(pruner).set_params(finetune=3).fit(X, NUMBERS).pruned_module_
     torch.testing.assert_close(tuned.head.weight, folded, rtol=0, atol=0)
@@ -134,12 +142,16 @@ def test_dropout_is_on_while_it_trains():
 def test_in_rounds():
     net, seen = network(), []
     settings = FineTune(2, n_rounds=3)
-    pruner = SpectralRNNPruner(net, 2, objective="one-step", finetune=settings, random_state=0)
+    pruner = SpectralRNNPruner(
+        net, 2, objective="one-step", finetune=settings, random_state=0, trajectory_fit=0
+    )
     pruner.fit(X, NUMBERS)
     assert pruner.pruned_module_.rnn.hidden_size == 2
     assert len(pruner.support_) == 2
     for m in (8, 4, 2):
-        one = SpectralRNNPruner(net, m, objective="one-step", finetune=FineTune(2), random_state=0)
+        one = SpectralRNNPruner(
+            net, m, objective="one-step", finetune=FineTune(2), random_state=0, trajectory_fit=0
+        )
         net = one.fit(X, NUMBERS).pruned_module_
         seen.append(net.rnn.hidden_size)
     assert seen == [8, 4, 2]
@@ -156,6 +168,7 @@ def test_rounds_of_several_levels_and_tol():
         tol=0.5,
         objective="one-step",
         finetune=FineTune(1, n_rounds=2),
+        trajectory_fit=0,
     ).fit(X, NUMBERS)
     assert sum(pruner.m_.values()) <= 4
     assert {name: len(ranking) for name, ranking in pruner.ranking_.items()} == {
@@ -167,12 +180,18 @@ def test_rounds_of_several_levels_and_tol():
 @pytest.mark.parametrize("reconstruction", ["linear", "affine"])
 def test_rounds_are_told_of_the_dense_network(reconstruction):
     net, params = network(), {"objective": "one-step", "reconstruction": reconstruction}
-    pruner = SpectralRNNPruner(net, 4, finetune=FineTune(1, n_rounds=2), **params).fit(X, NUMBERS)
-    first = SpectralRNNPruner(net, 8, finetune=FineTune(1), **params).fit(X, NUMBERS)
-    second = SpectralRNNPruner(first.pruned_module_, 4, finetune=FineTune(1), **params)
+    pruner = SpectralRNNPruner(
+        net, 4, finetune=FineTune(1, n_rounds=2), **params, trajectory_fit=0
+    ).fit(X, NUMBERS)
+    first = SpectralRNNPruner(net, 8, finetune=FineTune(1), **params, trajectory_fit=0).fit(
+        X, NUMBERS
+    )
+    second = SpectralRNNPruner(
+        first.pruned_module_, 4, finetune=FineTune(1), **params, trajectory_fit=0
+    )
     second.fit(X, NUMBERS)
     assert pruner.support_.tolist() == first.support_[second.support_].tolist()
-    dense = SpectralRNNPruner(net, 4, **params).fit(X)
+    dense = SpectralRNNPruner(net, 4, **params, trajectory_fit=0).fit(X)
     pairs = (each.estimator_.state_dict().values() for each in (pruner, dense))
     assert all(map(torch.equal, *pairs))
     np.testing.assert_array_equal(pruner.covariance_, dense.covariance_)
@@ -193,16 +212,16 @@ def test_rounds_are_told_of_the_dense_network(reconstruction):
 
 def test_further_sequences_after_rounds_start_from_the_dense_network():
     net, params = network(), {"objective": "one-step", "finetune": FineTune(1, n_rounds=2)}
-    pruner = SpectralRNNPruner(net, 0.25, **params).fit(X[:80], NUMBERS[:80])
+    pruner = SpectralRNNPruner(net, 0.25, **params, trajectory_fit=0).fit(X[:80], NUMBERS[:80])
     pruner.partial_fit(X[80:], NUMBERS[80:])
-    whole = SpectralRNNPruner(net, 0.25, objective="one-step").fit(X)
+    whole = SpectralRNNPruner(net, 0.25, objective="one-step", trajectory_fit=0).fit(X)
     assert pruner.m_ == 4
     np.testing.assert_allclose(pruner.covariance_, whole.covariance_, rtol=1e-12)
 
 
 def test_a_search_in_rounds_reports_nodes_of_the_dense_network():
     settings = {"solver": ClosedLoopSolver(8, random_state=0), "finetune": FineTune(1, n_rounds=2)}
-    pruner = SpectralRNNPruner(network(), 4, **settings).fit(X, NUMBERS)
+    pruner = SpectralRNNPruner(network(), 4, **settings, trajectory_fit=0).fit(X, NUMBERS)
     best = [row for row in pruner.selection_report_ if row["best"]][-1]
     assert best["support"].tolist() == pruner.support_.tolist()
     assert max(row["support"].max() for row in pruner.selection_report_) >= 8
@@ -212,7 +231,9 @@ def test_a_search_in_rounds_reports_nodes_of_the_dense_network():
 
 
 def test_classifiers_have_their_classes_encoded(classifier):
-    pruner = SpectralRNNPruner(FrozenEstimator(classifier), 1, finetune=5, random_state=0)
+    pruner = SpectralRNNPruner(
+        FrozenEstimator(classifier), 1, finetune=5, random_state=0, trajectory_fit=0
+    )
     plain = clone(pruner).set_params(finetune=None).fit(X, LABELS)
     found = pruner.fit(X, LABELS).fine_tuning_history_["held_out"]
     assert min(found) < found[0]
@@ -223,7 +244,8 @@ def test_regressors():
     y = X.sum(axis=(1, 2)) * 100.0
     dense = RNNRegressor(N_NODES, max_epochs=20, random_state=0).fit(X, y)
     plain, tuned = (
-        SpectralRNNPruner(dense, 2, finetune=epochs, random_state=0).fit(X, y) for epochs in (0, 8)
+        SpectralRNNPruner(dense, 2, finetune=epochs, random_state=0, trajectory_fit=0).fit(X, y)
+        for epochs in (0, 8)
     )
     assert tuned.score(X, y) > plain.score(X, y)
 
@@ -287,7 +309,7 @@ def test_a_generator_of_labelled_batches():
 
 
 def test_further_sequences():
-    pruner = SpectralRNNPruner(network(), 4, finetune=2).fit(X[:80], NUMBERS[:80])
+    pruner = SpectralRNNPruner(network(), 4, finetune=2, trajectory_fit=0).fit(X[:80], NUMBERS[:80])
     pruner.partial_fit(X[80:], NUMBERS[80:])
     assert len(pruner.fine_tuning_history_["held_out"]) == 3
 
@@ -296,7 +318,9 @@ def test_further_sequences():
 
 
 def test_in_a_pipeline_and_a_grid_search(classifier):
-    pruner = SpectralRNNPruner(FrozenEstimator(classifier), m=2, finetune=FineTune(2))
+    pruner = SpectralRNNPruner(
+        FrozenEstimator(classifier), m=2, finetune=FineTune(2), trajectory_fit=0
+    )
     pipe = Pipeline([("same", FunctionTransformer()), ("prune", pruner)])
     grid = {"prune__finetune__lr": [1e-3, 1e-2], "prune__m": [2, 4]}
     search = GridSearchCV(pipe, grid, cv=2).fit(X, LABELS)
@@ -305,7 +329,9 @@ def test_in_a_pipeline_and_a_grid_search(classifier):
 
 
 def test_with_the_number_of_nodes_chosen_by_cross_validation(classifier):
-    search = SpectralRNNPrunerCV(classifier, ms=[1, 4], cv=2, finetune=3).fit(X, LABELS)
+    search = SpectralRNNPrunerCV(classifier, ms=[1, 4], cv=2, finetune=3, trajectory_fit=0).fit(
+        X, LABELS
+    )
     assert len(search.fine_tuning_history_["held_out"]) == 4
 
 
@@ -323,7 +349,7 @@ def test_with_the_number_of_nodes_chosen_by_cross_validation(classifier):
     ],
 )
 def test_targets_that_do_not_fit(data, y, message):
-    pruner = SpectralRNNPruner(network(), 4).fit(X)
+    pruner = SpectralRNNPruner(network(), 4, trajectory_fit=0).fit(X)
     before = dict(vars(pruner))
     pruner.finetune = 1
     data = iter([(data[0],)]) if isinstance(data, list) else data
@@ -345,16 +371,16 @@ def test_targets_that_do_not_fit(data, y, message):
 )
 def test_bad_settings(finetune, message):
     with pytest.raises(ValueError, match=message):
-        SpectralRNNPruner(network(), 4, finetune=finetune).fit(X, NUMBERS)
+        SpectralRNNPruner(network(), 4, finetune=finetune, trajectory_fit=0).fit(X, NUMBERS)
 
 
 def test_rounds_that_cannot_be():
     rounds = FineTune(1, n_rounds=2)
     with pytest.raises(ValueError, match="n_rounds of FineTune must be 1 in SpectralRNNPrunerCV"):
-        SpectralRNNPrunerCV(network(), ms=[2, 4], finetune=rounds).fit(X, NUMBERS)
+        SpectralRNNPrunerCV(network(), ms=[2, 4], finetune=rounds, trajectory_fit=0).fit(X, NUMBERS)
     relu = network(lambda net, states, h: net.head(states[:, -1].relu()))
     with (
         pytest.warns(UserWarning, match="The reconstruction of"),
         pytest.raises(ValueError, match="n_rounds of FineTune must be 1 here"),
     ):
-        SpectralRNNPruner(relu, 4, finetune=rounds).fit(X, NUMBERS)
+        SpectralRNNPruner(relu, 4, finetune=rounds, trajectory_fit=0).fit(X, NUMBERS)

@@ -215,7 +215,9 @@ def test_nothing_is_left_of_calibration(params):
 @pytest.mark.filterwarnings(KEEPS)
 def test_every_batch_begins_anew():
     net = Stateful().eval()
-    whole = SpectralRNNPruner(net, m=M, objective="one-step", n_refit=0).fit(np.asarray(X))
+    whole = SpectralRNNPruner(net, m=M, objective="one-step", n_refit=0, trajectory_fit=0).fit(
+        np.asarray(X)
+    )
     parts = fitted(Stateful().eval(), [(X,)])
     assert whole.moments_.n_steps == parts.moments_.n_steps
     small = fitted(net, [(X[:12],), (X[12:],)], m=1.0).pruned_module_
@@ -460,7 +462,7 @@ def test_a_layer_of_another_dtype(dtype):
     net = Net(run, rnn, enter=nn.Linear(N_FEATURES, N_NODES), head=nn.Linear(300, 2)).eval()
     x = sequences(60, 20)
     for form in (x.numpy(), [(x.float(),)]):
-        small = prune(net, form, m=150, objective="one-step")
+        small = prune(net, form, m=150, objective="one-step", trajectory_fit=0)
         assert (small.head.in_features, small.rnn.weight_hh_l0.dtype) == (150, dtype)
         error = (small(x.float()) - net(x.float())).abs().max()
         assert error < 0.05
@@ -470,7 +472,9 @@ def test_states_in_low_precision_on_their_way():
     net = Net(lambda net, x: net.head(net.rnn(x)[0].to(torch.bfloat16)), make_rnn(n_nodes=300))
     net.rnn.float()
     net.head = nn.Linear(300, 2, dtype=torch.bfloat16)
-    small = prune(net.eval(), [(sequences(60, 20).float(),)], m=150, objective="one-step")
+    small = prune(
+        net.eval(), [(sequences(60, 20).float(),)], m=150, objective="one-step", trajectory_fit=0
+    )
     assert small.head.in_features == 150
 
 
@@ -484,9 +488,9 @@ def test_copies_that_fill_up_a_batch_are_counted_by_no_layer():
     net = Net(run, make_rnn(n_features=N_NODES), words=make_rnn(), head=linear()).eval()
     x = sequences(17)
     params = {"m": M, "objective": "one-step", "n_refit": 0}
-    found = SpectralRNNPruner(net, **params).fit(np.asarray(x)).moments_
+    found = SpectralRNNPruner(net, **params, trajectory_fit=0).fit(np.asarray(x)).moments_
     assert (found["words.l0"].n_steps, found["rnn.l0"].n_steps) == (17 * 6, 17 * 3)
-    expected = SpectralRNNPruner(net, **params).fit([(x,)]).moments_
+    expected = SpectralRNNPruner(net, **params, trajectory_fit=0).fit([(x,)]).moments_
     for name in found:
         np.testing.assert_allclose(found[name].products_, expected[name].products_, rtol=1e-12)
 
@@ -506,7 +510,7 @@ def test_errors_tell_what_was_seen(run, error):
     net = Net(run, head=linear()).eval()
     net.start = torch.zeros(1, 24, N_NODES, dtype=torch.float64)
     with pytest.raises(ValueError, match=error):
-        prune(net, np.asarray(X), m=M)
+        prune(net, np.asarray(X), m=M, trajectory_fit=0)
 
 
 def test_an_array_for_a_module_of_several_inputs_is_told_of_batches():
@@ -519,7 +523,7 @@ def test_an_array_for_a_module_of_several_inputs_is_told_of_batches():
             return self.head(self.rnn(x)[0])
 
     with pytest.raises(ValueError, match=r"takes \(x, lengths\).*each a tuple of all"):
-        prune(Packing().eval(), np.asarray(X), m=M)
+        prune(Packing().eval(), np.asarray(X), m=M, trajectory_fit=0)
 
 
 @pytest.mark.parametrize("wide", [False, True])
@@ -527,7 +531,7 @@ def test_a_module_that_has_grown_is_told_of(wide):
     run = lambda net, x: net.head(net.rnn(x)[0].square())  # noqa: E731
     net = Net(run, make_rnn("tanh"), head=linear()).eval()
     params = {"m": N_NODES - 1 if wide else 1, "n_refit": 0, "objective": "one-step"}
-    pruner = SpectralRNNPruner(net, **params)
+    pruner = SpectralRNNPruner(net, **params, trajectory_fit=0)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         pruner.fit([(X,)])

@@ -18,7 +18,7 @@ N_NODES = 16
 def pruner(n=200, **options):
     torch.manual_seed(0)
     rnn = nn.GRU(N_FEATURES, N_NODES, batch_first=True)
-    return SpectralRNNPruner(rnn, **{"m": 6} | options), X[:n]
+    return SpectralRNNPruner(rnn, **{"m": 6} | options, trajectory_fit=0), X[:n]
 
 
 @pytest.mark.parametrize("kind", ["linear", "affine", "none"])
@@ -110,7 +110,7 @@ def test_what_cannot_be_held_out_is_not_a_number():
 
 def test_of_several_layers_each_has_its_own():
     rnn = nn.LSTM(N_FEATURES, 6, num_layers=2, batch_first=True)
-    fitted = SpectralRNNPruner(rnn, m=3).fit(X)
+    fitted = SpectralRNNPruner(rnn, m=3, trajectory_fit=0).fit(X)
     assert fitted.held_out_loss_.keys() == {"l0", "l1"}
     assert fitted.summary(as_frame=True).loc["l1", "held_out_loss"] == fitted.held_out_loss_["l1"]
 
@@ -134,5 +134,7 @@ def test_rounds_have_one_of_the_dense_network():
             return self.head(self.rnn(x)[0][:, -1])
 
     settings = FineTune(1, n_rounds=2)
-    fitted = SpectralRNNPruner(Headed(), 4, finetune=settings).fit(X, X.sum((1, 2)))
+    fitted = SpectralRNNPruner(Headed(), 4, finetune=settings, trajectory_fit=0).fit(
+        X, X.sum((1, 2))
+    )
     assert 0.5 < fitted.held_out_loss_ / fitted.information_loss_ < 2.0

@@ -112,7 +112,7 @@ def test_no_batches_at_all_are_refused(empty):
 @pytest.mark.parametrize("name", VALUES)
 def test_a_failed_fit_leaves_a_fitted_pruner_as_it_was(name, rng):
     X = rng.normal(size=(6, 5, N_FEATURES))
-    pruner = SpectralRNNPruner(make_rnn(), 3).fit(X)
+    pruner = SpectralRNNPruner(make_rnn(), 3, trajectory_fit=0).fit(X)
     before, expected = dict(vars(pruner)), pruner.transform(X)
     for fit in (pruner.fit, pruner.partial_fit):
         with pytest.raises(ValueError, match=re.compile(".")):
@@ -127,12 +127,14 @@ def test_streamed_values_that_are_not_finite_are_refused(value):
     X = iter([torch.as_tensor(GOOD), torch.as_tensor(with_value(GOOD, value))])
     match = r"layer 'l0' are not finite on X, .*: first at step 4 of sequence 3 of batch 1\."
     with pytest.raises(ValueError, match=match):
-        SpectralRNNPruner(make_rnn("relu"), 3).fit(X)
+        SpectralRNNPruner(make_rnn("relu"), 3, trajectory_fit=0).fit(X)
 
 
 @pytest.mark.parametrize("objective", ["combined", "one-step"])
 def test_batches_without_sequences_are_refused(objective):
-    pruner = SpectralRNNPruner(make_rnn(dtype=torch.float32), 3, objective=objective)
+    pruner = SpectralRNNPruner(
+        make_rnn(dtype=torch.float32), 3, objective=objective, trajectory_fit=0
+    )
     with pytest.raises(ValueError, match=r"no hidden state was seen, .*; give X, or states, with"):
         pruner.fit(iter([torch.zeros(0, 5, N_FEATURES)] * 2))
 

@@ -42,7 +42,7 @@ def sequences(n=20, n_steps=6):
 
 
 def fitted(cell="gru", m=3, **options):
-    return SpectralRNNPruner(make_rnn(cell, **options), m=m).fit(sequences())
+    return SpectralRNNPruner(make_rnn(cell, **options), m=m, trajectory_fit=0).fit(sequences())
 
 
 def shown(display, pruner, **params):
@@ -163,7 +163,7 @@ def test_one_of_several_layers_has_to_be_named(display):
 @pytest.mark.parametrize("display", OF_A_PRUNER)
 def test_what_is_not_a_fitted_pruner_is_refused(display):
     with pytest.raises(NotFittedError):
-        display.from_estimator(SpectralRNNPruner(make_rnn()))
+        display.from_estimator(SpectralRNNPruner(make_rnn(), trajectory_fit=0))
     other = DummyRegressor().fit([[0.0]], [0.0])
     with pytest.raises(TypeError, match=r"a fitted SpectralRNNPruner .*; got DummyRegressor"):
         display.from_estimator(other)
@@ -173,7 +173,7 @@ def test_what_is_not_a_fitted_pruner_is_refused(display):
 
 
 def test_scores_of_a_pruner_that_searches_are_its_own():
-    pruner = SpectralRNNPrunerCV(make_rnn(), ms=[5, 1, 3]).fit(sequences())
+    pruner = SpectralRNNPrunerCV(make_rnn(), ms=[5, 1, 3], trajectory_fit=0).fit(sequences())
     found = ScoreCurveDisplay.from_estimator(pruner, score_name="kept")
     (line,) = found.lines_
     means = pruner.cv_results_["mean_test_score"]
@@ -185,7 +185,12 @@ def test_scores_of_a_pruner_that_searches_are_its_own():
 
 
 def test_every_other_parameter_has_a_line_of_its_own():
-    pipe = Pipeline([("same", FunctionTransformer()), ("prune", SpectralRNNPruner(make_rnn()))])
+    pipe = Pipeline(
+        [
+            ("same", FunctionTransformer()),
+            ("prune", SpectralRNNPruner(make_rnn(), trajectory_fit=0)),
+        ]
+    )
     grid = {"prune__m": [0.3, 0.6], "prune__solver": ["greedy", "variance", "backward"]}
     search = GridSearchCV(pipe, grid, cv=2).fit(sequences())
     found = ScoreCurveDisplay.from_estimator(search)
@@ -209,14 +214,16 @@ def test_every_other_parameter_has_a_line_of_its_own():
     ids=["no m", "both kinds", "by layer"],
 )
 def test_a_search_over_something_else_is_refused(grid, message):
-    search = GridSearchCV(SpectralRNNPruner(make_rnn()), grid, cv=2).fit(sequences())
+    search = GridSearchCV(SpectralRNNPruner(make_rnn(), trajectory_fit=0), grid, cv=2).fit(
+        sequences()
+    )
     with pytest.raises(ValueError, match=message):
         ScoreCurveDisplay.from_estimator(search)
 
 
 def test_a_search_that_is_not_fitted_is_refused():
     with pytest.raises(NotFittedError):
-        ScoreCurveDisplay.from_estimator(SpectralRNNPrunerCV(make_rnn()))
+        ScoreCurveDisplay.from_estimator(SpectralRNNPrunerCV(make_rnn(), trajectory_fit=0))
 
 
 # Colours, and what is loaded

@@ -38,7 +38,7 @@ def small(request):
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The reconstruction of")
-        return prune(Net(between=HEADS[head]), X, m=SIZES[size]).eval()
+        return prune(Net(between=HEADS[head]), X, m=SIZES[size], trajectory_fit=0).eval()
 
 
 def answer(module, x=X):
@@ -88,7 +88,7 @@ def test_int8_quantization_on_top():
     digits = torch.from_numpy(digits.reshape(-1, 8, 8) / 16).float()
     dense = RNNClassifier(64, "lstm", max_epochs=8, lr=0.01, random_state=0)
     dense = dense.fit(digits[:1400], y[:1400]).module_
-    half = prune(dense, digits[:1400], m=0.5)
+    half = prune(dense, digits[:1400], m=0.5, trajectory_fit=0)
     quantised, both = (
         torch.ao.quantization.quantize_dynamic(net, {nn.LSTM, nn.Linear}) for net in (dense, half)
     )
@@ -104,7 +104,7 @@ def test_skorch_trains_a_pruned_module_on():
     torch.manual_seed(0)
     dense = Net().eval()
     target = answer(dense) + 0.5
-    small = prune(dense, X, m=0.25)
+    small = prune(dense, X, m=0.25, trajectory_fit=0)
     net = NeuralNetRegressor(
         small, max_epochs=15, lr=0.05, train_split=None, verbose=0, optimizer=torch.optim.Adam
     )
@@ -114,7 +114,11 @@ def test_skorch_trains_a_pruned_module_on():
 
 
 def test_a_pruned_module_can_be_pruned_again():
-    once = SpectralRNNPruner(Net(), m={"rnn.l0": 12, "rnn.l1": 10}).fit(X).pruned_module_
-    twice = SpectralRNNPruner(once, m=4).fit(X)
+    once = (
+        SpectralRNNPruner(Net(), m={"rnn.l0": 12, "rnn.l1": 10}, trajectory_fit=0)
+        .fit(X)
+        .pruned_module_
+    )
+    twice = SpectralRNNPruner(once, m=4, trajectory_fit=0).fit(X)
     assert type(twice.pruned_module_.rnn) is nn.LSTM
     assert set(twice.m_.values()) == {4}

@@ -65,7 +65,7 @@ ESTIMATORS = {
 @pytest.mark.parametrize("at", [1, 5])
 @pytest.mark.parametrize("kind", ESTIMATORS)
 def test_an_interrupted_training_reaches_the_caller_and_keeps_nothing(kind, at, ctrl_c, tmp_path):
-    pruner = SpectralRNNPruner(ESTIMATORS[kind](), m=3, memory=tmp_path)
+    pruner = SpectralRNNPruner(ESTIMATORS[kind](), m=3, memory=tmp_path, trajectory_fit=0)
     before = dict(vars(pruner))
     ctrl_c(at)
     with pytest.raises(KeyboardInterrupt):
@@ -81,7 +81,7 @@ def test_an_interrupted_training_reaches_the_caller_and_keeps_nothing(kind, at, 
 @pytest.mark.parametrize("repair", [{"distill": Distillation(3)}, {"finetune": FineTune(3)}])
 def test_an_interrupted_repair_leaves_the_pruner_as_it_was(repair, at, ctrl_c):
     dense = RNNClassifier(6, max_epochs=2, random_state=0).fit(X, Y)
-    pruner = SpectralRNNPruner(dense, m=3).fit(X, Y).set_params(**repair)
+    pruner = SpectralRNNPruner(dense, m=3, trajectory_fit=0).fit(X, Y).set_params(**repair)
     before, weights = dict(vars(pruner)), [p.clone() for p in pruner.pruned_module_.parameters()]
     ctrl_c(at)
     with pytest.raises(KeyboardInterrupt):
@@ -128,7 +128,9 @@ class StopAfter(Callback):
 )
 def test_a_callback_may_end_a_training(callback, n_epochs):
     net = skorch_net(callbacks=[("stop", callback)])
-    assert len(SpectralRNNPruner(net, m=3).fit(X, Y).estimator_.history) == n_epochs
+    assert (
+        len(SpectralRNNPruner(net, m=3, trajectory_fit=0).fit(X, Y).estimator_.history) == n_epochs
+    )
 
 
 def test_ctrl_c_in_a_callback_is_no_end_of_training():
@@ -137,7 +139,9 @@ def test_ctrl_c_in_a_callback_is_no_end_of_training():
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        SpectralRNNPruner(skorch_net(callbacks=[("pressed", Pressed())]), m=3).fit(X, Y)
+        SpectralRNNPruner(
+            skorch_net(callbacks=[("pressed", Pressed())]), m=3, trajectory_fit=0
+        ).fit(X, Y)
 
 
 def test_a_callback_that_fails_at_the_end_does_not_hide_ctrl_c(ctrl_c):
@@ -148,4 +152,4 @@ def test_a_callback_that_fails_at_the_end_does_not_hide_ctrl_c(ctrl_c):
     net = skorch_net(callbacks=[("needs", NeedsAnEpoch())])
     ctrl_c(1)
     with pytest.raises(KeyboardInterrupt):
-        SpectralRNNPruner(net, m=3).fit(X, Y)
+        SpectralRNNPruner(net, m=3, trajectory_fit=0).fit(X, Y)

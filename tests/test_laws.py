@@ -64,7 +64,7 @@ class Stream(nn.Module):
 def test_a_loaded_module_goes_on_from_the_states_of_the_saved_one(cell, tmp_path):
     torch.manual_seed(0)
     net, X = Stream(cell).eval(), torch.as_tensor(sequences(200))
-    small = prune(net, X, m=3)
+    small = prune(net, X, m=3, trajectory_fit=0)
     save_pruned(small, tmp_path / "small")
     loaded = load_pruned(tmp_path / "small", into=Stream(cell))
     for one, other in zip(loaded(X)[1], small(X)[1], strict=True):
@@ -75,7 +75,7 @@ def test_the_module_that_is_loaded_into_stays_as_it_is(tmp_path):
     torch.manual_seed(0)
     into = Twice().train()
     parts, before = dict(into.named_modules()), copy.deepcopy(into.state_dict())
-    save_pruned(prune(Twice(), sequences(), m=3), tmp_path / "small")
+    save_pruned(prune(Twice(), sequences(), m=3, trajectory_fit=0), tmp_path / "small")
     loaded = load_pruned(tmp_path / "small", into=into)
     assert loaded.rnn.hidden_size == 3
     assert into.training
@@ -91,10 +91,15 @@ def test_the_module_that_is_loaded_into_stays_as_it_is(tmp_path):
 def test_moments_are_kept_for_the_size_of_batches_that_they_were_made_with(tmp_path):
     net, X = make_rnn("gru"), sequences(60)
     sizes = 60, 7
-    plain = [SpectralRNNPruner(net, m=3, batch_size=size).fit(X).covariance_ for size in sizes]
+    plain = [
+        SpectralRNNPruner(net, m=3, batch_size=size, trajectory_fit=0).fit(X).covariance_
+        for size in sizes
+    ]
     assert not np.array_equal(*plain)  # sums in another order
     for size, expected in zip(sizes, plain, strict=True):
-        pruner = SpectralRNNPruner(net, m=3, batch_size=size, memory=str(tmp_path)).fit(X)
+        pruner = SpectralRNNPruner(
+            net, m=3, batch_size=size, memory=str(tmp_path), trajectory_fit=0
+        ).fit(X)
         np.testing.assert_array_equal(pruner.covariance_, expected)
 
 
@@ -104,7 +109,7 @@ def test_moments_are_kept_for_the_size_of_batches_that_they_were_made_with(tmp_p
 def test_the_output_loss_is_of_all_columns_that_read_a_layer():
     torch.manual_seed(0)
     net = Twice().eval()
-    pruner = SpectralRNNPruner(net, m=3, objective="output").fit(sequences())
+    pruner = SpectralRNNPruner(net, m=3, objective="output", trajectory_fit=0).fit(sequences())
     weight = net.head.weight.detach().numpy()
     last, mean = weight[:, :N_NODES], weight[:, N_NODES:]
     expected = last.T @ last + mean.T @ mean
@@ -137,7 +142,7 @@ def test_a_reader_that_is_asked_more_often_in_one_batch_keeps_its_fold():
         (torch.as_tensor(sequences(seed=seed)), torch.tensor(read_all))
         for seed, read_all in enumerate([True, True, False, True])
     ]
-    folded, small = (prune(net, batches, m=2, n_refit=n) for n in (0, 2048))
+    folded, small = (prune(net, batches, m=2, n_refit=n, trajectory_fit=0) for n in (0, 2048))
     counts = [(net.gate(states) > 0.0).sum() for states in (net.rnn(batches[2][0])[0],)]
     counts += [(small.gate(states) > 0.0).sum() for states in (small.rnn(batches[2][0])[0],)]
     assert counts[0] != counts[1]
@@ -162,7 +167,7 @@ class Within(nn.Module):
 @pytest.mark.parametrize("net", [lambda: make_rnn("lstm", bidirectional=True), Within])
 def test_states_come_back_in_their_sequence_and_step(net, rng):
     ragged = [rng.normal(size=(n, N_FEATURES)) for n in rng.integers(9, 13, size=40)]
-    pruner = SpectralRNNPruner(net().eval(), m=3, output="sequence").fit(ragged)
+    pruner = SpectralRNNPruner(net().eval(), m=3, output="sequence", trajectory_fit=0).fit(ragged)
     layer = getattr(pruner.pruned_module_, "rnn", pruner.pruned_module_)
     for sequence, states in zip(ragged, pruner.transform(ragged), strict=True):
         alone, _ = layer(torch.as_tensor(sequence)[None])
@@ -172,7 +177,9 @@ def test_states_come_back_in_their_sequence_and_step(net, rng):
 @pytest.mark.parametrize(("n_new", "n_steps", "share"), [(20, 3, 0.1), (60, 9, 0.5), (180, 3, 0.5)])
 def test_what_is_run_again_is_of_all_calls_by_their_steps(n_new, n_steps, share):
     old, new = np.zeros((180, 3, N_FEATURES)), np.ones((n_new, n_steps, N_FEATURES))
-    pruner = SpectralRNNPruner(Twice().eval(), m=3, objective="input", n_refit=100)
+    pruner = SpectralRNNPruner(
+        Twice().eval(), m=3, objective="input", n_refit=100, trajectory_fit=0
+    )
     pruner.partial_fit(old).partial_fit(new)
     marks = np.concatenate([np.asarray(batch)[:, 0, 0] for batch in pruner._sample])
     assert len(marks) == pytest.approx(100, abs=24)

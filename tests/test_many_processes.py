@@ -30,7 +30,7 @@ def network():
 
 
 def small_batches(**params):
-    return SpectralRNNPruner(network(), m=8, batch_size=32, **params)
+    return SpectralRNNPruner(network(), m=8, batch_size=32, **params, trajectory_fit=0)
 
 
 def assert_same(pruner, serial):
@@ -83,7 +83,7 @@ def test_parallel_config_sets_the_jobs_where_none_are_asked_for():
 
 
 def test_cross_validation_has_its_folds_in_parallel_and_nothing_inside():
-    pruner = SpectralRNNPrunerCV(network(), ms=[4, 8], cv=2, n_jobs=2).fit(X)
+    pruner = SpectralRNNPrunerCV(network(), ms=[4, 8], cv=2, n_jobs=2, trajectory_fit=0).fit(X)
     assert pruner.cv_results_["mean_test_score"].shape == (2,)
     assert pruner._candidate().n_jobs is None
 

@@ -71,10 +71,10 @@ class Normed(nn.Module):
     ids=["module", "ragged", "tensor", "time first", "buffers", "classifier", "regressor"],
 )
 def test_what_is_recalled_is_what_was_made(make, data, y, tmp_path):
-    plain = SpectralRNNPruner(make(), m=5).fit(data, y)
-    made = SpectralRNNPruner(make(), m=5, memory=str(tmp_path)).fit(data, y)
+    plain = SpectralRNNPruner(make(), m=5, trajectory_fit=0).fit(data, y)
+    made = SpectralRNNPruner(make(), m=5, memory=str(tmp_path), trajectory_fit=0).fit(data, y)
     with passes(N_NODES) as count:
-        found = SpectralRNNPruner(make(), m=5, memory=str(tmp_path)).fit(data, y)
+        found = SpectralRNNPruner(make(), m=5, memory=str(tmp_path), trajectory_fit=0).fit(data, y)
     assert count == TRAINED
     for pruner in (made, found):
         assert pruner._layout == plain._layout
@@ -87,17 +87,19 @@ def test_what_is_recalled_is_what_was_made(make, data, y, tmp_path):
 
 @pytest.mark.parametrize("wrap", [str, Path, partial(joblib.Memory, verbose=0)])
 def test_memory_is_a_path_or_a_memory(wrap, tmp_path):
-    SpectralRNNPruner(network(), m=5, memory=wrap(tmp_path)).fit(X)
+    SpectralRNNPruner(network(), m=5, memory=wrap(tmp_path), trajectory_fit=0).fit(X)
     with passes(N_NODES) as count:
-        clone(SpectralRNNPruner(network(), m=3, memory=wrap(tmp_path))).fit(X)
+        clone(SpectralRNNPruner(network(), m=3, memory=wrap(tmp_path), trajectory_fit=0)).fit(X)
     assert count == TRAINED
 
 
 def test_moments_recalled_through_a_memory_map_can_be_added_to(tmp_path):
     memory = joblib.Memory(tmp_path, mmap_mode="r", verbose=0)
-    whole = SpectralRNNPruner(network(), m=5).partial_fit(X[:13]).partial_fit(X[13:])
+    whole = (
+        SpectralRNNPruner(network(), m=5, trajectory_fit=0).partial_fit(X[:13]).partial_fit(X[13:])
+    )
     for _ in range(2):
-        parts = SpectralRNNPruner(network(), m=5, memory=memory)
+        parts = SpectralRNNPruner(network(), m=5, memory=memory, trajectory_fit=0)
         parts.partial_fit(X[:13]).partial_fit(X[13:])
         np.testing.assert_array_equal(parts.covariance_, whole.covariance_)
 
@@ -110,7 +112,9 @@ def test_ten_ratios_cost_the_passes_of_one(labelled, tmp_path):
     estimator, y = (small_classifier(), LABELS) if labelled else (network(), None)
     counts = []
     for ratios in (RATIOS[:1], RATIOS):
-        pruner = SpectralRNNPruner(estimator, memory=str(tmp_path / str(len(ratios))))
+        pruner = SpectralRNNPruner(
+            estimator, memory=str(tmp_path / str(len(ratios))), trajectory_fit=0
+        )
         with passes(N_NODES) as count:
             GridSearchCV(pruner, {"m": ratios}, cv=3).fit(X, y)
         counts.append(count)
@@ -123,7 +127,7 @@ def test_ten_ratios_cost_the_passes_of_one(labelled, tmp_path):
 def test_grid_search_finds_the_same_with_and_without(tmp_path):
     plain, kept = (
         GridSearchCV(
-            SpectralRNNPruner(random_state=0, memory=memory),
+            SpectralRNNPruner(random_state=0, memory=memory, trajectory_fit=0),
             {"m": [0.05, 0.1, 0.5]},
             scoring="neg_log_loss",
             cv=2,
@@ -187,8 +191,8 @@ def batch_changed(pruner):
     ],
 )
 def test_what_has_changed_is_run_again(change, tmp_path):
-    SpectralRNNPruner(Normed(), m=5, memory=str(tmp_path)).fit(X)
-    pruner = SpectralRNNPruner(Normed(), m=5, memory=str(tmp_path))
+    SpectralRNNPruner(Normed(), m=5, memory=str(tmp_path), trajectory_fit=0).fit(X)
+    pruner = SpectralRNNPruner(Normed(), m=5, memory=str(tmp_path), trajectory_fit=0)
     change(pruner)
     with passes(N_NODES) as count:
         pruner.fit(X)
@@ -198,12 +202,12 @@ def test_what_has_changed_is_run_again(change, tmp_path):
 
 
 def test_other_sequences_are_run_again(tmp_path):
-    SpectralRNNPruner(network(), m=5, memory=str(tmp_path)).fit(X)
+    SpectralRNNPruner(network(), m=5, memory=str(tmp_path), trajectory_fit=0).fit(X)
     other = X.copy()
     other[-1, -1, -1] += 1e-6
     for data in (other, X[::-1], X.astype(np.float64), X[:, ::-1], list(RAGGED)):
         with passes(N_NODES) as count:
-            SpectralRNNPruner(network(), m=5, memory=str(tmp_path)).fit(data)
+            SpectralRNNPruner(network(), m=5, memory=str(tmp_path), trajectory_fit=0).fit(data)
         assert count["evaluation"] > 0
 
 
@@ -217,9 +221,13 @@ def test_other_sequences_are_run_again(tmp_path):
     ],
 )
 def test_another_training_is_done(params, data, y, tmp_path):
-    SpectralRNNPruner(small_classifier(), m=5, memory=str(tmp_path)).fit(X, LABELS)
+    SpectralRNNPruner(small_classifier(), m=5, memory=str(tmp_path), trajectory_fit=0).fit(
+        X, LABELS
+    )
     with passes(N_NODES) as count:
-        SpectralRNNPruner(small_classifier(**params), m=5, memory=str(tmp_path)).fit(data, y)
+        SpectralRNNPruner(
+            small_classifier(**params), m=5, memory=str(tmp_path), trajectory_fit=0
+        ).fit(data, y)
     assert count["training"] > 0
 
 
@@ -227,7 +235,9 @@ def test_another_training_is_done(params, data, y, tmp_path):
 
 
 def test_training_without_a_seed_is_done_every_time(tmp_path):
-    pruner = SpectralRNNPruner(small_classifier(random_state=None), m=5, memory=str(tmp_path))
+    pruner = SpectralRNNPruner(
+        small_classifier(random_state=None), m=5, memory=str(tmp_path), trajectory_fit=0
+    )
     first = weights(pruner.fit(X, LABELS).estimator_.module_)
     again = weights(pruner.fit(X, LABELS).estimator_.module_)
     assert not np.array_equal(first["head.weight"], again["head.weight"])
@@ -239,7 +249,9 @@ def test_training_of_a_net_that_takes_no_seed_is_done_every_time(tmp_path):
     )
     for _ in range(2):
         with passes(N_NODES) as count:
-            SpectralRNNPruner(net, m=5, memory=str(tmp_path)).fit(X, (LABELS == "up").astype(int))
+            SpectralRNNPruner(net, m=5, memory=str(tmp_path), trajectory_fit=0).fit(
+                X, (LABELS == "up").astype(int)
+            )
         assert count["training"] > 0
 
 
@@ -247,15 +259,15 @@ def test_a_random_state_is_known_by_where_it_stands(tmp_path):
     state = np.random.RandomState(0)
     for fresh in (True, False):
         with passes(N_NODES) as count:
-            SpectralRNNPruner(small_classifier(random_state=state), m=5, memory=str(tmp_path)).fit(
-                X, LABELS
-            )
+            SpectralRNNPruner(
+                small_classifier(random_state=state), m=5, memory=str(tmp_path), trajectory_fit=0
+            ).fit(X, LABELS)
         assert (count["training"] > 0) == fresh
     state.randint(10)
     with passes(N_NODES) as count:
-        SpectralRNNPruner(small_classifier(random_state=state), m=5, memory=str(tmp_path)).fit(
-            X, LABELS
-        )
+        SpectralRNNPruner(
+            small_classifier(random_state=state), m=5, memory=str(tmp_path), trajectory_fit=0
+        ).fit(X, LABELS)
     assert count["training"] > 0
 
 
@@ -269,10 +281,14 @@ def test_a_random_state_is_known_by_where_it_stands(tmp_path):
     ids=["DataLoader", "Dataset", "iterator"],
 )
 def test_nothing_is_kept_of_batches(batches, tmp_path):
-    pruner = SpectralRNNPruner(network(), m=5, memory=str(tmp_path)).fit(batches())
+    pruner = SpectralRNNPruner(network(), m=5, memory=str(tmp_path), trajectory_fit=0).fit(
+        batches()
+    )
     assert not list(tmp_path.rglob("*.pkl"))
     np.testing.assert_allclose(
-        pruner.covariance_, SpectralRNNPruner(network(), m=5).fit(X).covariance_, rtol=1e-5
+        pruner.covariance_,
+        SpectralRNNPruner(network(), m=5, trajectory_fit=0).fit(X).covariance_,
+        rtol=1e-5,
     )
 
 
@@ -280,7 +296,9 @@ def test_nothing_is_kept_of_batches(batches, tmp_path):
 
 
 def test_a_broken_file_is_made_anew(tmp_path):
-    pruner = SpectralRNNPruner(small_classifier(), m=5, memory=str(tmp_path)).fit(X, LABELS)
+    pruner = SpectralRNNPruner(small_classifier(), m=5, memory=str(tmp_path), trajectory_fit=0).fit(
+        X, LABELS
+    )
     expected = weights(pruner.pruned_module_)
     files = list(tmp_path.rglob("output.pkl"))
     # Network, moments, readers, likelihood, sensitivity, what is read, what is held out.
@@ -292,7 +310,7 @@ def test_a_broken_file_is_made_anew(tmp_path):
 
 
 def test_a_half_written_file_is_not_read(tmp_path):
-    pruner = SpectralRNNPruner(network(), m=5, memory=str(tmp_path)).fit(X)
+    pruner = SpectralRNNPruner(network(), m=5, memory=str(tmp_path), trajectory_fit=0).fit(X)
     expected = weights(pruner.pruned_module_)
     for file in tmp_path.rglob("output.pkl"):
         # What joblib leaves when it is interrupted: a file that has not got its name yet.
@@ -305,7 +323,7 @@ def test_failed_fit_leaves_the_estimator_and_the_memory_as_they_were(tmp_path):
     with torch.no_grad():
         for parameter in wild.parameters():
             parameter.fill_(1e30)
-    pruner = SpectralRNNPruner(wild, m=2, memory=str(tmp_path))
+    pruner = SpectralRNNPruner(wild, m=2, memory=str(tmp_path), trajectory_fit=0)
     before = dict(vars(pruner))
     for _ in range(2):
         with pytest.raises(ValueError, match="are not finite on X"):
@@ -317,7 +335,7 @@ def test_failed_fit_leaves_the_estimator_and_the_memory_as_they_were(tmp_path):
 def test_a_network_that_cannot_be_known_again_is_refused(tmp_path):
     dense = network()
     dense.activation = lambda x: x
-    pruner = SpectralRNNPruner(dense, m=5, memory=str(tmp_path))
+    pruner = SpectralRNNPruner(dense, m=5, memory=str(tmp_path), trajectory_fit=0)
     with pytest.raises(TypeError, match=r"memory keeps results by the content of .*<lambda>"):
         pruner.fit(X)
     pruner.set_params(memory=None).fit(X)
@@ -325,7 +343,7 @@ def test_a_network_that_cannot_be_known_again_is_refused(tmp_path):
 
 def test_bad_memory_is_named():
     with pytest.raises(ValueError, match=r"'memory' should be None, a string .* Got memory='3'"):
-        SpectralRNNPruner(network(), memory=3).fit(X)
+        SpectralRNNPruner(network(), memory=3, trajectory_fit=0).fit(X)
 
 
 # The hash

@@ -34,7 +34,7 @@ class Net(nn.Module):
 
 def fitted(net, batches, **params):
     params = {"m": M, "n_refit": 0, "objective": "one-step"} | params
-    return SpectralRNNPruner(net.eval(), **params).fit(iter(batches))
+    return SpectralRNNPruner(net.eval(), **params, trajectory_fit=0).fit(iter(batches))
 
 
 def rebuilt(pruner, rnn, x):
@@ -262,5 +262,5 @@ def test_ways_are_seen_in_other_processes_and_in_arrays(n_jobs):
     net = Net(run, head=linear(), other=linear()).eval()
     params = {"m": M, "n_refit": 0, "objective": "one-step", "batch_size": 8, "n_jobs": n_jobs}
     with torch.random.fork_rng():
-        small = SpectralRNNPruner(net, **params).fit(x).pruned_module_
+        small = SpectralRNNPruner(net, **params, trajectory_fit=0).fit(x).pruned_module_
     assert (small.head.in_features, small.other.in_features) == (M, M)

@@ -32,7 +32,7 @@ def read_relu(net, states, h):
 def quiet(module, x, m=3, **params):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=f".*{STAYS}")
-        return prune(module, x, m, **params)
+        return prune(module, x, m, **params, trajectory_fit=0)
 
 
 @every_cell
@@ -69,7 +69,7 @@ def test_dtype_is_kept(cell, dtype, read, x):
 @every_dtype
 def test_a_bare_layer_keeps_its_class_and_options(cell, dtype, x):
     rnn = make_rnn(cell, dtype=dtype, batch_first=False)
-    small = prune(rnn, x, 3)
+    small = prune(rnn, x, 3, trajectory_fit=0)
     assert type(small) is type(rnn)
     assert (small.mode, small.batch_first, small.bias) == (rnn.mode, False, True)
     assert (small.input_size, small.hidden_size, small.num_layers) == (N_FEATURES, 3, 1)
@@ -83,14 +83,14 @@ def test_gradient_flags_are_kept(cell, frozen, x):
     net = Net(make_rnn(cell), read_last)
     for name, parameter in net.named_parameters():
         parameter.requires_grad_(not name.startswith(frozen))
-    small = prune(net, x, 3)
+    small = prune(net, x, 3, trajectory_fit=0)
     flags = {name: p.requires_grad for name, p in net.named_parameters()}
     assert {name: p.requires_grad for name, p in small.named_parameters()} == flags
 
 
 @every_cell
 def test_a_pruned_module_can_be_trained(cell, x):
-    small = prune(Net(make_rnn(cell), read_last), x, 3).train()
+    small = prune(Net(make_rnn(cell), read_last), x, 3, trajectory_fit=0).train()
     small(x).square().mean().backward()
     read = [*small.rnn.parameters(), *small.head.parameters()]
     assert all(p.is_leaf and torch.isfinite(p.grad).all() for p in read)
@@ -183,7 +183,7 @@ def test_a_module_may_ask_its_layer_for_sizes(cell, read, batch_first, x):
 
 
 def test_a_module_that_asks_for_sizes_is_folded(x):
-    assert type(prune(Asking(make_rnn("lstm"), read_last), x, 3).rnn) is nn.LSTM
+    assert type(prune(Asking(make_rnn("lstm"), read_last), x, 3, trajectory_fit=0).rnn) is nn.LSTM
 
 
 @every_cell
@@ -201,7 +201,7 @@ def test_a_module_may_pack_its_sequences(cell, through, rng):
 
     net, lengths = Packing(make_rnn(cell), None).eval(), torch.tensor([4, 6, 1])
     batch = torch.as_tensor(rng.normal(size=(3, 6, N_FEATURES))), lengths
-    small = prune(net, iter([batch]), N_NODES)
+    small = prune(net, iter([batch]), N_NODES, trajectory_fit=0)
     assert type(small.rnn) is type(net.rnn)
     np.testing.assert_allclose(small(*batch).detach(), net(*batch).detach(), rtol=0, atol=1e-12)
 
@@ -223,7 +223,7 @@ def test_a_pruned_network_that_overflows_is_folded_all_the_same():
         net.rnn.bias_ih_l0.zero_()
         net.rnn.bias_hh_l0.zero_()
     x = torch.ones(4, 120, 1)
-    small = prune(net, x, 1, reconstruction="none", objective="input")
+    small = prune(net, x, 1, reconstruction="none", objective="input", trajectory_fit=0)
     assert net(x).isfinite().all()
     assert not small(x).isfinite().any()
     assert isinstance(small.rnn, nn.RNN)

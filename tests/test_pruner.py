@@ -80,7 +80,10 @@ def small_classifier():
 def test_pipeline_ends_in_the_pruner_as_a_classifier():
     data, y = univariate()
     pipe = Pipeline(
-        [("scale", StandardScaler()), ("prune", SpectralRNNPruner(m=64, random_state=0))]
+        [
+            ("scale", StandardScaler()),
+            ("prune", SpectralRNNPruner(m=64, random_state=0, trajectory_fit=0)),
+        ]
     ).fit(data, y)
     assert pipe.score(data, y) > 0.8
     assert pipe.predict(data).shape == y.shape
@@ -90,7 +93,7 @@ def test_pipeline_ends_in_the_pruner_as_a_classifier():
 
 def test_pipeline_has_the_pruner_as_a_transformer():
     data, y = univariate()
-    pruner = SpectralRNNPruner(small_classifier(), m=8)
+    pruner = SpectralRNNPruner(small_classifier(), m=8, trajectory_fit=0)
     pipe = Pipeline([("prune", pruner), ("regress", LogisticRegression())]).fit(data, y)
     assert pipe.score(data, y) > 0.8
     assert pipe[:-1].transform(data).shape == (90, 8)
@@ -98,7 +101,12 @@ def test_pipeline_has_the_pruner_as_a_transformer():
 
 def test_grid_search_over_ratios_and_solvers():
     data, y = univariate()
-    pipe = Pipeline([("scale", StandardScaler()), ("prune", SpectralRNNPruner(small_classifier()))])
+    pipe = Pipeline(
+        [
+            ("scale", StandardScaler()),
+            ("prune", SpectralRNNPruner(small_classifier(), trajectory_fit=0)),
+        ]
+    )
     grid = {"prune__m": [0.125, 0.25, 0.5, 1.0], "prune__solver": ["greedy", "convex"]}
     search = GridSearchCV(pipe, grid, cv=2).fit(data, y)
     assert set(search.cv_results_["param_prune__m"]) == {0.125, 0.25, 0.5, 1.0}
@@ -109,33 +117,44 @@ def test_grid_search_over_ratios_and_solvers():
 
 def test_grid_search_without_labels_scores_by_the_loss_kept():
     grid = {"prune__solver__tol": [1e-2, 1e-3], "prune__objective__recurrent": [0.0, 1.0]}
-    pruner = SpectralRNNPruner(network(), m=4, solver=ConvexSolver(), objective=InformationLoss())
+    pruner = SpectralRNNPruner(
+        network(), m=4, solver=ConvexSolver(), objective=InformationLoss(), trajectory_fit=0
+    )
     search = GridSearchCV(Pipeline([("prune", pruner)]), grid, cv=2).fit(X)
     assert np.all(search.cv_results_["mean_test_score"] < 1.0)
     assert np.all(search.cv_results_["mean_test_score"] > 0.0)
 
 
 def test_unlabelled_score_is_one_minus_the_loss_on_the_same_sequences():
-    pruner = SpectralRNNPruner(network(), m=5).fit(X)
+    pruner = SpectralRNNPruner(network(), m=5, trajectory_fit=0).fit(X)
     assert pruner.score(X) == pytest.approx(1.0 - pruner.information_loss_, abs=1e-12)
 
 
 def test_frozen_estimator_is_not_trained_again(classifier):
-    pruner = clone(SpectralRNNPruner(FrozenEstimator(classifier), m=N_NODES)).fit(X)
+    pruner = clone(SpectralRNNPruner(FrozenEstimator(classifier), m=N_NODES, trajectory_fit=0)).fit(
+        X
+    )
     np.testing.assert_array_equal(pruner.predict(X), classifier.predict(X))
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 def test_set_output_gives_frames(library):
-    frame = SpectralRNNPruner(network(), m=3).set_output(transform=library).fit_transform(X)
+    frame = (
+        SpectralRNNPruner(network(), m=3, trajectory_fit=0)
+        .set_output(transform=library)
+        .fit_transform(X)
+    )
     assert type(frame).__module__.split(".")[0] == library
     assert list(frame.columns) == [
-        f"h{node}" for node in SpectralRNNPruner(network(), m=3).fit(X).support_
+        f"h{node}" for node in SpectralRNNPruner(network(), m=3, trajectory_fit=0).fit(X).support_
     ]
 
 
 def test_html_repr_names_the_estimator():
-    assert "SpectralRNNPruner" in SpectralRNNPruner(network(), m=3).fit(X)._repr_html_()
+    assert (
+        "SpectralRNNPruner"
+        in SpectralRNNPruner(network(), m=3, trajectory_fit=0).fit(X)._repr_html_()
+    )
 
 
 def through_pickle(estimator):
@@ -151,14 +170,14 @@ def through_joblib(estimator):
 
 @pytest.mark.parametrize("copied", [through_pickle, through_joblib, copy.deepcopy])
 def test_fitted_pruner_survives_copying(copied, classifier):
-    pruner = SpectralRNNPruner(classifier, m=5).fit(X)
+    pruner = SpectralRNNPruner(classifier, m=5, trajectory_fit=0).fit(X)
     other = copied(pruner)
     np.testing.assert_array_equal(other.transform(X), pruner.transform(X))
     np.testing.assert_array_equal(other.predict(X), pruner.predict(X))
 
 
 def test_clone_is_unfitted_with_equal_parameters():
-    pruner = SpectralRNNPruner(network(), m=5, tol=0.1, solver="convex").fit(X)
+    pruner = SpectralRNNPruner(network(), m=5, tol=0.1, solver="convex", trajectory_fit=0).fit(X)
     other = clone(pruner)
     assert not hasattr(other, "support_")
     assert (other.m, other.tol, other.solver) == (5, 0.1, "convex")
@@ -171,7 +190,7 @@ def test_skorch_classifier_keeps_its_interface_and_trains_on():
     net = NeuralNetClassifier(
         network(), criterion=nn.CrossEntropyLoss, max_epochs=2, verbose=0, train_split=None
     ).fit(X, (LABELS == "up").astype(np.int64))
-    pruner = SpectralRNNPruner(net, m=6).fit(X.astype(np.float64))
+    pruner = SpectralRNNPruner(net, m=6, trajectory_fit=0).fit(X.astype(np.float64))
     assert isinstance(pruner.pruned_estimator_, NeuralNetClassifier)
     assert pruner.predict(X.astype(np.float64)).shape == (40,)
     before = weights(pruner.pruned_module_)
@@ -185,7 +204,7 @@ def test_skorch_classifier_keeps_its_interface_and_trains_on():
 
 def test_unfitted_skorch_regressor_is_trained_first():
     net = NeuralNetRegressor(network(1), max_epochs=2, verbose=0, train_split=None)
-    pruner = SpectralRNNPruner(net, m=6).fit(X, TARGET[:, None])
+    pruner = SpectralRNNPruner(net, m=6, trajectory_fit=0).fit(X, TARGET[:, None])
     assert pruner.predict(X).shape == (40, 1)
     assert not hasattr(net, "module_")
 
@@ -194,17 +213,19 @@ def test_unfitted_skorch_regressor_is_trained_first():
     ("y", "kind"), [(LABELS, RNNClassifier), (TARGET, RNNRegressor)], ids=["classes", "numbers"]
 )
 def test_none_trains_by_the_kind_of_y(y, kind):
-    assert isinstance(SpectralRNNPruner(m=6, random_state=0).fit(X, y).estimator_, kind)
+    assert isinstance(
+        SpectralRNNPruner(m=6, random_state=0, trajectory_fit=0).fit(X, y).estimator_, kind
+    )
 
 
 def test_bare_module_has_no_predict():
-    pruner = SpectralRNNPruner(network(), m=6).fit(X)
+    pruner = SpectralRNNPruner(network(), m=6, trajectory_fit=0).fit(X)
     assert not hasattr(pruner, "predict")
     assert not hasattr(pruner, "classes_")
 
 
 def test_prune_gives_the_module():
-    small = prune(network(), X, m=7)
+    small = prune(network(), X, m=7, trajectory_fit=0)
     assert isinstance(small, RecurrentNet)
     assert (small.rnn.hidden_size, small.head.in_features) == (7, 7)
 
@@ -216,12 +237,14 @@ def test_prune_gives_the_module():
 @pytest.mark.parametrize("solver", ["greedy", "convex"])
 def test_keep_all_is_the_identity(cell, solver):
     dense = network(cell=cell).double()
-    small = prune(dense, X, m=1.0, solver=solver)
+    small = prune(dense, X, m=1.0, solver=solver, trajectory_fit=0)
     torch.testing.assert_close(small(torch.tensor(X).double()), dense(torch.tensor(X).double()))
 
 
 def test_losses_never_rise_with_m_and_never_pass_the_bound():
-    pruners = [SpectralRNNPruner(network(), m=m).fit(X) for m in range(1, N_NODES + 1)]
+    pruners = [
+        SpectralRNNPruner(network(), m=m, trajectory_fit=0).fit(X) for m in range(1, N_NODES + 1)
+    ]
     losses = np.array([pruner.information_loss_ for pruner in pruners])
     assert (np.diff(losses) <= 1e-12).all()
     assert all(p.loss_lower_bound_ <= p.information_loss_ + 1e-12 for p in pruners)
@@ -229,7 +252,10 @@ def test_losses_never_rise_with_m_and_never_pass_the_bound():
 
 
 def test_greedy_supports_are_nested():
-    supports = [set(SpectralRNNPruner(network(), m=m).fit(X).support_) for m in range(1, N_NODES)]
+    supports = [
+        set(SpectralRNNPruner(network(), m=m, trajectory_fit=0).fit(X).support_)
+        for m in range(1, N_NODES)
+    ]
     assert all(small < large for small, large in pairwise(supports))
 
 
@@ -245,21 +271,23 @@ def test_permuted_nodes_give_the_same_answers():
             )
         permuted.head.weight.copy_(permuted.head.weight[:, order])
     x = torch.tensor(X).double()
-    torch.testing.assert_close(prune(permuted, X, m=5)(x), prune(dense, X, m=5)(x))
+    torch.testing.assert_close(
+        prune(permuted, X, m=5, trajectory_fit=0)(x), prune(dense, X, m=5, trajectory_fit=0)(x)
+    )
 
 
 def test_tol_keeps_the_fewest_nodes_that_are_enough():
-    path = SpectralRNNPruner(network(), m=N_NODES).fit(X).loss_path_
-    pruner = SpectralRNNPruner(network(), m=N_NODES, tol=0.05).fit(X)
+    path = SpectralRNNPruner(network(), m=N_NODES, trajectory_fit=0).fit(X).loss_path_
+    pruner = SpectralRNNPruner(network(), m=N_NODES, tol=0.05, trajectory_fit=0).fit(X)
     assert path[pruner.m_] <= 0.05 < path[pruner.m_ - 1]
-    assert SpectralRNNPruner(network(), m=2, tol=0.0).fit(X).m_ == 2
+    assert SpectralRNNPruner(network(), m=2, tol=0.0, trajectory_fit=0).fit(X).m_ == 2
 
 
 @pytest.mark.parametrize(
     ("m", "kept"), [(1, 1), (12, 12), (0.5, 6), (0.33, 4), (1e-9, 1), (1.0, 12)]
 )
 def test_m_counts_nodes_or_is_a_ratio(m, kept):
-    pruner = SpectralRNNPruner(network(), m=m).fit(X)
+    pruner = SpectralRNNPruner(network(), m=m, trajectory_fit=0).fit(X)
     assert pruner.m_ == len(pruner.support_) == pruner.get_support().sum() == kept
     np.testing.assert_array_equal(np.flatnonzero(pruner.get_support()), pruner.get_support(True))
     assert sorted(pruner.ranking_[pruner.support_]) == list(range(1, kept + 1))
@@ -267,7 +295,9 @@ def test_m_counts_nodes_or_is_a_ratio(m, kept):
 
 def test_affine_loss_is_at_most_the_linear_one_and_deletion_loses_more():
     losses = [
-        SpectralRNNPruner(network(), m=5, reconstruction=kind).fit(X).information_loss_
+        SpectralRNNPruner(network(), m=5, reconstruction=kind, trajectory_fit=0)
+        .fit(X)
+        .information_loss_
         for kind in ("affine", "linear", "none")
     ]
     assert losses == sorted(losses)
@@ -275,7 +305,7 @@ def test_affine_loss_is_at_most_the_linear_one_and_deletion_loses_more():
 
 def test_partial_fit_adds_up_to_fit():
     dense = network().double()
-    pruner = SpectralRNNPruner(dense, m=5, objective="one-step")
+    pruner = SpectralRNNPruner(dense, m=5, objective="one-step", trajectory_fit=0)
     whole, parts = clone(pruner).fit(X), clone(pruner).partial_fit(X[:13]).partial_fit(X[13:])
     np.testing.assert_allclose(parts.covariance_, whole.covariance_, rtol=1e-12)
     np.testing.assert_array_equal(parts.support_, whole.support_)
@@ -283,7 +313,7 @@ def test_partial_fit_adds_up_to_fit():
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
 def test_a_copy_goes_on_as_the_original_would(copied):
-    pruner = SpectralRNNPruner(network(), m=5).fit(X[:25])
+    pruner = SpectralRNNPruner(network(), m=5, trajectory_fit=0).fit(X[:25])
     other, before = copied(pruner), weights(pruner.pruned_module_)
     other.partial_fit(X[25:])
     after = weights(pruner.pruned_module_)
@@ -295,37 +325,42 @@ def test_a_copy_goes_on_as_the_original_would(copied):
 
 
 def test_sequences_are_not_pickled():
-    pruner = SpectralRNNPruner(network(), m=5).fit(X)
+    pruner = SpectralRNNPruner(network(), m=5, trajectory_fit=0).fit(X)
     assert not hasattr(pickle.loads(pickle.dumps(pruner)), "_sample")
 
 
 def test_moments_that_are_handed_out_may_be_merged():
-    pruner, other = (SpectralRNNPruner(network(), m=5).fit(part) for part in (X[:20], X[20:]))
+    pruner, other = (
+        SpectralRNNPruner(network(), m=5, trajectory_fit=0).fit(part) for part in (X[:20], X[20:])
+    )
     covariances = [each.covariance_.copy() for each in (pruner, other)]
     n_steps = pruner.moments_.n_steps
     assert pruner.moments_.merge(other.moments_).n_steps == 2 * n_steps
-    SpectralRNNPruner(network(), m=5).fit(X, moments=other.moments_)
+    SpectralRNNPruner(network(), m=5, trajectory_fit=0).fit(X, moments=other.moments_)
     for each, covariance in zip((pruner, other), covariances, strict=True):
         assert each.moments_.n_steps == n_steps
         np.testing.assert_array_equal(each.moments_.covariance, covariance)
-    both, fresh = pruner.partial_fit(X[20:]), SpectralRNNPruner(network(), m=5)
+    both, fresh = pruner.partial_fit(X[20:]), SpectralRNNPruner(network(), m=5, trajectory_fit=0)
     fresh.partial_fit(X[:20]).partial_fit(X[20:])
     np.testing.assert_array_equal(both.covariance_, fresh.covariance_)
     with pytest.raises(NotFittedError):
-        _ = SpectralRNNPruner(network(), m=5).moments_
+        _ = SpectralRNNPruner(network(), m=5, trajectory_fit=0).moments_
 
 
 def test_partial_fit_averages_the_sensitivity_over_the_steps():
     dense = network().double()
-    one, other = (SpectralRNNPruner(dense, m=5).fit(part)._weights for part in (X[:13], X[13:]))
-    both = SpectralRNNPruner(dense, m=5).partial_fit(X[:13]).partial_fit(X[13:])
+    one, other = (
+        SpectralRNNPruner(dense, m=5, trajectory_fit=0).fit(part)._weights
+        for part in (X[:13], X[13:])
+    )
+    both = SpectralRNNPruner(dense, m=5, trajectory_fit=0).partial_fit(X[:13]).partial_fit(X[13:])
     for name, pair in both._weights.items():
         np.testing.assert_allclose(pair, 13 / 40 * one[name] + 27 / 40 * other[name], rtol=1e-12)
 
 
 @pytest.mark.parametrize("output", ["last", "mean", "sequence"])
 def test_transform_gives_the_states_of_the_small_layer(output):
-    pruner = SpectralRNNPruner(network(), m=5, output=output).fit(X)
+    pruner = SpectralRNNPruner(network(), m=5, output=output, trajectory_fit=0).fit(X)
     states = pruner.pruned_module_.rnn(torch.tensor(X))[0].detach().numpy()
     wanted = {"last": states[:, -1], "mean": states.mean(axis=1), "sequence": states}[output]
     np.testing.assert_allclose(pruner.transform(X), wanted, rtol=1e-5, atol=1e-6)
@@ -334,7 +369,7 @@ def test_transform_gives_the_states_of_the_small_layer(output):
 @pytest.mark.parametrize("output", ["last", "mean", "sequence"])
 def test_ragged_sequences_are_transformed_as_each_alone(output):
     ragged = [X[i, : 3 + i % 6] for i in range(20)]
-    pruner = SpectralRNNPruner(network(), m=5, output=output).fit(X)
+    pruner = SpectralRNNPruner(network(), m=5, output=output, trajectory_fit=0).fit(X)
     together = pruner.transform(ragged)
     for i, sequence in enumerate(ragged):
         np.testing.assert_allclose(together[i], pruner.transform(sequence[None])[0], atol=1e-6)
@@ -349,7 +384,7 @@ def test_given_module_and_random_state_stay_as_they_were():
     before, flags = weights(dense), [p.requires_grad for p in dense.parameters()]
     state = random_state()
     loader = torch.utils.data.DataLoader(torch.tensor(X), batch_size=16, shuffle=True)
-    pruner = SpectralRNNPruner(dense, m=5)
+    pruner = SpectralRNNPruner(dense, m=5, trajectory_fit=0)
     for data in (X, loader):
         pruner.fit(data).transform(X)
     assert_same_weights(dense, before)
@@ -361,20 +396,20 @@ def test_given_module_and_random_state_stay_as_they_were():
 
 def test_given_estimator_stays_as_it_was(classifier):
     before = weights(classifier.module_)
-    SpectralRNNPruner(classifier, m=5).fit(X)
+    SpectralRNNPruner(classifier, m=5, trajectory_fit=0).fit(X)
     assert_same_weights(classifier.module_, before)
     assert classifier.module_.rnn.hidden_size == N_NODES
 
 
 def test_training_with_a_seed_leaves_the_random_state():
     state = random_state()
-    SpectralRNNPruner(m=5, random_state=0).fit(X, LABELS)
+    SpectralRNNPruner(m=5, random_state=0, trajectory_fit=0).fit(X, LABELS)
     assert random_state() == state
 
 
 @pytest.mark.parametrize("fitted", [False, True])
 def test_failed_fit_leaves_the_estimator_as_it_was(fitted):
-    pruner = SpectralRNNPruner(network(), m=5)
+    pruner = SpectralRNNPruner(network(), m=5, trajectory_fit=0)
     if fitted:
         pruner.fit(X)
     before = dict(vars(pruner))
@@ -396,7 +431,7 @@ def test_states_are_forgotten_batch_by_batch(monkeypatch):
 
     original = HiddenStateMoments.update
     monkeypatch.setattr(HiddenStateMoments, "update", update)
-    SpectralRNNPruner(network(), m=5, batch_size=4).fit(X)
+    SpectralRNNPruner(network(), m=5, batch_size=4, trajectory_fit=0).fit(X)
     assert len(blocks) == 11  # ten batches, and one that is held out
     assert most <= 2
 
@@ -443,7 +478,7 @@ def test_states_are_forgotten_batch_by_batch(monkeypatch):
 )
 def test_bad_parameters_are_named(params, error, message):
     with pytest.raises(error, match=message):
-        SpectralRNNPruner(network(), **params).fit(X)
+        SpectralRNNPruner(network(), **params, trajectory_fit=0).fit(X)
 
 
 def test_modules_that_cannot_be_pruned_are_refused():
@@ -457,24 +492,24 @@ def test_modules_that_cannot_be_pruned_are_refused():
         (diverged, "NaN or infinity in its parameter 'head.weight'"),
     ]:
         with pytest.raises(ValueError, match=message):
-            SpectralRNNPruner(module, m=2).fit(X)
+            SpectralRNNPruner(module, m=2, trajectory_fit=0).fit(X)
 
 
 def test_what_is_no_module_is_refused():
     with pytest.raises(TypeError, match=r"estimator must be a torch module, .*; got LogisticReg"):
-        SpectralRNNPruner(LogisticRegression()).fit(X[:, :, 0], LABELS)
+        SpectralRNNPruner(LogisticRegression(), trajectory_fit=0).fit(X[:, :, 0], LABELS)
     with pytest.raises(TypeError, match=r"estimator must be a torch module, .*; got str"):
-        SpectralRNNPruner("gru").fit(X)
+        SpectralRNNPruner("gru", trajectory_fit=0).fit(X)
     with pytest.raises(ValueError, match="estimator=None trains a network and requires y"):
-        SpectralRNNPruner().fit(X)
+        SpectralRNNPruner(trajectory_fit=0).fit(X)
 
 
 def test_other_sizes_after_fit_are_refused():
-    pruner = SpectralRNNPruner(network(), m=5).fit(X)
+    pruner = SpectralRNNPruner(network(), m=5, trajectory_fit=0).fit(X)
     with pytest.raises(ValueError, match=r"X has 2 features, but .* expecting 3 features"):
         pruner.transform(X[:, :, :2])
     with pytest.raises(NotFittedError):
-        SpectralRNNPruner(network()).transform(X)
+        SpectralRNNPruner(network(), trajectory_fit=0).transform(X)
 
 
 def test_states_that_overflow_are_refused():
@@ -483,18 +518,18 @@ def test_states_that_overflow_are_refused():
         for parameter in wild.parameters():
             parameter.fill_(1e30)
     with pytest.raises(ValueError, match="hidden states of layer 'l0' are not finite on X"):
-        SpectralRNNPruner(wild, m=2).fit(np.abs(X))
+        SpectralRNNPruner(wild, m=2, trajectory_fit=0).fit(np.abs(X))
 
 
 def test_progress_is_shown_when_verbose(capsys):
-    SpectralRNNPruner(network(), m=5, verbose=1).fit(X)
+    SpectralRNNPruner(network(), m=5, verbose=1, trajectory_fit=0).fit(X)
     assert "hidden states" in capsys.readouterr().err
 
 
 def test_feature_names_are_remembered():
     pd = pytest.importorskip("pandas")
     frame = pd.DataFrame(X[:, :, 0], columns=[f"t{i}" for i in range(9)])
-    pruner = SpectralRNNPruner(network(n_features=1), m=4).fit(frame)
+    pruner = SpectralRNNPruner(network(n_features=1), m=4, trajectory_fit=0).fit(frame)
     assert list(pruner.feature_names_in_) == list(frame.columns)
     with config_context(transform_output="pandas"):
         assert pruner.transform(frame).shape == (40, 4)
@@ -504,9 +539,9 @@ def test_feature_names_are_remembered():
 def test_modules_and_sequences_of_any_precision(dtype):
     dense = network().to(dtype)
     given = torch.tensor(X, dtype=dtype)
-    pruner = SpectralRNNPruner(dense, m=5).fit(given)
+    pruner = SpectralRNNPruner(dense, m=5, trajectory_fit=0).fit(given)
     assert {p.dtype for p in pruner.pruned_module_.parameters()} == {dtype}
-    single = SpectralRNNPruner(network(), m=5).fit(X)
+    single = SpectralRNNPruner(network(), m=5, trajectory_fit=0).fit(X)
     np.testing.assert_allclose(pruner.covariance_, single.covariance_, atol=0.01)
     assert pruner.score(given) == pytest.approx(single.score(X), abs=0.05)
     assert pruner.transform(given).shape == (len(X), 5)

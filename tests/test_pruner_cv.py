@@ -84,10 +84,12 @@ def weights(module):
     ],
 )
 def test_it_finds_what_a_grid_search_finds(make, data, y, params):
-    ours = SpectralRNNPrunerCV(make(), MS, cv=FOLDS, **copy.deepcopy(params)).fit(data, y)
+    ours = SpectralRNNPrunerCV(make(), MS, cv=FOLDS, **copy.deepcopy(params), trajectory_fit=0).fit(
+        data, y
+    )
     params = copy.deepcopy(params)
     scoring = params.pop("scoring", None)
-    pruner = SpectralRNNPruner(make(), **params)
+    pruner = SpectralRNNPruner(make(), **params, trajectory_fit=0)
     # The oldest scikit-learn cannot split a tensor.
     split = data.numpy() if isinstance(data, torch.Tensor) else data
     theirs = GridSearchCV(pruner, {"m": list(MS)}, scoring=scoring, cv=FOLDS).fit(split, y)
@@ -107,14 +109,18 @@ def test_folds_are_stratified_for_a_classifier():
     params = {"ms": MS, "random_state": 0}
     for estimator, labelled in [(small_classifier(), True), (None, True), (network(), False)]:
         kind = StratifiedKFold if labelled else KFold
-        default = SpectralRNNPrunerCV(estimator, **params).fit(X, LABELS)
-        given = SpectralRNNPrunerCV(estimator, cv=kind(5), **params).fit(X, LABELS)
+        default = SpectralRNNPrunerCV(estimator, **params, trajectory_fit=0).fit(X, LABELS)
+        given = SpectralRNNPrunerCV(estimator, cv=kind(5), **params, trajectory_fit=0).fit(
+            X, LABELS
+        )
         np.testing.assert_equal(default.cv_results_, given.cv_results_)
 
 
 def test_folds_may_be_given_as_indices():
     pairs = list(FOLDS.split(X))
-    one, other = (SpectralRNNPrunerCV(network(), MS, cv=cv).fit(X) for cv in (pairs, FOLDS))
+    one, other = (
+        SpectralRNNPrunerCV(network(), MS, cv=cv, trajectory_fit=0).fit(X) for cv in (pairs, FOLDS)
+    )
     np.testing.assert_equal(one.cv_results_, other.cv_results_)
     one.set_params(cv=pairs[:1], one_standard_error=True).fit(X)
     assert one.m_ == N_NODES
@@ -122,8 +128,10 @@ def test_folds_may_be_given_as_indices():
 
 def test_folds_may_run_at_the_same_time():
     params = {"ms": (3, 6), "cv": 2}
-    alone = SpectralRNNPrunerCV(small_classifier(), **params).fit(X, LABELS)
-    together = SpectralRNNPrunerCV(small_classifier(), n_jobs=2, **params).fit(X, LABELS)
+    alone = SpectralRNNPrunerCV(small_classifier(), **params, trajectory_fit=0).fit(X, LABELS)
+    together = SpectralRNNPrunerCV(small_classifier(), n_jobs=2, **params, trajectory_fit=0).fit(
+        X, LABELS
+    )
     np.testing.assert_equal(together.cv_results_, alone.cv_results_)
     np.testing.assert_equal(weights(together.pruned_module_), weights(alone.pruned_module_))
 
@@ -138,7 +146,7 @@ def test_ten_sizes_cost_the_passes_of_one(labelled, solver):
     counts = []
     for ms in (RATIOS[:1], RATIOS):
         with passes(N_NODES) as count:
-            SpectralRNNPrunerCV(estimator, ms, cv=3, solver=solver).fit(X, y)
+            SpectralRNNPrunerCV(estimator, ms, cv=3, solver=solver, trajectory_fit=0).fit(X, y)
         counts.append(count)
     assert counts[0] == counts[1]
     # On every fold and on all of X: layout, moments, and a few sequences to look at again; the
@@ -164,15 +172,19 @@ def test_nested_solvers_choose_parts_of_their_larger_choice(solver):
 def test_a_fitted_estimator_is_not_trained():
     fitted = small_classifier().fit(X, LABELS)
     with passes(N_NODES) as count:
-        SpectralRNNPrunerCV(fitted, cv=3).fit(X, LABELS)
+        SpectralRNNPrunerCV(fitted, cv=3, trajectory_fit=0).fit(X, LABELS)
     assert count["training"] == 0
 
 
 def test_memory_serves_the_next_fit(tmp_path):
     params = {"cv": 3, "memory": str(tmp_path)}
-    made = SpectralRNNPrunerCV(small_classifier(), (0.1, 0.2), **params).fit(X, LABELS)
+    made = SpectralRNNPrunerCV(small_classifier(), (0.1, 0.2), **params, trajectory_fit=0).fit(
+        X, LABELS
+    )
     with passes(N_NODES) as count:
-        found = SpectralRNNPrunerCV(small_classifier(), (0.2, 0.4), **params).fit(X, LABELS)
+        found = SpectralRNNPrunerCV(small_classifier(), (0.2, 0.4), **params, trajectory_fit=0).fit(
+            X, LABELS
+        )
     assert count == {"training": 0, "evaluation": 0}
     for fold in range(3):
         name = f"split{fold}_test_score"
@@ -185,7 +197,9 @@ def test_memory_serves_the_next_fit(tmp_path):
 def test_one_standard_error_picks_no_larger_m():
     ms = range(1, N_NODES + 1)
     sizes = [
-        SpectralRNNPrunerCV(frozen(), list(ms), cv=4, one_standard_error=rule).fit(X, LABELS).m_
+        SpectralRNNPrunerCV(frozen(), list(ms), cv=4, one_standard_error=rule, trajectory_fit=0)
+        .fit(X, LABELS)
+        .m_
         for rule in (False, True)
     ]
     assert sizes[1] <= sizes[0]
@@ -212,7 +226,7 @@ def test_the_fewest_nodes_among_the_best(scores, rule, best):
 
 
 def test_a_node_is_not_all_nodes():
-    pruner = SpectralRNNPrunerCV(network(), (1.0, 1), cv=2).fit(X)
+    pruner = SpectralRNNPrunerCV(network(), (1.0, 1), cv=2, trajectory_fit=0).fit(X)
     assert [type(m) for m in pruner.cv_results_["param_m"]] == [float, int]
     assert pruner.cv_results_["mean_test_score"][0] > pruner.cv_results_["mean_test_score"][1]
     assert pruner.m_ == N_NODES
@@ -222,8 +236,12 @@ def test_a_node_is_not_all_nodes():
 
 
 def test_it_is_a_pruner():
-    pruner = SpectralRNNPrunerCV(small_classifier(), MS, cv=2, output="mean").fit(X, LABELS)
-    plain = SpectralRNNPruner(small_classifier(), pruner.m_, output="mean").fit(X, LABELS)
+    pruner = SpectralRNNPrunerCV(small_classifier(), MS, cv=2, output="mean", trajectory_fit=0).fit(
+        X, LABELS
+    )
+    plain = SpectralRNNPruner(small_classifier(), pruner.m_, output="mean", trajectory_fit=0).fit(
+        X, LABELS
+    )
     assert isinstance(pruner, SpectralRNNPruner)
     assert is_classifier(pruner)
     np.testing.assert_array_equal(pruner.predict_proba(X), plain.predict_proba(X))
@@ -235,10 +253,12 @@ def test_it_is_a_pruner():
 
 
 def test_more_sequences_are_added_at_the_chosen_size():
-    pruner = SpectralRNNPrunerCV(network(), (2, 5), cv=2).partial_fit(X[:20])
+    pruner = SpectralRNNPrunerCV(network(), (2, 5), cv=2, trajectory_fit=0).partial_fit(X[:20])
     results = pruner.cv_results_
     pruner.partial_fit(X[20:])
-    whole = SpectralRNNPruner(network(), 5).partial_fit(X[:20]).partial_fit(X[20:])
+    whole = (
+        SpectralRNNPruner(network(), 5, trajectory_fit=0).partial_fit(X[:20]).partial_fit(X[20:])
+    )
     assert pruner.cv_results_ is results
     assert pruner.m_ == 5
     np.testing.assert_array_equal(pruner.covariance_, whole.covariance_)
@@ -247,7 +267,9 @@ def test_more_sequences_are_added_at_the_chosen_size():
 
 def test_it_stands_in_a_pipeline_within_a_grid_search():
     data = X.sum(axis=2)
-    pruner = SpectralRNNPrunerCV(small_classifier(max_epochs=10), (0.25, 0.5), cv=2)
+    pruner = SpectralRNNPrunerCV(
+        small_classifier(max_epochs=10), (0.25, 0.5), cv=2, trajectory_fit=0
+    )
     pipe = Pipeline([("scale", StandardScaler()), ("prune", pruner)])
     search = GridSearchCV(pipe, {"prune__solver": ["greedy", "random"]}, cv=2).fit(data, LABELS)
     assert search.best_estimator_[-1].m_ in (3, 6)
@@ -258,14 +280,16 @@ def test_it_stands_in_a_pipeline_within_a_grid_search():
     "copied", [lambda each: pickle.loads(pickle.dumps(each)), copy.deepcopy], ids=["pickle", "copy"]
 )
 def test_it_survives_copying(copied):
-    pruner = SpectralRNNPrunerCV(small_classifier(), MS, cv=2).fit(X, LABELS)
+    pruner = SpectralRNNPrunerCV(small_classifier(), MS, cv=2, trajectory_fit=0).fit(X, LABELS)
     other = copied(pruner)
     np.testing.assert_array_equal(other.predict(X), pruner.predict(X))
     np.testing.assert_equal(other.cv_results_, pruner.cv_results_)
 
 
 def test_clone_is_unfitted_with_equal_parameters():
-    pruner = SpectralRNNPrunerCV(network(), [2, 3], cv=2, one_standard_error=True, tol=0.1).fit(X)
+    pruner = SpectralRNNPrunerCV(
+        network(), [2, 3], cv=2, one_standard_error=True, tol=0.1, trajectory_fit=0
+    ).fit(X)
     other = clone(pruner)
     assert (other.ms, other.cv, other.one_standard_error, other.tol) == ([2, 3], 2, True, 0.1)
     with pytest.raises(NotFittedError):
@@ -275,7 +299,7 @@ def test_clone_is_unfitted_with_equal_parameters():
 def test_neither_the_given_module_nor_the_random_state_is_touched():
     dense = network().train()
     before, state = copy.deepcopy(dense.state_dict()), torch.get_rng_state()
-    SpectralRNNPrunerCV(dense, MS, cv=2).fit(X)
+    SpectralRNNPrunerCV(dense, MS, cv=2, trajectory_fit=0).fit(X)
     assert dense.training
     assert joblib.hash(state.numpy()) == joblib.hash(torch.get_rng_state().numpy())
     for name, tensor in dense.state_dict().items():
@@ -284,7 +308,7 @@ def test_neither_the_given_module_nor_the_random_state_is_touched():
 
 @pytest.mark.parametrize("fitted", [False, True])
 def test_failed_fit_leaves_the_estimator_as_it_was(fitted):
-    pruner = SpectralRNNPrunerCV(network(), MS, cv=2)
+    pruner = SpectralRNNPrunerCV(network(), MS, cv=2, trajectory_fit=0)
     if fitted:
         pruner.fit(X)
     before = dict(vars(pruner))
@@ -325,7 +349,7 @@ def test_failed_fit_leaves_the_estimator_as_it_was(fitted):
 )
 def test_bad_parameters_are_named(params, error, message):
     with pytest.raises(error, match=message):
-        SpectralRNNPrunerCV(network(), **params).fit(X)
+        SpectralRNNPrunerCV(network(), **params, trajectory_fit=0).fit(X)
 
 
 def test_batches_cannot_be_split():
@@ -333,11 +357,11 @@ def test_batches_cannot_be_split():
     with pytest.raises(
         TypeError, match="X is of type DataLoader, which cannot be split into folds"
     ):
-        SpectralRNNPrunerCV(network()).fit(loader)
+        SpectralRNNPrunerCV(network(), trajectory_fit=0).fit(loader)
 
 
 def test_labels_are_needed_to_train():
     with pytest.raises(ValueError, match="estimator=None trains a network and requires y"):
-        SpectralRNNPrunerCV().fit(X)
+        SpectralRNNPrunerCV(trajectory_fit=0).fit(X)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
-        SpectralRNNPrunerCV().fit(X, LABELS[:-1])
+        SpectralRNNPrunerCV(trajectory_fit=0).fit(X, LABELS[:-1])

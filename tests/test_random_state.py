@@ -39,15 +39,20 @@ def same_place(state, expected):
 
 
 FITS = {
-    "trained": lambda state: SpectralRNNPruner(None, 3, random_state=state),
+    "trained": lambda state: SpectralRNNPruner(None, 3, random_state=state, trajectory_fit=0),
     "drawn nodes": lambda state: SpectralRNNPruner(
-        nn.GRU(2, 6, 2, batch_first=True), 3, solver="random", random_state=state
+        nn.GRU(2, 6, 2, batch_first=True), 3, solver="random", random_state=state, trajectory_fit=0
     ),
     "repaired": lambda state: SpectralRNNPruner(
-        dense(), 3, distill=Distillation(1), finetune=FineTune(1), random_state=state
+        dense(),
+        3,
+        distill=Distillation(1),
+        finetune=FineTune(1),
+        random_state=state,
+        trajectory_fit=0,
     ),
     "cross-validated": lambda state: SpectralRNNPrunerCV(
-        dense(), [2, 4], cv=2, solver="leverage", random_state=state
+        dense(), [2, 4], cv=2, solver="leverage", random_state=state, trajectory_fit=0
     ),
     "gated": lambda state: NeuronSelectionPruner(dense(), training=1, random_state=state),
     "classifier": lambda state: RNNClassifier(6, max_epochs=1, random_state=state),

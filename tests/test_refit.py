@@ -34,7 +34,7 @@ def after_relu(net, states, h):
 
 def fitted(net, n_refit, X=None):
     X = sequences() if X is None else X
-    return SpectralRNNPruner(net, M, objective="one-step", n_refit=n_refit).fit(X)
+    return SpectralRNNPruner(net, M, objective="one-step", n_refit=n_refit, trajectory_fit=0).fit(X)
 
 
 def network(cell="gru", read=last):
@@ -88,7 +88,7 @@ def test_the_reconstruction_that_stays_is_refitted_itself():
 
 def test_keeping_all_nodes_changes_nothing():
     net = network()
-    kept = SpectralRNNPruner(net, 1.0).fit(sequences()).pruned_module_
+    kept = SpectralRNNPruner(net, 1.0, trajectory_fit=0).fit(sequences()).pruned_module_
     for name, weight in kept.state_dict().items():
         torch.testing.assert_close(weight, net.state_dict()[name], rtol=1e-6, atol=1e-8)
 
@@ -259,15 +259,23 @@ def test_readers_are_fitted_to_the_sequences_of_all_calls(cell):
     torch.manual_seed(0)
     net = Net(make_rnn(cell, n_nodes=16), every_step).eval()
     loud, faint = loud_and_faint()
-    parts = SpectralRNNPruner(net, m=4, objective="input").fit(loud).partial_fit(faint)
-    whole = SpectralRNNPruner(net, m=4, objective="input").fit(np.concatenate([loud, faint]))
+    parts = (
+        SpectralRNNPruner(net, m=4, objective="input", trajectory_fit=0)
+        .fit(loud)
+        .partial_fit(faint)
+    )
+    whole = SpectralRNNPruner(net, m=4, objective="input", trajectory_fit=0).fit(
+        np.concatenate([loud, faint])
+    )
     np.testing.assert_array_equal(parts.support_, whole.support_)
     assert drift_apart(net, parts, loud) < 1.2 * drift_apart(net, whole, loud)
 
 
 def test_each_call_has_its_share_of_the_sequences_that_are_kept():
     loud, faint = loud_and_faint()
-    pruner = SpectralRNNPruner(make_rnn(), m=3, objective="input", n_refit=24).fit(loud)
+    pruner = SpectralRNNPruner(
+        make_rnn(), m=3, objective="input", n_refit=24, trajectory_fit=0
+    ).fit(loud)
     pruner.partial_fit(faint).partial_fit(faint)
     kept = np.concatenate(pruner._sample)
     most = max(map(len, pruner._sample))
@@ -277,7 +285,7 @@ def test_each_call_has_its_share_of_the_sequences_that_are_kept():
 
 def test_what_is_kept_of_the_sequences_does_not_go_into_a_file():
     loud, faint = loud_and_faint()
-    pruner = SpectralRNNPruner(make_rnn(), m=3).fit(loud)
+    pruner = SpectralRNNPruner(make_rnn(), m=3, trajectory_fit=0).fit(loud)
     loaded = pickle.loads(pickle.dumps(pruner))
     assert not hasattr(loaded, "_sample")
     assert loaded.partial_fit(faint).moments_.n_steps == 96 * 12
@@ -301,10 +309,10 @@ def test_a_reader_that_reads_otherwise_is_told_in_the_summary():
     net, X = Undecided(), sequences().astype(np.float32)
     with torch.no_grad():
         net.high = float(net.head(net.rnn(torch.as_tensor(X))[0][:, -1]).mean())
-    pruner = SpectralRNNPruner(net, 1, objective="one-step").fit(X)
+    pruner = SpectralRNNPruner(net, 1, objective="one-step", trajectory_fit=0).fit(X)
     cell = pruner.summary(as_frame=True).loc["rnn.l0", "reconstruction"]
     assert re.match(r"folded; head is not refitted: it reads \d+ states where in the dense ", cell)
-    plain = SpectralRNNPruner(net, 1, objective="one-step", n_refit=0).fit(X)
+    plain = SpectralRNNPruner(net, 1, objective="one-step", n_refit=0, trajectory_fit=0).fit(X)
     for one, other in zip(
         pruner.pruned_module_.parameters(), plain.pruned_module_.parameters(), strict=True
     ):

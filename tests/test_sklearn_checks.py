@@ -44,8 +44,8 @@ def _little_training(monkeypatch):
 
 @parametrize_with_checks(
     [
-        SpectralRNNPruner(),
-        SpectralRNNPrunerCV(cv=2),
+        SpectralRNNPruner(trajectory_fit=0),
+        SpectralRNNPrunerCV(cv=2, trajectory_fit=0),
         NeuronSelectionPruner(training=1),
         RNNClassifier(hidden_size=32, max_epochs=20),
         RNNRegressor(),
@@ -56,7 +56,8 @@ def test_estimator_that_trains(estimator, check):
 
 
 @parametrize_with_checks(
-    [SpectralRNNPruner(module) for module in CELLS] + [SpectralRNNPrunerCV(cell(nn.GRU))],
+    [SpectralRNNPruner(module, trajectory_fit=0) for module in CELLS]
+    + [SpectralRNNPrunerCV(cell(nn.GRU), trajectory_fit=0)],
     expected_failed_checks=lambda _: MODULE_HASH,
 )
 def test_pruner_around_a_module(estimator, check):

@@ -49,7 +49,9 @@ class PrunerMachine(RuleBasedStateMachine):
     @initialize(n_features=FEATURES)
     def make(self, n_features):
         self.n_features = n_features
-        self.pruner = SpectralRNNPruner(network(n_features), 3, objective="one-step", n_refit=0)
+        self.pruner = SpectralRNNPruner(
+            network(n_features), 3, objective="one-step", n_refit=0, trajectory_fit=0
+        )
         self.seen = []  # sequences of the fit, and m at that time
         self.m = None
 
@@ -185,7 +187,7 @@ def test_input_of_any_kind_is_read_or_refused_in_our_words(value):
 @pytest.mark.parametrize("ragged", [False, True])
 def test_threads_may_share_a_fitted_pruner(ragged):
     data = [sequences(2, seed, n_sequences=40, n_steps=12) for seed in range(8)]
-    pruner = SpectralRNNPruner(network(2), 3, batch_size=4).fit(data[0])
+    pruner = SpectralRNNPruner(network(2), 3, batch_size=4, trajectory_fit=0).fit(data[0])
     if ragged:
         data = [[x[: 3 + i % 9] for i, x in enumerate(X)] for X in data]
     expected = [pruner.transform(X) for X in data]

@@ -75,7 +75,7 @@ def network(n_features=3):
 
 
 def pruner_of(net=None, **params):
-    return SpectralRNNPruner(net or network(), 5, batch_size=64, **params)
+    return SpectralRNNPruner(net or network(), 5, batch_size=64, **params, trajectory_fit=0)
 
 
 def assert_same(pruner, other):
@@ -135,7 +135,7 @@ def test_a_billion_sequences_are_not_numbered_before_some_are_read():
 
 
 def test_a_network_is_trained_on_a_store():
-    pruner = SpectralRNNPruner(RNNClassifier(12, max_epochs=1, random_state=0), 5)
+    pruner = SpectralRNNPruner(RNNClassifier(12, max_epochs=1, random_state=0), 5, trajectory_fit=0)
     assert_same(pruner.fit(Slices(X), LABELS), pruner.fit(X, LABELS))
 
 
@@ -195,7 +195,7 @@ PEAK = """
     before, peak, done = held(), [], threading.Event()
     watcher = threading.Thread(target=watch)
     watcher.start()
-    SpectralRNNPruner(net, 32, objective="one-step", n_refit=500).fit(batches)
+    SpectralRNNPruner(net, 32, objective="one-step", n_refit=500, trajectory_fit=0).fit(batches)
     done.set()
     watcher.join()
     print(max(peak) - before)

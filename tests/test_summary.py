@@ -17,7 +17,9 @@ X = np.random.default_rng(0).normal(size=(40, 8, N_FEATURES))
 def stays():
     net, batch, _ = make("convolution")
     with pytest.warns(UserWarning, match="stays a linear layer"):
-        return SpectralRNNPruner(net, m={"rnn.l0": 3, "rnn.l1": 5}, n_refit=0).fit(iter([batch]))
+        return SpectralRNNPruner(
+            net, m={"rnn.l0": 3, "rnn.l1": 5}, n_refit=0, trajectory_fit=0
+        ).fit(iter([batch]))
 
 
 def test_numbers_are_those_of_the_modules(stays):
@@ -48,12 +50,12 @@ def test_text_is_the_same_table(stays):
 def test_a_notebook_shows_it(stays):
     assert stays.summary().splitlines()[1].split()[0] in stays._repr_html_()
     assert "<pre>" in stays._repr_mimebundle_()["text/html"]
-    assert "<pre>layer" not in SpectralRNNPruner()._repr_html_()
+    assert "<pre>layer" not in SpectralRNNPruner(trajectory_fit=0)._repr_html_()
 
 
 def test_before_fit_there_is_none():
     with pytest.raises(NotFittedError):
-        SpectralRNNPruner().summary()
+        SpectralRNNPruner(trajectory_fit=0).summary()
 
 
 def test_a_folded_layer_says_so():
@@ -66,6 +68,6 @@ def test_a_folded_layer_says_so():
         def forward(self, x):
             return self.head(self.rnn(x)[0])
 
-    frame = SpectralRNNPruner(Net(), m=3).fit(X).summary(as_frame=True)
+    frame = SpectralRNNPruner(Net(), m=3, trajectory_fit=0).fit(X).summary(as_frame=True)
     assert frame.loc["rnn.l0", "reconstruction"] == "folded"
     assert frame.loc["rnn.l0", "multiply_adds"] == 12 * (N_FEATURES + 3)

@@ -119,7 +119,9 @@ def test_what_folds_folds_and_nothing_else(name):
 @every_model
 def test_all_of_the_package_works_on_it(name):
     net, batch, _ = make(name)
-    pruner = SpectralRNNPruner(net, m=M, solver="closed_loop", distill=1, likelihood="gaussian")
+    pruner = SpectralRNNPruner(
+        net, m=M, solver="closed_loop", distill=1, likelihood="gaussian", trajectory_fit=0
+    )
     pruner.set_params(solver=copy.copy(pruner._solver()).set_params(n_evaluations=16))
     batches = [tree_map(lambda part: part[:12] if part.ndim else part, batch), batch]
     small = pruner.fit(iter(batches)).pruned_module_
@@ -133,7 +135,9 @@ def test_a_cell_state_that_starts_another_layer_is_rebuilt():
     net, batch, _ = make("encoder and decoder")
     found = []
     for cells in (True, False):
-        pruner = SpectralRNNPruner(net, m={"encoder.l0": 6}, n_refit=0).fit(iter([batch]))
+        pruner = SpectralRNNPruner(net, m={"encoder.l0": 6}, n_refit=0, trajectory_fit=0).fit(
+            iter([batch])
+        )
         small = pruner.pruned_module_
         if not cells:
             small.encoder.expand_cells = nn.ModuleList()

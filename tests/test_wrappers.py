@@ -103,7 +103,7 @@ def smaller(kind, levels, name, folds):
     net = Packs if name == "packs" else NETS[name][kind == "lstm"]
     dense = net(kind, sizes, nn.Identity() if folds else nn.ReLU()).eval()
     make = functools.partial(arguments, kind, net, sizes)
-    return prune(dense, [make(8) for _ in range(4)], m=sizes), make
+    return prune(dense, [make(8) for _ in range(4)], m=sizes, trajectory_fit=0), make
 
 
 def scripted(module, args):
@@ -242,7 +242,7 @@ def test_cells_are_scripted_and_traced(kind, folds):
     def make(n=4, n_steps=6):
         return torch.randn(n, n_steps, N_INPUTS), torch.randn(n, N_NODES)
 
-    small = prune(dense, [make(8) for _ in range(4)], m=4)
+    small = prune(dense, [make(8) for _ in range(4)], m=4, trajectory_fit=0)
     assert type(small.cell) is (StartedCell if folds else ExpandedCell)
     assert_goes(small, make, "script")
     assert_goes(small, lambda n, n_steps=6: make(n), "trace")
@@ -365,6 +365,6 @@ def test_no_parameter_is_without_use(kind, levels, what):
     torch.manual_seed(0)
     sizes = dict.fromkeys(SIZES[levels], 4)
     dense, x = Reads(kind, sizes, what).eval(), torch.randn(40, 7, N_INPUTS)
-    for net in (dense, prune(dense, x, m=4)):
+    for net in (dense, prune(dense, x, m=4, trajectory_fit=0)):
         net(x).square().sum().backward()
         assert [name for name, each in net.named_parameters() if each.grad is None] == []

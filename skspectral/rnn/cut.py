@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .kernels import LayerCall
 from .readers import Reader
 from .weights import (
     GATES,
@@ -36,12 +37,16 @@ class Cut:
         Its constant part, float64.
     cell : tuple of Tensor or None
         The same two for the cell state of an LSTM, where another layer starts from it.
+    fitted : dict of Tensor or None
+        Weights of the smaller layer by the inputs of the dense one, float64, where they are fitted
+        rather than folded.
     """
 
     support: Tensor
     A: Tensor
     c: Tensor
     cell: tuple[Tensor, Tensor] | None = None
+    fitted: Mapping[str, Tensor] | None = None
 
     @classmethod
     def from_arrays(cls, support: Any, A: Any, c: Any) -> Cut:
@@ -66,6 +71,11 @@ class Cut:
     def n_nodes(self) -> int:
         """Nodes before."""
         return len(self.A)
+
+    @property
+    def lost(self) -> Tensor:
+        """The nodes that are not kept, ascending."""
+        return torch.ones(self.n_nodes).index_fill(0, self.support, 0.0).nonzero().flatten()
 
     @property
     def is_smaller(self) -> bool:
@@ -93,6 +103,29 @@ class Cut:
         nothing = Cut.nothing(self.n_nodes)
         return self.cell or (nothing.A[:, self.support], nothing.c)
 
+    def small_weights(self, rnn: Any) -> dict[str, Tensor]:
+        """Return the weights of the layer of the kept nodes, which reads what the dense one reads.
+
+        Unless they are fitted, they are rows J of every gate block.
+        """
+        if self.fitted is not None:
+            return dict(self.fitted)
+        wide = weights_of(rnn)
+        weight_hh, bias_hh = self.fold(wide["weight_hh"], wide.get("bias_hh"))
+        weights = {"weight_ih": in_float64(wide["weight_ih"]), "weight_hh": weight_hh}
+        if bias_hh is not None:
+            bias_ih = in_float64(wide["bias_ih"]) if rnn.bias else torch.zeros_like(bias_hh)
+            weights |= {"bias_ih": bias_ih, "bias_hh": bias_hh}
+        return {name: weight[self.rows(rnn)] for name, weight in weights.items()}
+
+    def small_call(self, call: LayerCall) -> LayerCall:
+        """Return the call of the fitted layer in the place of that of the dense one."""
+        if self.fitted is None:
+            raise ValueError("cut has no fitted weights; fit them, or build the smaller module.")
+        weights, support = list(self.fitted.values()), self.support.to(call.input.device)
+        start = tuple(each[..., support] for each in call.start)
+        return replace(call, weights=[each.to(call.input) for each in weights], start=start)
+
     def fold(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Weight and bias that read the kept nodes as the given ones read all nodes."""
         wide = in_float64(weight)
@@ -104,15 +137,8 @@ class Cut:
 
 
 def shrink_rnn(rnn: Any, cut: Cut) -> nn.Module:
-    """The layer of the kept nodes alone: rows J of every gate block."""
-    wide = weights_of(rnn)
-    weight_hh, bias_hh = cut.fold(wide["weight_hh"], wide.get("bias_hh"))
-    weights = {"weight_ih": in_float64(wide["weight_ih"]), "weight_hh": weight_hh}
-    if bias_hh is not None:
-        bias_ih = in_float64(wide["bias_ih"]) if rnn.bias else torch.zeros_like(bias_hh)
-        weights |= {"bias_ih": bias_ih, "bias_hh": bias_hh}
-    kept = {name: weight[cut.rows(rnn)] for name, weight in weights.items()}
-    return with_weights(rnn, kept, len(cut.support))
+    """The layer of the kept nodes alone."""
+    return with_weights(rnn, cut.small_weights(rnn), len(cut.support))
 
 
 def with_weights(rnn: nn.Module, weights: dict[str, Tensor], hidden_size: int) -> nn.Module:

@@ -65,7 +65,8 @@ class Refit:
     network, ``V = (W C + λ V₀) (Z + λ I)⁻¹`` with the cross-moment ``C = mean h zᵀ`` and
     ``Z = mean z zᵀ``. It is drawn towards the folded reader ``V₀`` as ``m + 1`` readings would do,
     ``λ = Tr Z / n``. So are the weights by which a layer reads the states of those below it, one
-    after another. Its own ``weight_hh`` stays: refitted to its own drift it would change that.
+    after another, unless they are fitted to its trajectory. Its own ``weight_hh`` stays: refitted
+    to its own drift it would change that.
 
     Parameters
     ----------
@@ -97,6 +98,8 @@ class Refit:
         """
         notes: dict[str, list[str]] = {}
         for place in self.places(small):
+            if is_fitted(place, cuts):
+                continue
             if place not in self.known:
                 self.known |= dense_states(self.module, [place], self.passes)
             dense = self.known[place]
@@ -157,6 +160,12 @@ class Refit:
         part = layer.of(self.module)
         rows = cuts[layer.name].rows(part) if layer.name in cuts else None
         return Affine.of(part, rows), Affine.of(layer.of(small))
+
+
+def is_fitted(place: Place, cuts: Mapping[str, Cut]) -> bool:
+    """Return whether what reads there is a layer that was fitted together with what it reads."""
+    cut = cuts.get(place.layer.name) if place.layer and not place.leaving else None
+    return cut is not None and cut.fitted is not None
 
 
 @dataclass(frozen=True)

@@ -161,31 +161,42 @@ def check_start(call: LayerCall, ran: Ran, cut: Cut) -> None:
 
 
 def check_steps(call: LayerCall, ran: Ran, cut: Cut) -> None:
-    """Refuse a small layer any of whose steps is not that of the given layer."""
+    """Refuse a small layer any of whose steps is not that of the given layer.
+
+    Where its weights are fitted, each has to be theirs, from what the given layer reads.
+    """
     cell = getattr(torch, f"{call.mode.lower()}_cell")
-    weights = [weight.detach().double() for weight in call.weights]
-    support, n_sequences = cut.support.to(ran.states.device), len(ran.start[0])
+    device, n_sequences = ran.states.device, len(ran.start[0])
+    if cut.fitted is None:
+        weights, support = [weight.detach().double() for weight in call.weights], cut.support
+        start = call.start
+    else:
+        weights = [weight.to(device) for weight in cut.fitted.values()]
+        support, start = torch.arange(len(cut.support)), ran.start
     few = torch.linspace(0, n_sequences - 1, min(N_CHECKED, n_sequences)).round().long()
-    few = few.to(support.device)
-    state, cells = ran.start[0][few], [start[few].double() for start in call.start[1:]]
+    few = few.to(device)
+    state, cells = ran.start[0][few], [each[few].double() for each in start[1:]]
     found, expected, most = [], [], torch.zeros(2, dtype=torch.float64)
     steps = zip(call.steps(call.input), call.steps(ran.states), strict=True)
     for x, states in islice(steps, MOST_STEPS):
         few = few[few < len(x)]
-        read, before = x[few].double(), cut.rebuild(state[: len(few)].double())
+        read, before = x[few].double(), state[: len(few)].double()
+        if cut.fitted is None:
+            before = cut.rebuild(before)
         cells = [each[: len(few)] for each in cells]
         after = cell(read, (before, *cells) if cells else before, *weights)
         after, *cells = after if cells else (after,)
         state = states[few]
         found.append(state.double())
-        expected.append(after[:, support])
+        expected.append(after[:, support.to(device)])
         largest = [each.nan_to_num(0.0, 0.0, 0.0).abs().amax().cpu() for each in (read, before)]
         most = torch.maximum(most, torch.stack(largest))
     if found:
         # Rounding errors of a step are in proportion to the terms of its sums.
-        rows = [weight.abs().sum(1).view(-1, cut.n_nodes).amax(0).cpu() for weight in weights[:2]]
+        n_nodes = weights[1].shape[1]
+        rows = [weight.abs().sum(1).view(-1, n_nodes).amax(0).cpu() for weight in weights[:2]]
         sums = 1.0 + sum(size * row for size, row in zip(most, rows, strict=True))
-        rounding = (ROUNDINGS + len(found)) * sums[cut.support]
+        rounding = (ROUNDINGS + len(found)) * sums[support]
         if not same_states(torch.cat(found).cpu(), torch.cat(expected).cpu(), rounding, ran):
             raise Misfit("takes other steps than those of the given layer")
 

@@ -212,7 +212,10 @@ class Surgery:
     def _built(self, cuts: Mapping[str, Cut], plan: Plan) -> nn.Module:
         hosts = {layer.name: layer.host for layer in self.layers}
         paths = {layer.path: layer for layer in self.layers}
-        parts: dict[str, nn.Module] = {}
+        parts: dict[str, nn.Module] = {
+            path: shrink_rnn(self.module.get_submodule(path), cuts[layer.name])
+            for path, layer in paths.items()
+        }
         for reader in self.readers.readers:
             inside = hosts[paths[reader.path].name] if reader.path in paths else None
             folded = {
@@ -222,11 +225,8 @@ class Surgery:
                 and (hosts[name] not in plan.unfolded or hosts[name] == inside != reader.path)
             }
             if folded:
-                part = self.module.get_submodule(reader.path)
+                part = parts.get(reader.path, self.module.get_submodule(reader.path))
                 parts[reader.path] = narrowed(part, reader, folded)
-        for path, layer in paths.items():
-            part = parts.get(path, self.module.get_submodule(path))
-            parts[path] = shrink_rnn(part, cuts[layer.name])
         for host in {*plan.unfolded, *plan.started}:
             own = [layer for layer in self.layers if layer.host == host]
             if any(cuts[layer.name].is_smaller for layer in own):

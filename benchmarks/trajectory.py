@@ -1,0 +1,219 @@
+"""Which nodes to keep when the trajectory fit follows, over trained networks of many kinds.
+
+Every network is pruned to three quarters, a half and a third of the nodes of every layer, by every
+method. What counts is the divergence of its answers from those of the dense network on sequences
+that it was not pruned by. The regret of a method is its divergence over the least of all methods,
+on that network and size. Rows go into ``results/trajectory.json``; what is there is not measured
+again. ``--table`` prints the table of what is there.
+"""
+
+import argparse
+import time
+import warnings
+
+import numpy as np
+import torch
+from networks import DATA, is_batches, loader_of, pixel_task, row_task, vowel_task
+from results import Results
+from sklearn.base import clone
+from tqdm.auto import tqdm
+
+from skspectral import Distillation, InformationLoss, SpectralRNNPruner
+from skspectral.rnn.likelihood import answer_of
+from skspectral.solvers import ClosedLoopSolver, ExchangeSolver, RandomSolver
+
+FRACTIONS = (0.75, 0.5, 0.33)
+SEARCH = ClosedLoopSolver(n_evaluations=14, n_sequences=512, random_state=0)
+ALL_BUT_INPUT = InformationLoss(input=0.0, sensitivity=1.0)
+METHODS = {
+    "default": {},
+    "not fitted": {"trajectory_fit": 0},
+    "not fitted, searched": {"trajectory_fit": 0, "solver": SEARCH},
+    "input": {"objective": "input"},
+    "one-step": {"objective": "one-step"},
+    "sensitivity": {"objective": "sensitivity"},
+    "all but input": {"objective": ALL_BUT_INPUT},
+    "input, exchange": {"objective": "input", "solver": ExchangeSolver()},
+    "one-step, exchange": {"objective": "one-step", "solver": ExchangeSolver()},
+    "combined, exchange": {"objective": "combined", "solver": ExchangeSolver()},
+    "random nodes": {"objective": "one-step", "solver": RandomSolver(random_state=0)},
+    "one-step, affine": {"objective": "one-step", "reconstruction": "affine"},
+    "combined, affine": {"objective": "combined", "reconstruction": "affine"},
+    "one-step, 1000 steps": {"objective": "one-step", "trajectory_fit": 1000},
+    "distilled": {"distill": Distillation(3)},
+    "not fitted, distilled": {"trajectory_fit": 0, "distill": Distillation(3)},
+}
+
+
+class Network:
+    """A trained network, batches to prune it by, and others to judge by.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The network.
+    X : array or list of tuple
+        What it is pruned by.
+    others : list of tuple
+        Other batches.
+    likelihood : str
+        What its answers stand for.
+    """
+
+    def __init__(self, module, X, others, likelihood):
+        self.module, self.X, self.likelihood = module, X, likelihood
+        self._others = others
+
+    def row(self, parameters, fraction):
+        """What is measured of a method."""
+        options = {"likelihood": self.likelihood, "random_state": 0}
+        pruner = clone(SpectralRNNPruner(self.module, fraction, **options))
+        pruner.set_params(**parameters)
+        start = time.perf_counter()
+        pruner.fit(iter(self.X) if is_batches(self.X) else self.X)
+        seconds = time.perf_counter() - start
+        small = pruner.pruned_module_
+        return {"divergence": self.divergence(small, pruner), "seconds": seconds}
+
+    @torch.inference_mode()
+    def divergence(self, small, pruner):
+        """Mean divergence of an answer; of numbers, relative to their variance."""
+        likelihood = pruner._likelihood
+        pairs = [[answer_of(net(*batch)) for net in (self.module, small)] for batch in self._others]
+        parts = [likelihood.divergence(*pair).double().flatten() for pair in pairs]
+        mean = float(torch.cat(parts).mean())
+        if likelihood.family != "gaussian":
+            return mean
+        dense = torch.cat([pair[0].double().flatten() for pair in pairs])
+        return 2.0 * mean / float(dense.var())
+
+
+def of_task(task):
+    """A network that is trained here."""
+    others = task.X_test
+    if isinstance(others, list):
+        batches = [(torch.as_tensor(x)[None],) for x in others]
+    else:
+        batches = [(torch.as_tensor(others),)]
+    return Network(task.module, task.X, batches, "categorical")
+
+
+def of_others(name, batches, likelihood, **cut):
+    """A network of others; ``batches`` gives those to judge by, from its loader."""
+    loader = loader_of(name)
+    return Network(
+        loader.load_model(),
+        loader.calibration_inputs(**cut),
+        batches(loader),
+        likelihood,
+    )
+
+
+def split(tensor, size):
+    """Batches of a tensor."""
+    return [(part,) for part in tensor.split(size)]
+
+
+def questions(loader):
+    """Dates of the test set."""
+    _, (q, a), _ = loader.data()
+    return [(q[:1000], a[:1000, :-1])]
+
+
+NETWORKS = {
+    "pixels GRU": lambda: of_task(pixel_task("gru", 0)),
+    "pixels LSTM": lambda: of_task(pixel_task("lstm", 0)),
+    "pixels IRNN": lambda: of_task(pixel_task("irnn", 0)),
+    "rows GRU": lambda: of_task(row_task("gru", 0)),
+    "rows LSTM": lambda: of_task(row_task("lstm", 0)),
+    "rows IRNN": lambda: of_task(row_task("irnn", 0)),
+}
+FROM_DATA = {
+    "vowels GRU": lambda: of_task(vowel_task(0)),
+    "silero_vad": lambda: of_others(
+        "silero_vad", lambda it: split(it._audio("eval.npz")[0], 10), "bernoulli", batch=2
+    ),
+    "ptb_lstm": lambda: of_others(
+        "ptb_lstm",
+        lambda it: split(it.corpus("valid")[:20000].view(200, 100), 20),
+        "categorical",
+        batch=5,
+        tokens=10000,
+    ),
+    "g2pm": lambda: of_others(
+        "g2pm", lambda it: [x for x, _ in it.batches("test", 2048)], "categorical"
+    ),
+    "resemblyzer": lambda: of_others(
+        "resemblyzer",
+        lambda it: split(it._pieces("eval_mels.npz")[0][::8], 64),
+        "gaussian",
+        batch=32,
+    ),
+    "date_seq2seq": lambda: of_others("date_seq2seq", questions, "categorical", batch=128),
+    "noaa_lstm": lambda: of_others(
+        "noaa_lstm", lambda it: [it._b(2, np.arange(331, 491, 4))], "gaussian"
+    ),
+    "gazenet": lambda: of_others("gazenet", lambda it: split(it._d("eval")[0], 128), "categorical"),
+    "textgenrnn": lambda: of_others(
+        "textgenrnn",
+        lambda it: split(it._windows(it._lines()[400:], 11)[0], 512),
+        "categorical",
+    ),
+    "neuralpi_amp": lambda: of_others("neuralpi_amp", lambda it: [(it._x(1, 8),)], "gaussian"),
+}
+
+
+def measure(names, methods, results):
+    """Fill the file."""
+    for name in names:
+        network = None
+        for fraction in FRACTIONS:
+            for method in tqdm(methods, f"{name} {fraction}", leave=False):
+                key = {"network": name, "kept": fraction, "method": method}
+                if results.find(**key) is None:
+                    network = network or {**NETWORKS, **FROM_DATA}[name]()
+                    results.row(lambda n=network, m=method, f=fraction: n.row(METHODS[m], f), **key)
+
+
+def show(results):
+    """A line for every method: geometric mean and worst regret, and seconds over the default's."""
+    rows = {(row["network"], row["kept"], row["method"]): row for row in results.rows}
+    places = list(dict.fromkeys(key[:2] for key in rows))
+    every = list(dict.fromkeys(key[2] for key in rows))
+    least = {
+        place: min(row["divergence"] for key, row in rows.items() if key[:2] == place)
+        for place in places
+    }
+    for name, kept in places:
+        cells = "".join(
+            f"{rows[name, kept, method]['divergence']:11.3g}"
+            if (name, kept, method) in rows
+            else " " * 11
+            for method in every
+        )
+        print(f"{name:14}{kept:5}{cells}")
+    print(f"\n{'method':26}{'regret':>8}{'most':>8}{'worst at':>24}{'seconds':>9}")
+    for method in every:
+        own = {place: rows[*place, method] for place in places if (*place, method) in rows}
+        regrets = {place: row["divergence"] / least[place] for place, row in own.items()}
+        worst = max(regrets, key=regrets.get)
+        mean = float(np.exp(np.mean(np.log(list(regrets.values())))))
+        seconds = np.mean([row["seconds"] for row in own.values()])
+        at = f"{worst[0]} {worst[1]}"
+        print(f"{method:26}{mean:8.2f}{regrets[worst]:8.2f}{at:>24}{seconds:9.1f}")
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore", UserWarning)  # what could not be folded
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("networks", nargs="*", help="all if none is named")
+    parser.add_argument("--methods", nargs="*", default=list(METHODS))
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--table", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    results = Results("trajectory", ["network", "kept", "method"])
+    if not arguments.table:
+        available = [*NETWORKS, *(FROM_DATA if DATA else ())]
+        measure(arguments.networks or available, arguments.methods, results)
+    show(results)

@@ -1,0 +1,372 @@
+"""Fit small layers to the trajectories of the dense ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .cut import Cut
+from .kernels import LayerCall
+from .layers import MISFITS, RecurrentLayer
+from .likelihood import Likelihood, answer_of
+from .refit import Affine, refit
+from .replaced import PlainRun
+from .verification import ForwardPass, names_of
+from .weights import mode_of
+from .windows import DenseCall, DenseRun, PartlySmallRun, Windows, windows_of
+
+WINDOW = 100  # steps
+BATCH = 32  # windows of a step of Adam
+N_CHECKS = 5
+MAX_STATES = 2**26  # numbers in the recorded states of all layers
+MAX_MULTIPLY_ADDS = 2e12  # of the steps of a layer; fewer steps are taken beyond
+# Learning rates. Without gates, a relu lets errors grow over as many steps as a window has.
+RATES = {"RNN_TANH": 3e-3, "RNN_RELU": 3e-4, "GRU": 5e-3, "LSTM": 5e-3}
+
+
+class TrajectoryFit:
+    """Fits small layers to the trajectories of the dense ones.
+
+    A layer whose reconstruction is folded takes the right step from the states of the dense
+    network, but from its own states it strays further with every step. Here each small layer runs
+    freely over windows of calibration sequences, from the dense state ``h[J]`` before the window,
+    and its weights and reconstruction are trained to lower the error of the states that it
+    rebuilds, ``mean ‖M (h_t − A s_t − c)‖²``. With ``MᵀM = Q`` this is the information loss of
+    states along the way that the small layer takes, instead of along the dense one. Kept nodes
+    are rebuilt by themselves. One layer is fitted after another, from the first to the last, each
+    to what those before it put out.
+
+    Of the weights that it goes through, a layer takes those with which the whole network answers
+    most like the dense one on passes that are held out, where other layers are dense. Those it
+    started with are among them. After a part of the steps that ended with a larger divergence, it
+    goes on from the best weights at half of the learning rate.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The dense module, laid out; it is left as it is.
+    layers : sequence of RecurrentLayer
+        Its layers.
+    weights : dict of Tensor of shape (n_nodes, n_nodes)
+        Q of every layer.
+    passes : sequence of ForwardPass
+        Forward passes to fit to; some at the end are left out when too much would be recorded.
+    held_out : sequence of ForwardPass
+        Others, to judge by.
+    likelihood : Likelihood
+        What the answers say of the labels. Where there are no answers that can be compared, the
+        error of the states decides.
+    seed : int
+        Of the order of the windows.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        layers: Sequence[RecurrentLayer],
+        weights: Mapping[str, Tensor],
+        passes: Sequence[ForwardPass],
+        held_out: Sequence[ForwardPass],
+        likelihood: Likelihood,
+        seed: int = 0,
+    ) -> None:
+        self._module, self._layers = module, {layer.name: layer for layer in layers}
+        self._names = names_of(module, layers)
+        self._weights, self._passes, self._held_out = weights, passes, held_out
+        self._likelihood, self._seed = likelihood, seed
+
+    def n_steps(self, cuts: Mapping[str, Cut], most: int) -> dict[str, int]:
+        """Return how many steps of Adam to take, for each layer that loses nodes.
+
+        They are fewer than the most where they would take more than ``MAX_MULTIPLY_ADDS``.
+        """
+        with trainable(self._module):
+            ran = dict.fromkeys(name for _, calls in self._recorded for name in calls)
+        return {name: self._affordable(name, cuts, most) for name in ran if cuts[name].is_smaller}
+
+    def _affordable(self, name: str, cuts: Mapping[str, Cut], most: int) -> int:
+        weights = cuts[name].small_weights(self._layers[name].of(self._module)).values()
+        # A step goes forward, and back to states and to weights.
+        each = 3 * WINDOW * BATCH * sum(weight.numel() for weight in weights)
+        return min(most, max(N_CHECKS, int(MAX_MULTIPLY_ADDS / each)))
+
+    def fitted(
+        self,
+        cuts: Mapping[str, Cut],
+        n_steps: Mapping[str, int],
+        on_step: Callable[[], Any] = lambda: None,
+    ) -> tuple[dict[str, Cut], dict[str, list[float]]]:
+        """Fit some layers.
+
+        Parameters
+        ----------
+        cuts : dict of Cut
+            What every layer keeps.
+        n_steps : dict of int
+            Steps of Adam for each layer to fit.
+        on_step : callable
+            Called after every step.
+
+        Returns
+        -------
+        cuts : dict of Cut
+            The same nodes, with fitted weights and reconstructions.
+        history : dict of list of float
+            By layer, its divergence on passes held out before the first step and after each part
+            of them.
+        """
+        done: dict[str, Cut] = {}
+        history: dict[str, list[float]] = {}
+        with trainable(self._module):
+            for name, steps in n_steps.items():
+                fit = LayerFit.of(self._layers[name].of(self._module), cuts[name])
+                history[name] = self._fit(fit, name, done, steps, on_step)
+                done[name] = fit.cut
+                if cuts[name].cell is not None:
+                    done[name] = self._with_cells(name, done)
+        return {**cuts, **done}, history
+
+    def _fit(
+        self,
+        fit: LayerFit,
+        name: str,
+        done: Mapping[str, Cut],
+        n_steps: int,
+        on_step: Callable[[], Any],
+    ) -> list[float]:
+        """Fit a layer, in place, when those before it are; return its divergences."""
+        windows = self._windows(name, done)
+        if windows is None:
+            return []
+        factor = root(self._weights[name]).to(fit.map)
+        windows = windows.seen_by(factor)
+
+        def divergence() -> float:
+            found = self._divergence({**done, name: fit.cut})
+            return found if found is not None else fit.loss(windows, factor)
+
+        rate, best = RATES[fit.mode], fit.values()
+        optimizer = torch.optim.Adam(fit.parameters, lr=rate)
+        history = [divergence()]
+        ends = {round(n_steps * (i + 1) / N_CHECKS) for i in range(N_CHECKS)}
+        for step, index in zip(range(n_steps), batches(len(windows), self._seed), strict=False):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * (1.0 - step / n_steps)
+            optimizer.zero_grad()
+            fit.error(windows.take(index), factor).backward()
+            nn.utils.clip_grad_norm_(fit.parameters, 1.0)
+            optimizer.step()
+            on_step()
+            if step + 1 in ends:
+                history.append(divergence())
+                if history[-1] < least(history[:-1]):
+                    best = fit.values()
+                else:
+                    fit.set(best)
+                    optimizer.state.clear()
+                    rate /= 2.0
+        fit.set(best)
+        return history
+
+    @cached_property
+    @torch.no_grad()
+    def _recorded(self) -> list[tuple[ForwardPass, dict[str, list[DenseCall]]]]:
+        """Passes, and what the dense layers do in them."""
+        found: list[tuple[ForwardPass, dict[str, list[DenseCall]]]] = []
+        n_states = 0
+        for forward in self._passes:
+            if n_states < MAX_STATES:
+                run = DenseRun(self._names)
+                forward.run(self._module, run, [])
+                found.append((forward, run.calls))
+                every = (own for calls in run.calls.values() for own in calls)
+                n_states += sum(own.states.numel() for own in every)
+        return found
+
+    @torch.no_grad()
+    def _windows(self, name: str, done: Mapping[str, Cut]) -> Windows | None:
+        """Return what a layer runs over, when those before it are small; None if it does not."""
+        parts = []
+        for forward, dense in self._recorded:
+            calls = [own.call for own in dense.get(name, ())]
+            if done and calls:
+                run = PartlySmallRun(self._names, done, dense)
+                forward.run(self._module, run, [])
+                calls = run.calls[name] if run.follows(name) else []
+            if calls:
+                parts.append(windows_of(dense[name], calls, WINDOW))
+        return Windows.joined(parts) if parts else None
+
+    @torch.no_grad()
+    def _divergence(self, cuts: Mapping[str, Cut]) -> float | None:
+        """Return how far the answers are off if some layers are small; None if nobody can tell."""
+        if not self._answers:
+            return None
+        total = 0.0
+        for forward, divergence in self._answers:
+            try:
+                output, _ = forward.run(self._module, PartlySmallRun(self._names, cuts), [])
+                total += float(divergence(answer_of(output)).mean(dtype=torch.float64))
+            except MISFITS:  # answers of another length
+                return math.inf
+        return math.inf if math.isnan(total) else total / len(self._answers)
+
+    @cached_property
+    @torch.no_grad()
+    def _answers(self) -> list[tuple[ForwardPass, Callable[[Tensor], Tensor]]]:
+        """Passes, and what tells how far an answer is from that of the dense network."""
+        found = []
+        for forward in self._held_out:
+            output, _ = forward.run(self._module, PlainRun(), [])
+            with suppress(ValueError):  # no answer
+                answer = answer_of(output)
+                divergence = self._likelihood.against(answer)
+                if bool(divergence(answer).isfinite().all()):
+                    found.append((forward, divergence))
+        return found
+
+    @torch.no_grad()
+    def _with_cells(self, name: str, done: Mapping[str, Cut]) -> Cut:
+        """Return a cut that rebuilds the last cell states which the small layer reaches."""
+        cut = done[name]
+        pairs: list[tuple[Tensor, Tensor]] = []
+        for forward, dense in self._recorded:
+            run = PartlySmallRun(self._names, done, dense)
+            forward.run(self._module, run, [])
+            wide = [own.last[1] for own in dense[name]]
+            pairs += zip(wide, run.cells[name], strict=False)
+        A, c = (each.clone() for each in cut.of_cells)
+        refit(None, Affine(A, c), pairs, cut.support)
+        return replace(cut, cell=(A, c))
+
+
+@dataclass(frozen=True)
+class LayerFit:
+    """A small layer and the map from its states to those of the dense one, in training.
+
+    Parameters
+    ----------
+    mode : str
+        A key of ``GATES``.
+    weights : dict of Tensor
+        Weights of the small layer, which reads what the dense one reads.
+    map : Tensor of shape (n_lost, m)
+        What rebuilds the lost nodes.
+    shift : Tensor of shape (n_lost,) or None
+        Its constant part, if it has one.
+    start : Cut
+        What the layer keeps, and what it starts with.
+    """
+
+    mode: str
+    weights: dict[str, Tensor]
+    map: Tensor
+    shift: Tensor | None
+    start: Cut
+
+    @classmethod
+    def of(cls, layer: nn.Module, cut: Cut) -> LayerFit:
+        """One to train of a layer; in float32, unless that is in float64."""
+        place = next(layer.parameters())
+        dtype = torch.float64 if place.dtype == torch.float64 else torch.float32
+
+        def trained(value: Tensor) -> Tensor:
+            return value.detach().to(place.device, dtype, copy=True).requires_grad_()
+
+        weights = {name: trained(each) for name, each in cut.small_weights(layer).items()}
+        shift = trained(cut.c[cut.lost]) if bool(cut.c.any()) else None
+        return cls(mode_of(layer), weights, trained(cut.A[cut.lost]), shift, cut)
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """All that is trained."""
+        return [*self.weights.values(), self.map, *([] if self.shift is None else [self.shift])]
+
+    def values(self) -> list[Tensor]:
+        """Return copies of all that is trained."""
+        return [each.detach().clone() for each in self.parameters]
+
+    @torch.no_grad()
+    def set(self, values: Sequence[Tensor]) -> None:
+        """Take other values."""
+        for parameter, value in zip(self.parameters, values, strict=True):
+            parameter.copy_(value)
+
+    @property
+    def cut(self) -> Cut:
+        """What the layer keeps, with the weights of now."""
+        lost, A, c = self.start.lost, self.start.A.clone(), self.start.c.clone()
+        A[lost] = in_cut(self.map)
+        if self.shift is not None:
+            c[lost] = in_cut(self.shift)
+        fitted = {name: in_cut(weight) for name, weight in self.weights.items()}
+        return replace(self.start, A=A, c=c, fitted=fitted)
+
+    def error(self, windows: Windows, factor: Tensor) -> Tensor:
+        """Return the mean over all steps of ``‖M (h − A s − c)‖²``, differentiable.
+
+        Parameters
+        ----------
+        windows : Windows
+            Windows with ``M h`` as their states.
+        factor : Tensor of shape (n_nodes, n_nodes)
+            M.
+        """
+        support, lost = (each.to(factor.device) for each in (self.start.support, self.start.lost))
+        start = tuple(each[:, support] for each in windows.start)
+        weights = list(self.weights.values())
+        states, _ = LayerCall(self.mode, weights, windows.input, None, start).run()
+        seen = factor[:, support] + factor[:, lost] @ self.map
+        shift = None if self.shift is None else factor[:, lost] @ self.shift
+        error = (windows.states - nn.functional.linear(states, seen, shift)) * windows.valid
+        return error.square().sum() / windows.lengths.sum()
+
+    @torch.no_grad()
+    def loss(self, windows: Windows, factor: Tensor) -> float:
+        """Return the same of many windows."""
+        parts = torch.arange(len(windows), device=windows.lengths.device).split(4 * BATCH)
+        taken = [windows.take(index) for index in parts]
+        total = sum(float(self.error(each, factor)) * int(each.lengths.sum()) for each in taken)
+        return total / int(windows.lengths.sum())
+
+
+def batches(n_windows: int, seed: int) -> Iterator[Tensor]:
+    """Yield numbers of windows for ever, each as often as the others."""
+    generator = torch.Generator().manual_seed(seed)
+    size, left = min(BATCH, n_windows), torch.empty(0, dtype=torch.long)
+    while True:
+        while len(left) < size:
+            left = torch.cat([left, torch.randperm(n_windows, generator=generator)])
+        yield left[:size]
+        left = left[size:]
+
+
+def least(values: Sequence[float]) -> float:
+    """Return the least of some numbers that are numbers."""
+    return min((value for value in values if not math.isnan(value)), default=math.inf)
+
+
+def root(weight: Tensor) -> Tensor:
+    """Return M of a weight ``MᵀM``."""
+    values, vectors = torch.linalg.eigh(weight.double())
+    return values.clamp_min(0.0).sqrt()[:, None] * vectors.T
+
+
+def in_cut(value: Tensor) -> Tensor:
+    """Return numbers as a ``Cut`` holds them."""
+    return value.detach().to("cpu", torch.float64, copy=True)
+
+
+@contextmanager
+def trainable(module: nn.Module) -> Iterator[None]:
+    """Compute derivatives, in the dtype of the weights, wherever this is called."""
+    device = next(module.parameters()).device.type
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device, enabled=False):
+        yield
