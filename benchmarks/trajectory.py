@@ -18,30 +18,29 @@ from results import Results
 from sklearn.base import clone
 from tqdm.auto import tqdm
 
-from skspectral import Distillation, InformationLoss, SpectralRNNPruner
+from skspectral import Distillation, SpectralRNNPruner
 from skspectral.rnn.likelihood import answer_of
-from skspectral.solvers import ClosedLoopSolver, ExchangeSolver, RandomSolver
+from skspectral.solvers import ClosedLoopSolver, RandomSolver
 
 FRACTIONS = (0.75, 0.5, 0.33)
 SEARCH = ClosedLoopSolver(n_evaluations=14, n_sequences=512, random_state=0)
-ALL_BUT_INPUT = InformationLoss(input=0.0, sensitivity=1.0)
+DISTILLED = {"distill": Distillation(3)}
 METHODS = {
     "default": {},
     "not fitted": {"trajectory_fit": 0},
+    "not fitted, greedy": {"trajectory_fit": 0, "solver": "greedy"},
     "not fitted, searched": {"trajectory_fit": 0, "solver": SEARCH},
-    "input": {"objective": "input"},
+    "not fitted, distilled": {"trajectory_fit": 0} | DISTILLED,
+    "distilled": DISTILLED,
+    "greedy": {"solver": "greedy"},
     "one-step": {"objective": "one-step"},
-    "sensitivity": {"objective": "sensitivity"},
-    "all but input": {"objective": ALL_BUT_INPUT},
-    "input, exchange": {"objective": "input", "solver": ExchangeSolver()},
-    "one-step, exchange": {"objective": "one-step", "solver": ExchangeSolver()},
-    "combined, exchange": {"objective": "combined", "solver": ExchangeSolver()},
-    "random nodes": {"objective": "one-step", "solver": RandomSolver(random_state=0)},
-    "one-step, affine": {"objective": "one-step", "reconstruction": "affine"},
-    "combined, affine": {"objective": "combined", "reconstruction": "affine"},
-    "one-step, 1000 steps": {"objective": "one-step", "trajectory_fit": 1000},
-    "distilled": {"distill": Distillation(3)},
-    "not fitted, distilled": {"trajectory_fit": 0, "distill": Distillation(3)},
+    "one-step, greedy": {"objective": "one-step", "solver": "greedy"},
+    "input": {"objective": "input"},
+    "affine": {"reconstruction": "affine"},
+    "searched": {"solver": SEARCH},
+    "150 steps": {"trajectory_fit": 150},
+    "1000 steps": {"trajectory_fit": 1000},
+    "random nodes": {"solver": RandomSolver(random_state=0)},
 }
 
 
@@ -73,7 +72,14 @@ class Network:
         pruner.fit(iter(self.X) if is_batches(self.X) else self.X)
         seconds = time.perf_counter() - start
         small = pruner.pruned_module_
-        return {"divergence": self.divergence(small, pruner), "seconds": seconds}
+        history = pruner.trajectory_history_
+        last = list(history.values())[-1] if isinstance(history, dict) else history
+        held_out = min(last, default=float("nan"))
+        return {
+            "divergence": self.divergence(small, pruner),
+            "held out": held_out,
+            "seconds": seconds,
+        }
 
     @torch.inference_mode()
     def divergence(self, small, pruner):

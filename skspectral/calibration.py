@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from .objective import Objective
 from .progress import phase
 from .pruned_layer import PrunedLayer
 from .reconstruction import Kind
+from .rnn.answers import DenseAnswers
 from .rnn.likelihood import Likelihood
 from .rnn.readers import Readers
 from .rnn.refit import Place, Refit, dense_states
@@ -66,6 +67,8 @@ class Calibration:
         Batches to run again, where they are needed.
     likelihood : Likelihood
         What the answers say of the labels, if they say anything.
+    answers : DenseAnswers
+        Of the dense network, on the batches of the sample that are held out.
     refit : Refit or None
         Fits readers to the states that a pruned network reaches.
     trajectory_fit : TrajectoryFit or None
@@ -84,6 +87,7 @@ class Calibration:
     problems: dict[str, SelectionProblem]
     sample: list[Any]
     likelihood: Likelihood
+    answers: DenseAnswers
     refit: Refit | None
     trajectory_fit: TrajectoryFit | None
     kinds: tuple[Kind, ...]
@@ -196,6 +200,8 @@ class Calibrator:
         statistics = statistics_of(collector, readers, moments, weights, cells)
         passes = passes_of(collector, witnesses)
         surgery = Surgery(collector.module, collector.layers, readers, passes, given)
+        others = forward_passes(collector, hold_out(sample)[1])
+        answers = DenseAnswers(collector.module, others, likelihood)
         return Calibration(
             collector,
             surgery,
@@ -208,8 +214,9 @@ class Calibrator:
             },
             sample,
             likelihood,
-            self._refit(collector, readers, first(sample, self.n_refit)),
-            self._trajectory_fit(collector, statistics, likelihood, sample),
+            answers,
+            self._refit(collector, readers, first(hold_out(sample)[0], self.n_refit)),
+            self._trajectory_fit(collector, statistics, hold_out(sample)[0], answers),
             self.kinds,
         )
 
@@ -240,20 +247,15 @@ class Calibrator:
         self,
         collector: StateCollector,
         statistics: Mapping[str, LayerStatistics],
-        likelihood: Likelihood,
         sample: list[Any],
+        answers: DenseAnswers,
     ) -> TrajectoryFit | None:
-        batches = first(sample, self.n_trajectory)
-        if not batches:
+        passes = forward_passes(collector, first(sample, self.n_trajectory))
+        if not passes:
             return None
-        passes, held_out = (
-            [ForwardPass(*collector.arguments(batch, whole=False)) for batch in part]
-            for part in hold_out(batches)
-        )
         weights = {name: torch.as_tensor(each.reading_weight) for name, each in statistics.items()}
-        return TrajectoryFit(
-            *(collector.module, collector.layers, weights, passes, held_out, likelihood, self.seed)
-        )
+        layers = collector.layers
+        return TrajectoryFit(collector.module, layers, weights, passes, answers, self.seed)
 
     def _recall(self, function: Any, *args: Any) -> Any:
         """Call a function, or take its result from memory."""
@@ -360,10 +362,15 @@ class Calibrator:
             return self._recall(reading_sensitivity, collector, some, likelihood, units, self.seed)
 
 
+def forward_passes(collector: StateCollector, batches: list[Any]) -> list[ForwardPass]:
+    """Return a forward pass of each batch."""
+    return [ForwardPass(*collector.arguments(batch, whole=False)) for batch in batches]
+
+
 def passes_of(collector: StateCollector, batches: list[Any]) -> list[ForwardPass]:
     """Return a forward pass of each batch, and one of the first in training mode."""
-    every = [collector.arguments(batch, whole=False) for batch in batches]
-    return [*(ForwardPass(*each) for each in every), ForwardPass(*every[0], training=True)]
+    every = forward_passes(collector, batches)
+    return [*every, replace(every[0], training=True)]
 
 
 def follow(collector: StateCollector, batches: list[Any]) -> Readers:

@@ -50,7 +50,8 @@ def choose(
     chosen: dict[str, PrunedLayer] = {}
     cuts: dict[str, Cut] = {}
     for name, m in counts.items():
-        problem = replace(problems[name], trials=trials.of(name, cuts))
+        share = 1.0 / len(counts)
+        problem = replace(problems[name], trials=trials.of(name, cuts, share))
         chosen[name] = calibration.layer(name, solver.select(problem, m)).posed_anew()
         cuts[name] = chosen[name].cut
     return chosen

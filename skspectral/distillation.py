@@ -14,34 +14,38 @@ from .explained import explained_on
 from .parameters import check_training, is_number
 from .rnn.cut import Cut
 from .rnn.imitation import Imitation
-from .sampling import count, first, split
+from .sampling import HANDFUL, count, first, split
+
+N_STEPS = 40  # in an epoch, at least
 
 
 class Distillation(BaseEstimator):
     """How a pruned network learns to answer as the dense one does.
 
-    It starts from the folded weights and sees calibration sequences alone: the loss is the
+    It goes on from the fitted weights and sees calibration sequences alone: the loss is the
     divergence of its answers from those of the dense network. What pruning changed is trained, the
     layer and its readers; the rest of the network stays as it is. Training is done by skorch, with
     Adam, a learning rate that decays to zero and clipped gradients. The weights kept are those of
-    the least divergence on sequences held out, and the folded ones are among the candidates, so it
-    is never worse there than where it started.
+    the least divergence on sequences held out, and those it started from are among them, so it is
+    never worse there.
 
     Parameters
     ----------
     max_epochs : int, default=10
-        Passes over the calibration sequences.
-    lr : float, default=5e-3
-        First learning rate of Adam. An epoch that ends with more than twice the loss at the start
-        is undone, and the rest goes at a tenth of the rate.
+        Passes over the calibration sequences. Where these make fewer than 40 training steps, each
+        pass takes them several times.
+    lr : float, default=2e-3
+        First learning rate of Adam. An epoch that ends with a larger divergence than the best is
+        undone, and the rest goes at half of the rate.
     batch_size : int, default=32
         Sequences in a training step. Batches that were given as such are taken as they are.
-    states : float, default=0.0
-        Weight of the relative squared error of the kept nodes' states, beside the divergence.
+    states : float, default=1.0
+        Weight of the relative squared error of the kept nodes' states, beside the divergence, which
+        is relative to the variance of the answers where these are numbers.
     n_sequences : int, default=4096
         The most calibration sequences to train on, held out ones included.
     validation_fraction : float, default=0.1
-        Part of the sequences held out. A single batch is both.
+        Part of the sequences held out. Up to three batches are both.
     patience : int, default=5
         Epochs without improvement before stopping.
 
@@ -66,9 +70,9 @@ class Distillation(BaseEstimator):
         self,
         max_epochs: int = 10,
         *,
-        lr: float = 5e-3,
+        lr: float = 2e-3,
         batch_size: int = 32,
-        states: float = 0.0,
+        states: float = 1.0,
         n_sequences: int = 4096,
         validation_fraction: float = 0.1,
         patience: int = 5,
@@ -156,8 +160,10 @@ def distilled(
     )
     # Each number as often as its batch has sequences, by which skorch weighs it.
     numbers = [np.full(count(batch), number) for number, batch in enumerate(batches)]
-    parts = split(numbers, settings.validation_fraction)
-    train, held_out = (Numbers(part or parts[0], settings.n_sequences) for part in parts)
+    few = len(numbers) <= HANDFUL
+    parts = (numbers, numbers) if few else split(numbers, settings.validation_fraction)
+    train = Numbers(parts[0], settings.n_sequences, N_STEPS)
+    held_out = Numbers(parts[1], settings.n_sequences)
     surgery = calibration.surgery
     inside = {layer.path for layer in surgery.layers}
     hosts = dict.fromkeys(layer.host for layer in surgery.layers)
@@ -170,6 +176,7 @@ def distilled(
         (train, held_out),
         settings,
         what="distillation",
+        strict=True,
         frozen=True,
         seed=seed,
         verbose=verbose,

@@ -7,10 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
+from .calibration import Calibration
 from .covariance import HiddenStateMoments
 from .hidden_states import collect
 from .pruned_layer import PrunedLayer
+from .rnn.layers import last_level
 from .rnn.states import StateCollector
 
 PART = 0.1  # of the batches to run again
@@ -38,6 +42,27 @@ def held_out_loss(
         every.n_steps - some.n_steps, every.sum_ - some.sum_, every.products_ - some.products_
     )
     return layer.made_from(others.covariance, others.mean).loss_on(some.covariance, some.mean)
+
+
+def measured_divergence(
+    calibration: Calibration, small: nn.Module, layers: Mapping[str, PrunedLayer]
+) -> float:
+    """Return how far the answers of a pruned module are from those of the dense one.
+
+    On batches held out. Of a bare layer the answers are the states of the kept nodes. NaN where
+    there are no batches, or no answers that can be compared.
+    """
+    columns = shown_columns(calibration, layers) if calibration.collector.is_bare else None
+    return calibration.answers.divergence(small, columns=columns)
+
+
+def shown_columns(calibration: Calibration, layers: Mapping[str, PrunedLayer]) -> torch.Tensor:
+    """Return the columns of what a bare layer puts out that are of kept nodes."""
+    collector, found, start = calibration.collector, [], 0
+    for layer in last_level(collector.layers, collector.module, ""):
+        found.append(start + torch.as_tensor(layers[layer.name].support))
+        start += layers[layer.name].problem.n_nodes
+    return torch.cat(found)
 
 
 def warn_of_few_steps(

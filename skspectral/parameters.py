@@ -71,6 +71,13 @@ def check_tol(tol: Any) -> None:
 
 
 @explained_on("How many nodes")
+def check_max_divergence(most: Any) -> None:
+    """Refuse what no divergence can be compared with."""
+    if most is not None and not (is_number(most) and 0.0 < most < np.inf):
+        raise ValueError(f"max_divergence must be None or a number above 0; got {most!r}.")
+
+
+@explained_on("How many nodes")
 def count_nodes(m: Any, n_nodes: int | None = None, name: str = "m") -> int:
     """Nodes to keep of n_nodes; without n_nodes, m is only checked."""
     most = "the hidden size" if n_nodes is None else f"{n_nodes}, the hidden size"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Self
@@ -16,6 +17,7 @@ from torch import nn
 from .allocation import ALLOCATIONS, check_nodes
 from .batches import Batches
 from .before import Before
+from .budget import N_SIZES, largest, parameters_of, part_of, smallest
 from .caching import as_memory, recalled
 from .calibration import Calibration, Calibrator
 from .choice import choose
@@ -25,7 +27,7 @@ from .distillation import Distillation, as_distillation, distilled
 from .explained import explained_on
 from .finetune import FineTune, as_finetune, fine_tuned
 from .forms import check_sequences
-from .held_out import PART, held_out_loss, moments_of, warn_of_few_steps
+from .held_out import PART, held_out_loss, measured_divergence, moments_of, warn_of_few_steps
 from .labelled import Labelled, task_loss
 from .objective import Objective
 from .parameters import (
@@ -34,6 +36,7 @@ from .parameters import (
     as_solver,
     check_choice,
     check_count,
+    check_max_divergence,
     check_n_jobs,
     check_tol,
 )
@@ -95,7 +98,14 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         spent where they lower the relative losses most.
     tol : float or None, default=None
         Keep the fewest nodes whose relative loss is at most this; m is then the most.
-    solver : str or Solver, default="greedy"
+    max_divergence : float or None, default=None
+        Keep the fewest nodes with which ``divergence_``, measured on calibration sequences held
+        out, is at most this; m is then the most. Sizes are tried by bisection, up to seven, each
+        with all that follows the choice.
+    max_parameters : int or None, default=None
+        Keep the most nodes with which the module has at most so many parameters; m is then the
+        most.
+    solver : str or Solver, default="exchange"
         How nodes are chosen: a key of ``SOLVERS`` or an instance.
     objective : str, Objective or None, default=None
         The loss to keep small: ``"input"``, ``"output"``, ``"recurrent"``, ``"sensitivity"``,
@@ -175,6 +185,13 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         the others show. Far above ``information_loss_`` it says that there are too few sequences.
         NaN where nothing can be held out: of a single batch or sequence, or where no sequences are
         run again (``n_refit=0`` without sensitivity).
+    divergence_ : float
+        How far the answers of the pruned module are from those of the dense one, measured by
+        running both on calibration sequences held out: the mean KL divergence of an answer in
+        nats; of numbers, the squared error relative to their variance; of a bare layer, that of
+        the states of the kept nodes. NaN where there is nothing to compare: ``forward`` returns no
+        floating numbers, or no sequences are run again (``trajectory_fit=0`` and ``n_refit=0``
+        without sensitivity).
     loss_path_ : ndarray of shape (m + 1,)
         Relative loss of the first 0, 1, …, m nodes of the ranking.
     loss_lower_bound_ : float
@@ -241,7 +258,9 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         *,
         allocation: str = "uniform",
         tol: float | None = None,
-        solver: str | Solver = "greedy",
+        max_divergence: float | None = None,
+        max_parameters: int | None = None,
+        solver: str | Solver = "exchange",
         objective: str | Objective | None = None,
         reconstruction: str = "auto",
         likelihood: str = "auto",
@@ -261,6 +280,8 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         self.m = m
         self.allocation = allocation
         self.tol = tol
+        self.max_divergence = max_divergence
+        self.max_parameters = max_parameters
         self.solver = solver
         self.objective = objective
         self.reconstruction = reconstruction
@@ -398,12 +419,40 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
     def _prune(self, data: Data, before: Before) -> None:
         """From sequences, and what is known of others, to the smaller module."""
         calibration = self._calibrate(data, before)
-        counts, settings = self._counts(calibration), as_finetune(self.finetune)
+        if self.max_divergence is None:
+            self._prune_to(N_SIZES, calibration, data)
+        else:
+            self._search_sizes(calibration, data, self.max_divergence)
+        self._hold_out(calibration, data)
+
+    def _prune_to(self, size: int, calibration: Calibration, data: Data) -> None:
+        """Prune to a size, of which the largest is that of the parameters."""
+        counts, settings = self._counts(calibration, size), as_finetune(self.finetune)
         if settings is None or settings.n_rounds == 1:
             self._shrink(calibration, self._select(calibration, counts))
         else:
             self._prune_in_rounds(calibration, counts, data, settings.n_rounds)
-        self._hold_out(calibration, data)
+        with explained_on("Sequences and shapes"):
+            self.divergence_ = measured_divergence(calibration, self.pruned_module_, self.layers_)
+
+    def _search_sizes(self, calibration: Calibration, data: Data, most: float) -> None:
+        """Prune to the smallest size that is good enough; to the largest, if none is."""
+        tried: dict[int, Self] = {}
+
+        def is_good(size: int) -> bool:
+            tried[size] = copy.copy(self)
+            tried[size]._prune_to(size, calibration, data)
+            return tried[size].divergence_ <= most
+
+        size = smallest(is_good)
+        if size is None:
+            warnings.warn(
+                f"max_divergence={most} is out of reach: the pruned module has a divergence of "
+                f"{tried[N_SIZES].divergence_:.2g} with as many nodes as m allows. Give a larger "
+                "m, or more calibration sequences.",
+                stacklevel=2,
+            )
+        self.__dict__.update(tried[size or N_SIZES].__dict__)
 
     def _hold_out(self, calibration: Calibration, data: Data) -> None:
         """See how the choice does on part of the sequences when it is made from the others."""
@@ -486,9 +535,25 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         """Nodes of every layer, as many as are asked for, or with ``tol`` at most as many."""
         return choose(calibration, self._solver(), counts, self.verbose)
 
-    def _counts(self, calibration: Calibration) -> dict[str, int]:
-        """How many nodes every layer keeps."""
-        return calibration.counts(self.m, self.allocation)
+    def _counts(self, calibration: Calibration, size: int) -> dict[str, int]:
+        """How many nodes every layer keeps, at a size and within the parameters that are allowed.
+
+        The largest size is that of m.
+        """
+
+        def counts(size: int) -> dict[str, int]:
+            return calibration.counts(part_of(self.m, size), self.allocation)
+
+        most = self.max_parameters
+        if most is None:
+            return counts(size)
+        room = largest(lambda size: parameters_of(calibration, counts(size)) <= most)
+        if parameters_of(calibration, counts(room)) > most:
+            raise ValueError(
+                f"max_parameters must be at least {parameters_of(calibration, counts(1)):,}, the "
+                f"parameters of a module with the fewest nodes; got {most!r}."
+            )
+        return counts(max(1, room * size // N_SIZES))
 
     def _shrink(self, calibration: Calibration, layers: Mapping[str, PrunedLayer]) -> None:
         """From a choice to the smaller module; as often as there are choices to try."""
@@ -573,6 +638,9 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         self._check_m()
         check_choice("allocation", self.allocation, ALLOCATIONS)
         check_tol(self.tol)
+        check_max_divergence(self.max_divergence)
+        if self.max_parameters is not None:
+            check_count("max_parameters", self.max_parameters)
         as_solver(self.solver, self.random_state)
         as_objective(self.objective)
         check_choice("reconstruction", self.reconstruction, RECONSTRUCTIONS)

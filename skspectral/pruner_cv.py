@@ -57,7 +57,7 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
         Whether each of ``ms`` counts the nodes of each layer, or of all layers together.
     tol : float or None, default=None
         Keep the fewest nodes whose relative loss is at most this; m is then the most.
-    solver : str or Solver, default="greedy"
+    solver : str or Solver, default="exchange"
         How nodes are chosen: a key of ``SOLVERS`` or an instance.
     objective : str, Objective or None, default=None
         The loss to keep small, as in :class:`SpectralRNNPruner`.
@@ -110,8 +110,10 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
     >>> pruner.m_
     16
     >>> pruner.cv_results_["mean_test_score"].round(2)
-    array([0.97, 0.99, 1.  ])
+    array([0.98, 0.99, 1.  ])
     """
+
+    max_divergence = max_parameters = None  # scores choose the size
 
     def __init__(
         self,
@@ -123,7 +125,7 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
         one_standard_error: bool = False,
         allocation: str = "uniform",
         tol: float | None = None,
-        solver: str | Solver = "greedy",
+        solver: str | Solver = "exchange",
         objective: str | Objective | None = None,
         reconstruction: str = "auto",
         likelihood: str = "auto",
@@ -195,7 +197,7 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
         shared = {name: clone(params[name], safe=False) for name in names}
         return SpectralRNNPruner(self.estimator, **shared | {"random_state": self._drawn})
 
-    def _counts(self, calibration: Calibration) -> dict[str, int]:
+    def _counts(self, calibration: Calibration, size: int) -> dict[str, int]:
         counts = count_each(self.ms, calibration, self.allocation)
         totals = [sum(count.values()) for count in counts]
         self.best_index_ = best_index(self.cv_results_, totals, self.one_standard_error)

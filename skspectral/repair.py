@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -44,20 +45,23 @@ class Numbers(Dataset[tuple[Tensor, Tensor]]):
         Numbers that may share a step.
     size : int
         The most in a step.
+    n_least : int
+        The fewest steps; where examples make fewer, all are taken several times.
     """
 
-    def __init__(self, groups: Sequence[NDArray[np.intp]], size: int) -> None:
+    def __init__(self, groups: Sequence[NDArray[np.intp]], size: int, n_least: int = 1) -> None:
         self._groups = [np.array(group) for group in groups]
-        self._size = size
+        self._size, self._n_least = size, n_least
         self._cut()
 
     def _cut(self) -> None:
         size = self._size
-        self._steps = [
+        once = [
             torch.from_numpy(group[start : start + size])
             for group in self._groups
             for start in range(0, len(group), size)
         ]
+        self._steps = once * math.ceil(self._n_least / len(once))
 
     def shuffle(self, rng: np.random.RandomState) -> None:
         """Other steps of the same groups."""
@@ -113,12 +117,21 @@ class Net(NeuralNet):
 class KeepBest(Callback):
     """Keeps the weights of least held-out loss, those at the start among them.
 
-    After an epoch that ends with more than twice the loss that training began with (or above zero,
-    if that was below), it goes on from the best weights, at a tenth of the learning rates: a rate
+    After an epoch that did harm, it goes on from the best weights at smaller learning rates: a rate
     that suits most networks can be far too high for one that runs over hundreds of steps.
+
+    Parameters
+    ----------
+    strict : bool
+        Whether any epoch that ends with more than the least loss did harm; the rates are halved.
+        Else it has to be more than twice the loss that training began with (or above zero, if that
+        was below); they fall to a tenth.
     """
 
     scale_ = 1.0
+
+    def __init__(self, strict: bool = False) -> None:
+        self.strict = strict
 
     def on_train_begin(self, net: Net, X: Any = None, y: Any = None, **_: Any) -> None:
         """Look at what training starts from."""
@@ -135,12 +148,13 @@ class KeepBest(Callback):
         if loss < self.best_:
             self.best_ = loss
             self.weights_ = copy.deepcopy(net.module_.state_dict())
-        elif not loss - self.start_ <= abs(self.start_):
+        elif self.strict or not loss - self.start_ <= abs(self.start_):
             net.module_.load_state_dict(self.weights_)
             net.optimizer_.state.clear()
-            self.scale_ /= 10.0
+            fall = 2.0 if self.strict else 10.0
+            self.scale_ /= fall
             for group in net.optimizer_.param_groups:  # the schedule sets those of later steps
-                group["lr"] /= 10.0
+                group["lr"] /= fall
 
     def on_train_end(self, net: Net, **_: Any) -> None:
         """Go back to it."""
@@ -175,16 +189,17 @@ def repair(
     seed: int,
     verbose: int,
     rates: Sequence[tuple[str, dict[str, float]]] = (),
+    strict: bool = False,
 ) -> dict[str, list[float]]:
     """Train some parts of a module in place; returns its loss before and after every epoch.
 
     The steps are those to train on and those held out; parameters may have rates of their own, by
-    patterns of their names.
+    patterns of their names. ``strict`` is that of ``KeepBest``.
     """
     torch.manual_seed(seed)
     train, held_out = steps
     n_steps = settings.max_epochs * len(train)
-    best = KeepBest()
+    best = KeepBest(strict)
 
     def rate(step: int) -> float:
         return best.scale_ * (1.0 - step / n_steps)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
+import numpy as np
 from sklearn.utils import estimator_html_repr
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
@@ -29,6 +30,8 @@ class SummaryMixin:
     _unfolded: dict[str, str]
     _unrefitted: dict[str, str]
     held_out_loss_: Any
+    divergence_: float
+    trajectory_history_: Any
 
     @property
     def guarantee_(self) -> Any:
@@ -41,7 +44,9 @@ class SummaryMixin:
         held_out = self.held_out_loss_
         losses = held_out if isinstance(held_out, dict) else dict.fromkeys(self.layers_, held_out)
         notes = self._unfolded, self._unrefitted
-        return summarise(self._found, self.layers_, losses, dense, self.pruned_module_, *notes)
+        rows = summarise(self._found, self.layers_, losses, dense, self.pruned_module_, *notes)
+        rows[-1]["divergence"] = self.divergence_
+        return rows
 
     def summary(self, as_frame: bool = False) -> Any:
         """Tell what was kept of every layer, and what that saves.
@@ -55,10 +60,10 @@ class SummaryMixin:
         -------
         str or DataFrame
             A row for every layer: nodes kept, of how many; the relative loss, that on sequences
-            held out, and the lower bound;
-            parameters and multiply-adds per step, after and before; whether the reconstruction is
-            folded into the readers, and if not, why, and which readers could not be refitted. The
-            last row is of the whole module, with the multiply-adds of its recurrent layers.
+            held out, and the lower bound; parameters and multiply-adds per step, after and before;
+            whether the reconstruction is folded into the readers, and if not, why, and which
+            readers could not be refitted. The last row is of the whole module, with the measured
+            divergence of its answers and the multiply-adds of its recurrent layers.
         """
         check_is_fitted(self)
         rows = self._rows()
@@ -84,8 +89,15 @@ class SummaryMixin:
         return (
             f"{type(self).__name__} kept {kept} of {nodes} nodes: {before:,} to {after:,} "
             f"parameters, relative loss {', '.join(losses)} (at least {', '.join(bounds)}), "
-            f"{seconds:.1f} s"
+            f"divergence of the answers {self._divergences()}, {seconds:.1f} s"
         )
+
+    def _divergences(self) -> str:
+        """The measured divergence, and what the trajectory fit of the last layer has done to it."""
+        history = self.trajectory_history_
+        last = list(history.values())[-1] if isinstance(history, dict) else history
+        fell = f" (trajectory fit: {last[0]:.2g} to {np.nanmin(last):.2g})" if last else ""
+        return f"{self.divergence_:.2g}{fell}"
 
     def _html_repr(self) -> str:
         """The diagram of scikit-learn, and below it the summary."""
@@ -105,6 +117,7 @@ HEADS = {
     "loss": "loss",
     "held_out_loss": "held out",
     "bound": "bound",
+    "divergence": "divergence",
     "parameters": "parameters",
     "parameters_before": "before",
     "multiply_adds": "mult-adds",

@@ -59,8 +59,8 @@ class ClosedLoopTrials:
         )
         self._refit = self._loop.refitting(REFIT_PART) if calibration.refit else None
 
-    def of(self, name: str, cuts: Mapping[str, Cut]) -> Trials:
-        """Trials of a layer; those that have a cut are pruned already."""
+    def of(self, name: str, cuts: Mapping[str, Cut], share: float = 1.0) -> Trials:
+        """Trials of a layer, for a share of the budget; layers with a cut are pruned already."""
         calibration = self._calibration
         statistics, kinds = calibration.statistics[name], calibration.kinds
         bar = tqdm(desc=f"closed loop {name}", unit="network", disable=not self._verbose)
@@ -91,4 +91,4 @@ class ClosedLoopTrials:
             tried: statistics.problem(InformationLoss(*weights), kinds[0])
             for tried, weights in TRIED.items()
         }
-        return Trials(problems, kinds, run, held_out, loss)
+        return Trials(problems, kinds, run, held_out, loss, share)

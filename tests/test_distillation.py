@@ -10,7 +10,16 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from torch import nn
 
-from skspectral import Distillation, RNNClassifier, SpectralRNNPruner, SpectralRNNPrunerCV, prune
+from skspectral import (
+    Distillation,
+    RNNClassifier,
+    SpectralRNNPruner,
+    SpectralRNNPrunerCV,
+    prune,
+    repair,
+)
+from skspectral.repair import KeepBest
+from skspectral.rnn.imitation import Imitation
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(160, 10, N_FEATURES)).astype(np.float32)
@@ -53,16 +62,17 @@ def divergence(dense, small, x=X):
 @pytest.mark.parametrize("cell", ["tanh", "relu", "gru", "lstm"])
 def test_it_brings_the_answers_closer(cell):
     dense = network(cell)
-    folded, repaired = (pruner(dense, epochs).fit(X).pruned_module_ for epochs in (0, 8))
+    folded, repaired = (
+        pruner(dense, each).fit(X).pruned_module_ for each in (0, Distillation(8, lr=5e-3))
+    )
     assert divergence(dense, repaired) < 0.8 * divergence(dense, folded)
 
 
 def test_it_starts_from_the_fold():
     dense = network()
-    folded = pruner(dense, 0).fit(X).pruned_module_
-    # One batch is both to train on and held out.
-    batches = iter([(torch.as_tensor(X),)])
-    history = pruner(dense, 1).fit(batches).distillation_history_
+    batches = [(torch.as_tensor(X),)]  # which is both to train on and held out
+    folded = pruner(dense, 0).fit(batches).pruned_module_
+    history = pruner(dense, Distillation(1, states=0.0)).fit(batches).distillation_history_
     assert history["held_out"][0] == pytest.approx(divergence(dense, folded), rel=1e-4)
     assert np.isnan(history["train"][0])
 
@@ -71,7 +81,7 @@ def test_it_starts_from_the_fold():
 def test_it_is_never_worse_than_where_it_started(lr):
     dense = network()
     batches = iter([(torch.as_tensor(X),)])  # a single batch is also what is held out
-    fitted = pruner(dense, Distillation(4, lr=lr)).fit(batches)
+    fitted = pruner(dense, Distillation(4, lr=lr, states=0.0)).fit(batches)
     history = fitted.distillation_history_["held_out"]
     found = divergence(dense, fitted.pruned_module_)
     assert found == pytest.approx(min(history), rel=1e-4)
@@ -243,3 +253,49 @@ def test_prune_takes_it_too():
 def test_bad_parameters_are_named(params, error, message):
     with pytest.raises(error, match=message):
         pruner(network(), Distillation(**params)).fit(X)
+
+
+def test_batches_of_any_size_make_about_the_same_repair():
+    """The same sequences in one, two or many batches, whose steps are counted."""
+    dense = network("tanh")
+    found = []
+    for size in (160, 80, 4):
+        batches = [(part,) for part in torch.as_tensor(X).split(size)]
+        small = pruner(dense, Distillation(3, lr=5e-3)).fit(batches).pruned_module_
+        found.append(divergence(dense, small))
+    folded = divergence(dense, pruner(dense, 0).fit(X).pruned_module_)
+    assert max(found) < 0.5 * folded
+    assert max(found) < 3.0 * min(found)
+
+
+def test_the_dense_network_answers_once(monkeypatch):
+    dense, calls = network(), []
+    monkeypatch.setattr(
+        Imitation,
+        "_dense",
+        lambda self, number, *args: calls.append(number) or kept(self, number, *args),
+    )
+    batches = [(part,) for part in torch.as_tensor(X).split(40)]
+    pruner(dense, Distillation(2)).fit(batches)
+    assert sorted(calls) == [0, 1, 2, 3]
+
+
+def test_after_harm_it_goes_on_at_half_of_the_rate():
+    dense = network()
+    fitted = pruner(dense, Distillation(3, lr=0.9, states=0.0, patience=9))
+    seen = []
+
+    class Watch(KeepBest):
+        def on_epoch_end(self, net, **options):
+            super().on_epoch_end(net, **options)
+            seen.append(self.scale_)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(repair, "KeepBest", Watch)
+        history = fitted.fit([(torch.as_tensor(X),)]).distillation_history_["held_out"]
+    expected, best = [], history[0]
+    for loss in history[1:]:
+        expected.append((expected[-1] if expected else 1.0) / (1.0 if loss < best else 2.0))
+        best = min(best, loss)
+    assert seen == expected
+    assert seen[-1] < 1.0

@@ -110,7 +110,7 @@ def test_small_columns_count_as_much_as_large_ones():
     with torch.no_grad():
         net.head.weight[1] *= 1e12
     surgery = surgery_of(net, X)
-    small, cut = None, Cut.half(N_NODES)
+    small, cut = None, Cut.first(N_NODES, N_NODES // 2)
     small = surgery.build({"rnn.l0": cut})
     assert objection(surgery, small, cut) is None
     with torch.no_grad():
@@ -128,7 +128,7 @@ def objection(surgery, small, cut):
 )
 def test_any_weight_that_is_wrong_is_seen(weight, error):
     net = Net(lambda net, x: net.head(net.rnn(x)[0]), head=linear())
-    surgery, cut = surgery_of(net, X), Cut.half(N_NODES)
+    surgery, cut = surgery_of(net, X), Cut.first(N_NODES, N_NODES // 2)
     small = surgery.build({"rnn.l0": cut})
     with torch.no_grad():
         small.get_parameter(weight).flatten()[0] += error
@@ -140,7 +140,7 @@ def test_a_small_layer_that_starts_elsewhere_is_seen():
         return net.head(net.rnn(x, net.start.expand(1, len(x), -1))[0])
 
     net = Net(run, head=linear(), start=nn.Parameter(torch.ones(N_NODES, dtype=torch.float64)))
-    surgery, cut = surgery_of(net, X), Cut.half(N_NODES)
+    surgery, cut = surgery_of(net, X), Cut.first(N_NODES, N_NODES // 2)
     small = surgery.build({"rnn.l0": cut})
     assert objection(surgery, small, cut) is None
     swapped = replace(cut, support=cut.support.flip(0))

@@ -60,9 +60,9 @@ class Cut:
         return cls(torch.arange(n_nodes), eye, torch.zeros(n_nodes, dtype=torch.float64))
 
     @classmethod
-    def half(cls, n_nodes: int, affine: bool = False) -> Cut:
-        """Keep some nodes and rebuild none: enough to see how a module is put together."""
-        whole, m = cls.nothing(n_nodes), max(1, n_nodes // 2)
+    def first(cls, n_nodes: int, m: int, affine: bool = False) -> Cut:
+        """Keep the first nodes and rebuild none: enough to see how a module is put together."""
+        whole = cls.nothing(n_nodes)
         c = whole.c.clone()
         c[m:] = 0.1 * affine
         return cls(whole.support[:m], whole.A[:, :m], c)

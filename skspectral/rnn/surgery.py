@@ -174,7 +174,8 @@ class Surgery:
     def _planned(self, cuts: Mapping[str, Cut]) -> Plan:
         affine = is_affine(cuts)
         if affine not in self._plans:
-            trial = {name: Cut.half(cut.n_nodes, affine) for name, cut in cuts.items()}
+            sizes = {name: cut.n_nodes for name, cut in cuts.items()}
+            trial = {name: Cut.first(n, max(1, n // 2), affine) for name, n in sizes.items()}
             self._plans[affine] = self._settled(trial)
         return self._plans[affine]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -12,12 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .answers import DenseAnswers
 from .cut import Cut
 from .kernels import LayerCall
-from .layers import MISFITS, RecurrentLayer
-from .likelihood import Likelihood, answer_of
+from .layers import RecurrentLayer
 from .refit import Affine, refit
-from .replaced import PlainRun
 from .verification import ForwardPass, names_of
 from .weights import mode_of
 from .windows import DenseCall, DenseRun, PartlySmallRun, Windows, windows_of
@@ -58,11 +57,9 @@ class TrajectoryFit:
         Q of every layer.
     passes : sequence of ForwardPass
         Forward passes to fit to; some at the end are left out when too much would be recorded.
-    held_out : sequence of ForwardPass
-        Others, to judge by.
-    likelihood : Likelihood
-        What the answers say of the labels. Where there are no answers that can be compared, the
-        error of the states decides.
+    answers : DenseAnswers
+        Of other passes, to judge by. Where there are none that can be compared, the error of the
+        states decides.
     seed : int
         Of the order of the windows.
     """
@@ -73,14 +70,13 @@ class TrajectoryFit:
         layers: Sequence[RecurrentLayer],
         weights: Mapping[str, Tensor],
         passes: Sequence[ForwardPass],
-        held_out: Sequence[ForwardPass],
-        likelihood: Likelihood,
+        answers: DenseAnswers,
         seed: int = 0,
     ) -> None:
         self._module, self._layers = module, {layer.name: layer for layer in layers}
         self._names = names_of(module, layers)
-        self._weights, self._passes, self._held_out = weights, passes, held_out
-        self._likelihood, self._seed = likelihood, seed
+        self._weights, self._passes = weights, passes
+        self._answers, self._seed = answers, seed
 
     def n_steps(self, cuts: Mapping[str, Cut], most: int) -> dict[str, int]:
         """Return how many steps of Adam to take, for each layer that loses nodes.
@@ -149,8 +145,9 @@ class TrajectoryFit:
         windows = windows.seen_by(factor)
 
         def divergence() -> float:
-            found = self._divergence({**done, name: fit.cut})
-            return found if found is not None else fit.loss(windows, factor)
+            cuts = {**done, name: fit.cut}
+            found = self._answers.divergence(mode=lambda: PartlySmallRun(self._names, cuts))
+            return fit.loss(windows, factor) if math.isnan(found) else found
 
         rate, best = RATES[fit.mode], fit.values()
         optimizer = torch.optim.Adam(fit.parameters, lr=rate)
@@ -203,34 +200,6 @@ class TrajectoryFit:
             if calls:
                 parts.append(windows_of(dense[name], calls, WINDOW))
         return Windows.joined(parts) if parts else None
-
-    @torch.no_grad()
-    def _divergence(self, cuts: Mapping[str, Cut]) -> float | None:
-        """Return how far the answers are off if some layers are small; None if nobody can tell."""
-        if not self._answers:
-            return None
-        total = 0.0
-        for forward, divergence in self._answers:
-            try:
-                output, _ = forward.run(self._module, PartlySmallRun(self._names, cuts), [])
-                total += float(divergence(answer_of(output)).mean(dtype=torch.float64))
-            except MISFITS:  # answers of another length
-                return math.inf
-        return math.inf if math.isnan(total) else total / len(self._answers)
-
-    @cached_property
-    @torch.no_grad()
-    def _answers(self) -> list[tuple[ForwardPass, Callable[[Tensor], Tensor]]]:
-        """Passes, and what tells how far an answer is from that of the dense network."""
-        found = []
-        for forward in self._held_out:
-            output, _ = forward.run(self._module, PlainRun(), [])
-            with suppress(ValueError):  # no answer
-                answer = answer_of(output)
-                divergence = self._likelihood.against(answer)
-                if bool(divergence(answer).isfinite().all()):
-                    found.append((forward, divergence))
-        return found
 
     @torch.no_grad()
     def _with_cells(self, name: str, done: Mapping[str, Cut]) -> Cut:

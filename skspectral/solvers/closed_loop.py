@@ -37,9 +37,10 @@ class ClosedLoopSolver(Solver):
     Parameters
     ----------
     n_evaluations : int, default=400
-        The most networks that are run.
+        The most networks that are run, for all layers together, each of which has an equal share.
     time_budget : float or None, default=None
-        Seconds after which no more are run. At least one is.
+        Seconds of the search, for all layers together, after which no more networks are run. At
+        least one is, for each layer.
     n_sequences : int, default=2048
         The most calibration sequences that each is run on.
     held_out : float, default=0.1
@@ -91,7 +92,10 @@ class ClosedLoopSolver(Solver):
                 "ClosedLoopSolver goes by the trials of the SelectionProblem, which is None; use "
                 "it through SpectralRNNPruner, which runs the network."
             )
-        search = Search(problem, problem.trials, self.n_evaluations, self.time_budget)
+        share = problem.trials.share
+        n_evaluations = max(1, int(self.n_evaluations * share))
+        seconds = None if self.time_budget is None else self.time_budget * share
+        search = Search(problem, problem.trials, n_evaluations, seconds)
         for candidate in takewhile(lambda _: search.goes_on(), proposals(problem, m)):
             search.evaluate(candidate)
         rng = check_random_state(self.random_state)

@@ -34,6 +34,8 @@ class Trials:
     loss : callable, optional
         Takes nodes and a kind. Gives the relative loss of that reconstruction, for the report; if
         left out, the loss that the problem has of the nodes is told.
+    share : float, default=1.0
+        What part of its budget a solver should spend: that of one layer among several.
 
     Examples
     --------
@@ -55,3 +57,4 @@ class Trials:
     run: Callable[[NDArray[np.intp], str, float], float]
     held_out: Callable[[NDArray[np.intp], str], float]
     loss: Callable[[NDArray[np.intp], str], float] | None = None
+    share: float = 1.0
