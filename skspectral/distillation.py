@@ -34,12 +34,13 @@ class Distillation(BaseEstimator):
     max_epochs : int, default=10
         Passes over the calibration sequences. Where these make fewer than 40 training steps, each
         pass takes them several times.
-    lr : float, default=2e-3
-        First learning rate of Adam. An epoch that ends with a larger divergence than the best is
-        undone, and the rest goes at half of the rate.
+    lr : float, default=5e-3
+        First learning rate of Adam. After an epoch that ends with a larger divergence than the
+        least, the rest goes at half of the rate. One that ends with more than twice the divergence
+        at the start is undone, and the rest goes at a tenth.
     batch_size : int, default=32
         Sequences in a training step. Batches that were given as such are taken as they are.
-    states : float, default=1.0
+    states : float, default=0.3
         Weight of the relative squared error of the kept nodes' states, beside the divergence, which
         is relative to the variance of the answers where these are numbers.
     n_sequences : int, default=4096
@@ -70,9 +71,9 @@ class Distillation(BaseEstimator):
         self,
         max_epochs: int = 10,
         *,
-        lr: float = 2e-3,
+        lr: float = 5e-3,
         batch_size: int = 32,
-        states: float = 1.0,
+        states: float = 0.3,
         n_sequences: int = 4096,
         validation_fraction: float = 0.1,
         patience: int = 5,
@@ -176,7 +177,7 @@ def distilled(
         (train, held_out),
         settings,
         what="distillation",
-        strict=True,
+        careful=True,
         frozen=True,
         seed=seed,
         verbose=verbose,

