@@ -3,7 +3,7 @@ How few nodes forecast a chaotic series?
 ========================================
 
 A recurrent regressor learns to look twelve steps ahead on the Mackey–Glass series, and is pruned
-without any retraining.
+without any labels.
 """
 
 # %%

@@ -3,7 +3,7 @@ How do I make a trained GRU smaller?
 ====================================
 
 One call does it: a trained torch module and some sequences go in, a smaller module comes out. No
-labels are needed and nothing is retrained. This example looks at size, accuracy and time.
+labels are needed. This example looks at size, accuracy and time.
 """
 
 # %%

@@ -26,6 +26,7 @@ BATCH = 32  # windows of a step of Adam
 N_CHECKS = 5
 MAX_STATES = 2**26  # numbers in the recorded states of all layers
 MAX_MULTIPLY_ADDS = 2e12  # of the steps of a layer; fewer steps are taken beyond
+FEW_WEIGHTS = 2**18  # of a layer, whose steps several threads would not make faster
 # Learning rates. Without gates, a relu lets errors grow over as many steps as a window has.
 RATES = {"RNN_TANH": 3e-3, "RNN_RELU": 3e-4, "GRU": 5e-3, "LSTM": 5e-3}
 
@@ -123,7 +124,8 @@ class TrajectoryFit:
         with trainable(self._module):
             for name, steps in n_steps.items():
                 fit = LayerFit.of(self._layers[name].of(self._module), cuts[name])
-                history[name] = self._fit(fit, name, done, steps, on_step)
+                with one_thread(fit.n_weights < FEW_WEIGHTS):
+                    history[name] = self._fit(fit, name, done, steps, on_step)
                 done[name] = fit.cut
                 if cuts[name].cell is not None:
                     done[name] = self._with_cells(name, done)
@@ -258,6 +260,11 @@ class LayerFit:
         """All that is trained."""
         return [*self.weights.values(), self.map, *([] if self.shift is None else [self.shift])]
 
+    @property
+    def n_weights(self) -> int:
+        """Numbers in the weights of the layer."""
+        return sum(weight.numel() for weight in self.weights.values())
+
     def values(self) -> list[Tensor]:
         """Return copies of all that is trained."""
         return [each.detach().clone() for each in self.parameters]
@@ -331,6 +338,17 @@ def root(weight: Tensor) -> Tensor:
 def in_cut(value: Tensor) -> Tensor:
     """Return numbers as a ``Cut`` holds them."""
     return value.detach().to("cpu", torch.float64, copy=True)
+
+
+@contextmanager
+def one_thread(only: bool) -> Iterator[None]:
+    """Compute on one thread where a step of a layer is too small to be shared."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1 if only else n_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 @contextmanager
