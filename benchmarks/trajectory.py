@@ -198,7 +198,7 @@ def show(results):
             for method in every
         )
         print(f"{name:14}{kept:5}{cells}")
-    print(f"\n{'method':26}{'regret':>8}{'most':>8}{'worst at':>24}{'seconds':>9}")
+    print(f"\n{'method':26}{'regret':>8}{'most':>10}{'worst at':>24}{'seconds':>9}")
     for method in every:
         own = {place: rows[*place, method] for place in places if (*place, method) in rows}
         regrets = {place: row["divergence"] / least[place] for place, row in own.items()}
@@ -206,7 +206,7 @@ def show(results):
         mean = float(np.exp(np.mean(np.log(list(regrets.values())))))
         seconds = np.mean([row["seconds"] for row in own.values()])
         at = f"{worst[0]} {worst[1]}"
-        print(f"{method:26}{mean:8.2f}{regrets[worst]:8.2f}{at:>24}{seconds:9.1f}")
+        print(f"{method:26}{mean:8.2f}{regrets[worst]:10.2f}{at:>24}{seconds:9.1f}")
 
 
 if __name__ == "__main__":

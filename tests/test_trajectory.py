@@ -393,6 +393,27 @@ def pairs(n=8, seed=0):
     ]
 
 
+class Chosen(nn.Module):
+    """Runs on the sequences that a mask chooses, which may be none."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.head = nn.GRU(N_FEATURES, 16, batch_first=True), nn.Linear(16, 2)
+        self.double()
+
+    def forward(self, x, mask):
+        return self.head(self.rnn(x[mask])[0]).sum() + x.sum()
+
+
+def test_a_batch_on_which_the_layer_runs_over_no_sequences():
+    torch.manual_seed(0)
+    masks = torch.rand(8, 16, generator=torch.Generator().manual_seed(0)) < 0.5
+    masks[3] = False
+    X = [(x, mask) for (x, _), mask in zip(pairs(), masks, strict=True)]
+    pruner = fitted(Chosen().eval(), X=X, m=4)
+    assert np.isfinite(pruner.trajectory_history_).all()
+
+
 WHOLE = {
     "goes on from its answers": (
         Echo,

@@ -167,6 +167,8 @@ def check_steps(call: LayerCall, ran: Ran, cut: Cut) -> None:
     """
     cell = getattr(torch, f"{call.mode.lower()}_cell")
     device, n_sequences = ran.states.device, len(ran.start[0])
+    if n_sequences == 0:
+        return
     if cut.fitted is None:
         weights, support = [weight.detach().double() for weight in call.weights], cut.support
         start = call.start

@@ -24,7 +24,7 @@ from .windows import DenseCall, DenseRun, PartlySmallRun, Windows, windows_of
 WINDOW = 100  # steps
 BATCH = 32  # windows of a step of Adam
 N_CHECKS = 5
-MAX_STATES = 2**26  # numbers in the recorded states of all layers
+MAX_RECORDED = 2**26  # numbers in the recorded inputs and states of all layers
 MAX_MULTIPLY_ADDS = 2e12  # of the steps of a layer; fewer steps are taken beyond
 FEW_WEIGHTS = 2**18  # of a layer, whose steps several threads would not make faster
 # Learning rates. Without gates, a relu lets errors grow over as many steps as a window has.
@@ -179,14 +179,14 @@ class TrajectoryFit:
     def _recorded(self) -> list[tuple[ForwardPass, dict[str, list[DenseCall]]]]:
         """Passes, and what the dense layers do in them."""
         found: list[tuple[ForwardPass, dict[str, list[DenseCall]]]] = []
-        n_states = 0
+        n_numbers = 0
         for forward in self._passes:
-            if n_states < MAX_STATES:
+            if n_numbers < MAX_RECORDED:
                 run = DenseRun(self._names)
                 forward.run(self._module, run, [])
                 found.append((forward, run.calls))
                 every = (own for calls in run.calls.values() for own in calls)
-                n_states += sum(own.states.numel() for own in every)
+                n_numbers += sum(own.states.numel() + own.call.input.numel() for own in every)
         return found
 
     @torch.no_grad()
@@ -201,7 +201,8 @@ class TrajectoryFit:
                 calls = run.calls[name] if run.follows(name) else []
             if calls:
                 parts.append(windows_of(dense[name], calls, WINDOW))
-        return Windows.joined(parts) if parts else None
+        windows = Windows.joined(parts) if parts else None
+        return windows if windows is not None and len(windows) else None
 
     @torch.no_grad()
     def _with_cells(self, name: str, done: Mapping[str, Cut]) -> Cut:
