@@ -125,8 +125,8 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         states that the dense layer goes through, while the small layer runs freely over windows of
         at most 100 steps. It needs no labels, and takes its weights only where the answers on
         calibration sequences that are held out become more like those of the dense network. Layers
-        with more than about a million weights take fewer steps, so that none takes more than 2e12
-        multiply-adds. 0 keeps the folded weights, and so does ``reconstruction="none"``.
+        with more than 690,000 weights after pruning take fewer steps, so that none takes more than
+        2e12 multiply-adds. 0 keeps the folded weights, and so does ``reconstruction="none"``.
     n_refit : int, default=2048
         On how many sequences the readers outside the layer are fitted, by least squares, to the
         states that the pruned network reaches rather than those that the dense one has; 0 leaves

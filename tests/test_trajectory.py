@@ -414,6 +414,34 @@ def test_a_batch_on_which_the_layer_runs_over_no_sequences():
     assert np.isfinite(pruner.trajectory_history_).all()
 
 
+class Hesitant(nn.Module):
+    """How often the second layer runs depends on the states of the first."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.GRU(N_FEATURES, 16, batch_first=True)
+        self.second = nn.LSTM(16, 12, batch_first=True)
+        self.head = nn.Linear(12, 2)
+        self.double()
+
+    def forward(self, x):
+        states, _ = self.first(x)
+        for _ in range(1 + int(50.0 * states[:, -1].sum().abs()) % 3):
+            found, _ = self.second(states)
+        return self.head(found)
+
+
+@pytest.mark.filterwarnings("ignore:The reconstruction of:UserWarning")
+@pytest.mark.filterwarnings("ignore:The pruned module has:UserWarning")
+def test_passes_that_take_another_way_than_the_dense_ones_are_left_out():
+    torch.manual_seed(0)
+    net = Hesitant().eval()
+    X = [(x[:2],) for x, _ in pairs(60)]
+    pruner = fitted(net, X=X, m=3)
+    assert all(min(found) <= found[0] for found in pruner.trajectory_history_.values())
+    assert len(pruner.trajectory_history_["second.l0"]) == 6
+
+
 WHOLE = {
     "goes on from its answers": (
         Echo,

@@ -212,8 +212,9 @@ class TrajectoryFit:
         for forward, dense in self._recorded:
             run = PartlySmallRun(self._names, done, dense)
             forward.run(self._module, run, [])
-            wide = [own.last[1] for own in dense[name]]
-            pairs += zip(wide, run.cells[name], strict=False)
+            if run.follows(name):
+                wide = [own.last[1] for own in dense.get(name, ())]
+                pairs += zip(wide, run.cells[name], strict=True)
         A, c = (each.clone() for each in cut.of_cells)
         refit(None, Affine(A, c), pairs, cut.support)
         return replace(cut, cell=(A, c))

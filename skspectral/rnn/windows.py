@@ -94,9 +94,10 @@ class PartlySmallRun(KernelMode):
             self.cells[name] += last[1:]
             cells = (cut.rebuild_cells(cell) for cell in last[1:])
             return cut.rebuild(states), (cut.rebuild(last[0]), *cells)
-        if self._dense is None:
+        known = () if self._dense is None else self._dense.get(name, ())
+        if len(known) <= number or known[number].call.input.shape != call.input.shape:
             return call.run()
-        own = self._dense[name][number]
+        own = known[number]
         return own.states.clone(), tuple(each.clone() for each in own.last)
 
     def follows(self, name: str) -> bool:
