@@ -40,6 +40,19 @@ def network(cell="gru", read=every_step):
     return net
 
 
+class Stack(nn.Module):
+    """Two layers, one above the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = make_rnn("gru", n_nodes=N_NODES)
+        self.second = make_rnn("lstm", n_features=N_NODES, n_nodes=N_NODES)
+        self.head = nn.Linear(N_NODES, 2).double()
+
+    def forward(self, x):
+        return self.head(self.second(self.first(x)[0])[0])
+
+
 def fitted(net, n_steps=40, X=None, **params):
     options = {"m": M, "objective": "one-step", "random_state": 0, "trajectory_fit": n_steps}
     return SpectralRNNPruner(net, **options | params).fit(sequences() if X is None else X)
@@ -231,6 +244,37 @@ def test_it_is_as_good_as_balanced_truncation_of_a_linear_network():
     balanced = np.trace(C @ solve_discrete_lyapunov(block, both @ both.T) @ C.T) / np.trace(P)
     assert relative < 1.05 * balanced
     assert history[0] > 1.2 * min(history)
+
+
+def test_an_upper_layer_is_fitted_to_what_the_small_one_below_puts_out():
+    """And judged with both of them small, the given module's head behind them."""
+    torch.manual_seed(0)
+    net, X = Stack().eval(), sequences(80)
+    below, above, head = net.first, net.second, linear_reference(net.head)
+    passes = [ForwardPass((torch.as_tensor(part),), {}) for part in np.split(X, 4)]
+    collector = collector_of(net)
+    names = [layer.name for layer in collector.layers]
+    eye = torch.eye(N_NODES, dtype=torch.float64)
+    cut = Cut(torch.arange(M), eye[:, :M].clone(), torch.zeros(N_NODES, dtype=torch.float64))
+    answers = DenseAnswers(collector.module, passes[-1:], Likelihood("gaussian"))
+    fit = TrajectoryFit(
+        collector.module, collector.layers, dict.fromkeys(names, eye), passes[:-1], answers
+    )
+    found, history = fit.fitted(dict.fromkeys(names, cut), dict.fromkeys(names, 20))
+
+    def rebuilt(rnn, cut, x):
+        small = [each.numpy() for each in cut.small_weights(rnn).values()]
+        return run_cell(rnn.mode, small, x) @ cut.A.numpy().T
+
+    between = rebuilt(below, found[names[0]], X[:60])
+    read = fit._windows(names[1], {names[0]: found[names[0]]}).input.transpose(0, 1)
+    np.testing.assert_allclose(read.numpy(), between, atol=1e-10)
+
+    dense = head(run_layer(above, run_layer(below, X[60:])))
+    between = rebuilt(below, found[names[0]], X[60:])
+    for taken, expected in ((cut, history[names[1]][0]), (found[names[1]], min(history[names[1]]))):
+        small = head(rebuilt(above, taken, between))
+        assert np.square(dense - small).mean() / dense.var() == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["linear", "affine"])

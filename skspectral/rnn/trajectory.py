@@ -171,7 +171,6 @@ class TrajectoryFit:
                     fit.set(best)
                     optimizer.state.clear()
                     rate /= 2.0
-        fit.set(best)
         return history
 
     @cached_property
