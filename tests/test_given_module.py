@@ -126,10 +126,15 @@ def objection(surgery, small, cut):
 @pytest.mark.parametrize(
     "weight", ["rnn.weight_ih_l0", "rnn.weight_hh_l0", "rnn.bias_hh_l0", "head.weight", "head.bias"]
 )
-def test_any_weight_that_is_wrong_is_seen(weight, error):
+@pytest.mark.parametrize("is_fitted", [False, True])
+def test_any_weight_that_is_wrong_is_seen(weight, error, is_fitted):
     net = Net(lambda net, x: net.head(net.rnn(x)[0]), head=linear())
     surgery, cut = surgery_of(net, X), Cut.first(N_NODES, N_NODES // 2)
+    if is_fitted:
+        weights = cut.small_weights(net.rnn)
+        cut = replace(cut, fitted={name: 1.1 * each for name, each in weights.items()})
     small = surgery.build({"rnn.l0": cut})
+    assert objection(surgery, small, cut) is None
     with torch.no_grad():
         small.get_parameter(weight).flatten()[0] += error
     assert objection(surgery, small, cut)

@@ -208,6 +208,41 @@ def test_what_did_harm_is_undone(monkeypatch):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
 
 
+def trajectory_fit_of(pruner, X):
+    """What fits the layers of a pruner, and what they keep before."""
+    calibration = pruner._calibrate(pruner._train(X, None), Before())
+    return calibration.trajectory_fit, {n: layer.cut for n, layer in pruner.layers_.items()}
+
+
+def test_the_rate_falls_to_zero_and_to_half_after_harm(monkeypatch):
+    fit, cuts = trajectory_fit_of(fitted(network("lstm"), 5), sequences())
+    divergences, rates = iter([1.0, 2.0, 0.5, 0.9, 0.9, 0.1]), []
+
+    class Adam(torch.optim.Adam):
+        def step(self):
+            rates.append(self.param_groups[0]["lr"])
+            super().step()
+
+    monkeypatch.setattr(torch.optim, "Adam", Adam)
+    monkeypatch.setattr(DenseAnswers, "divergence", lambda self, **_: next(divergences))
+    _, history = fit.fitted(cuts, {"rnn.l0": 10})
+    assert history["rnn.l0"] == [1.0, 2.0, 0.5, 0.9, 0.9, 0.1]
+    falls = [1, 1, 2, 2, 2, 2, 4, 4, 8, 8]
+    expected = [5e-3 / fall * (1.0 - step / 10) for step, fall in enumerate(falls)]
+    assert rates == pytest.approx(expected)
+
+
+def test_large_layers_take_fewer_steps(monkeypatch):
+    fit, cuts = trajectory_fit_of(fitted(network("gru"), 5), sequences())
+    n_weights = 3 * M * (N_FEATURES + M + 2)
+    assert fit.n_steps(cuts, 300) == {"rnn.l0": 300}
+    monkeypatch.setattr(trajectory, "MAX_MULTIPLY_ADDS", 3 * 100 * 32 * n_weights * 40.5)
+    assert fit.n_steps(cuts, 300) == {"rnn.l0": 40}
+    assert fit.n_steps(cuts, 30) == {"rnn.l0": 30}
+    monkeypatch.setattr(trajectory, "MAX_MULTIPLY_ADDS", 1)
+    assert fit.n_steps(cuts, 300) == {"rnn.l0": 5}
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_keeping_all_nodes_changes_nothing(cell):
     net, X = network(cell), torch.as_tensor(sequences())
@@ -514,6 +549,25 @@ def test_whole_modules_answer_better_on_new_batches(name):
             sum((a - b).square().mean().item() for a, b in zip(found, dense, strict=True))
         )
     assert errors[1] < 0.8 * errors[0]
+
+
+@pytest.mark.filterwarnings("ignore:The reconstruction of:UserWarning")
+@pytest.mark.filterwarnings("ignore:The pruned module has:UserWarning")
+def test_cell_states_are_rebuilt_from_those_that_the_small_layer_reaches():
+    torch.manual_seed(0)
+    net = Attentive().eval()
+    fit, before = trajectory_fit_of(fitted(net, 5, X=pairs(), m=4), pairs())
+    after, _ = fit.fitted(before, {"encoder.l0": 60})
+    cut = after["encoder.l0"]
+    errors = {"before": 0.0, "after": 0.0}
+    for x, _ in pairs():
+        small = nn.LSTM(N_FEATURES, 4, batch_first=True).double()
+        small.load_state_dict({f"{name}_l0": each for name, each in cut.fitted.items()})
+        (_, cells), (_, wide) = small(x)[1], net.encoder(x)[1]
+        for name, (A, c) in {"before": before["encoder.l0"].cell, "after": cut.cell}.items():
+            errors[name] += (cells @ A.T + c - wide).square().sum().item()
+    assert errors["after"] < 0.97 * errors["before"]
+    assert torch.equal(cut.cell[0][cut.support], torch.eye(4, dtype=torch.float64))
 
 
 # The estimator
