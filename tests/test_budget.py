@@ -6,8 +6,11 @@ import torch
 from torch import nn
 
 from skspectral import Distillation, SpectralRNNPruner
+from skspectral.before import Before
 from skspectral.budget import N_SIZES, largest, part_of, smallest
+from skspectral.rnn.answers import DenseAnswers
 from skspectral.rnn.likelihood import Likelihood
+from skspectral.rnn.verification import ForwardPass
 
 X = np.random.default_rng(0).normal(size=(160, 10, 3)).astype(np.float32)
 
@@ -131,6 +134,31 @@ def test_the_divergence_is_measured_on_sequences_that_nothing_is_fitted_to():
     dense, small = net(batch).double(), fit.pruned_module_(batch).double()
     relative = (dense - small).square().mean() / dense.var(correction=0)
     assert fit.divergence_ == pytest.approx(relative.item(), rel=1e-5)
+
+
+def test_nothing_is_fitted_to_what_is_held_out():
+    fit = pruner(Levels().eval(), 4).fit(X)
+    calibration = fit._calibrate(fit._train(X, None), Before())
+    (batch,) = held_out(fit)
+    read = [each.args[0] for each in calibration.trajectory_fit._passes]
+    read += [args[0] for args, _ in calibration.refit.passes]
+    assert len(read) == 2 * 7
+    assert not any(torch.equal(each, batch) for each in read)
+
+
+@pytest.mark.parametrize("worst", [float("nan"), float("inf")])
+def test_answers_that_are_not_finite_are_infinitely_far(worst):
+    class Constant(nn.Module):
+        def forward(self, x):
+            return torch.full_like(x, worst)
+
+    passes = [ForwardPass((torch.as_tensor(X),), {})]
+    answers = DenseAnswers(nn.Identity(), passes, Likelihood("gaussian"))
+    assert answers.divergence(Constant()) == float("inf")
+    assert answers.divergence(nn.Identity()) == 0.0
+    assert answers.divergence(nn.Flatten()) == float("inf")
+    nothing = DenseAnswers(Constant(), passes, Likelihood("gaussian"))
+    assert np.isnan(nothing.divergence(nn.Identity()))
 
 
 def test_the_divergence_of_labels_is_that_of_kullback_and_leibler():

@@ -236,3 +236,18 @@ def test_a_choice_of_m():
 def test_the_function():
     small = prune(network().cuda(), X, m=M, trajectory_fit=0)
     assert_on_accelerator(small)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("cell", CELLS)
+def test_small_layers_are_fitted_as_on_the_cpu(cell, packed):
+    dense = network(cell, read=every_step)
+    x = list(X[:, :9]) + list(X) if packed else X
+    options = {"trajectory_fit": 30, "random_state": 0, "objective": "one-step"}
+    found = [
+        SpectralRNNPruner(copy.deepcopy(dense).to(device), M, **options).fit(x)
+        for device in ("cpu", "cuda")
+    ]
+    histories = [each.trajectory_history_ for each in found]
+    np.testing.assert_allclose(*histories, rtol=1e-4)
+    assert next(found[1].pruned_module_.parameters()).device.type == "cuda"
