@@ -44,8 +44,8 @@ def _little_training(monkeypatch):
 
 @parametrize_with_checks(
     [
-        SpectralRNNPruner(trajectory_fit=0),
-        SpectralRNNPrunerCV(cv=2, trajectory_fit=0),
+        SpectralRNNPruner(trajectory_fit=5),
+        SpectralRNNPrunerCV(cv=2, trajectory_fit=5),
         NeuronSelectionPruner(training=1),
         RNNClassifier(hidden_size=32, max_epochs=20),
         RNNRegressor(),
