@@ -19,15 +19,17 @@ from tqdm.auto import tqdm
 from skspectral import SpectralRNNPruner
 from skspectral.solvers import ClosedLoopSolver, closed_loop
 
-ONE_STEP = {"objective": "one-step"}
-SEARCH = {"solver": ClosedLoopSolver(random_state=0)}
+GREEDY = {"solver": "greedy", "trajectory_fit": 0}
+SEARCH = {"solver": ClosedLoopSolver(random_state=0), "trajectory_fit": 0}
 DIGITS = {
-    "one-step losses, folded": ONE_STEP | {"n_refit": 0},
-    "greedy, folded": {"n_refit": 0},
-    "greedy": {},
+    "default": {},
+    "default, distilled": {"distill": 10},
+    "one-step losses, folded": GREEDY | {"objective": "one-step", "n_refit": 0},
+    "greedy, folded": GREEDY | {"n_refit": 0},
+    "greedy": GREEDY,
     "closed loop": SEARCH,
-    "greedy, distilled": {"distill": 10},
-    "greedy, distilled, copies": {"distill": 10},
+    "greedy, distilled": GREEDY | {"distill": 10},
+    "greedy, distilled, copies": GREEDY | {"distill": 10},
     "closed loop, distilled, copies": SEARCH | {"distill": 10},
 }
 N_COPIES, NOISE = 3, 0.3  # of every sequence, and its strength relative to how these vary

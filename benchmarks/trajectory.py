@@ -19,7 +19,9 @@ from sklearn.base import clone
 from tqdm.auto import tqdm
 
 from skspectral import Distillation, SpectralRNNPruner
-from skspectral.rnn.likelihood import answer_of
+from skspectral.rnn.answers import DenseAnswers
+from skspectral.rnn.likelihood import answer_of, likelihood_of
+from skspectral.rnn.verification import ForwardPass
 from skspectral.solvers import ClosedLoopSolver, RandomSolver
 
 FRACTIONS = (0.75, 0.5, 0.33)
@@ -61,10 +63,13 @@ class Network:
 
     def __init__(self, module, X, others, likelihood):
         self.module, self.X, self.likelihood = module, X, likelihood
-        self._others = others
+        with torch.inference_mode():
+            stands_for = likelihood_of(answer_of(module(*others[0])), likelihood)
+        passes = [ForwardPass(batch, {}) for batch in others]
+        self._answers = DenseAnswers(module, passes, stands_for)
 
     def row(self, parameters, fraction):
-        """What is measured of a method."""
+        """Return what is measured of a method."""
         options = {"likelihood": self.likelihood, "random_state": 0}
         pruner = clone(SpectralRNNPruner(self.module, fraction, **options))
         pruner.set_params(**parameters)
@@ -76,22 +81,10 @@ class Network:
         last = list(history.values())[-1] if isinstance(history, dict) else history
         held_out = min(last, default=float("nan"))
         return {
-            "divergence": self.divergence(small, pruner),
+            "divergence": self._answers.divergence(small),
             "held out": held_out,
             "seconds": seconds,
         }
-
-    @torch.inference_mode()
-    def divergence(self, small, pruner):
-        """Mean divergence of an answer; of numbers, relative to their variance."""
-        likelihood = pruner._likelihood
-        pairs = [[answer_of(net(*batch)) for net in (self.module, small)] for batch in self._others]
-        parts = [likelihood.divergence(*pair).double().flatten() for pair in pairs]
-        mean = float(torch.cat(parts).mean())
-        if likelihood.family != "gaussian":
-            return mean
-        dense = torch.cat([pair[0].double().flatten() for pair in pairs])
-        return 2.0 * mean / float(dense.var())
 
 
 def of_task(task):

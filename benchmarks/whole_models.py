@@ -24,6 +24,10 @@ MODELS = {
     "g2pm": ("categorical", {}, 10),
     "resemblyzer": ("gaussian", {"batch": 32}, 2),
     "date_seq2seq": ("categorical", {"batch": 128}, 2),
+    "noaa_lstm": ("gaussian", {}, 2),
+    "neuralpi_amp": ("gaussian", {}, 2),
+    "textgenrnn": ("categorical", {}, 2),
+    "gazenet": ("categorical", {}, 2),
 }
 FOLDED = {"objective": "one-step", "n_refit": 0}
 FEW = ClosedLoopSolver(n_evaluations=14, n_sequences=512, random_state=0)

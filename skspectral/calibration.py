@@ -200,7 +200,8 @@ class Calibrator:
         statistics = statistics_of(collector, readers, moments, weights, cells)
         passes = passes_of(collector, witnesses)
         surgery = Surgery(collector.module, collector.layers, readers, passes, given)
-        others = forward_passes(collector, hold_out(sample)[1])
+        some, held_out = hold_out(sample)
+        others = forward_passes(collector, held_out)
         answers = DenseAnswers(collector.module, others, likelihood)
         return Calibration(
             collector,
@@ -215,8 +216,8 @@ class Calibrator:
             sample,
             likelihood,
             answers,
-            self._refit(collector, readers, first(hold_out(sample)[0], self.n_refit)),
-            self._trajectory_fit(collector, statistics, hold_out(sample)[0], answers),
+            self._refit(collector, readers, first(some, self.n_refit)),
+            self._trajectory_fit(collector, statistics, some, answers),
             self.kinds,
         )
 
@@ -283,7 +284,7 @@ class Calibrator:
         return max(needed, tried, self.n_distill, self.n_trajectory, self.n_refit)
 
     def _likelihood(self, collector: StateCollector, batch: Any) -> Likelihood:
-        """What the answers say of the labels, if they say anything."""
+        """Return what the answers stand for; numbers, where there are none that can be compared."""
         recalled_args = collector, batch, self.family, self.classifies
         try:
             found: Likelihood = self._recall(answers_likelihood, *recalled_args)

@@ -98,7 +98,7 @@ def is_iterable_of_batches(X: Any) -> bool:
 
 
 def is_list_of_batches(X: Any) -> bool:
-    """Whether X is a list of what only ``forward`` can take, rather than of sequences.
+    """Return whether X is a list of what only ``forward`` can take, rather than of sequences.
 
     These have at most two axes, (n_steps, n_features), and may be lists of steps.
     """
@@ -106,7 +106,7 @@ def is_list_of_batches(X: Any) -> bool:
 
 
 def is_batch(entry: Any) -> bool:
-    """Whether an entry of a list can be no sequence."""
+    """Return whether an entry of a list can be no sequence."""
     if not isinstance(entry, list | tuple | dict):
         return n_axes_of(entry) > 2
     inputs = entry[:1] if isinstance(entry, list) else entry

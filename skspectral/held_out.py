@@ -17,7 +17,6 @@ from .pruned_layer import PrunedLayer
 from .rnn.layers import last_level
 from .rnn.states import StateCollector
 
-PART = 0.1  # of the batches to run again
 FEW = 3  # steps for each node; where half of them stay, the error on others is 1.4 times as large
 # Of the loss on others: within so many times the loss it vouches for few steps, and beyond so many
 # times and some loss it is far off however many there are.

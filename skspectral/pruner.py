@@ -27,7 +27,7 @@ from .distillation import Distillation, as_distillation, distilled
 from .explained import explained_on
 from .finetune import FineTune, as_finetune, fine_tuned
 from .forms import check_sequences
-from .held_out import PART, held_out_loss, measured_divergence, moments_of, warn_of_few_steps
+from .held_out import held_out_loss, measured_divergence, moments_of, warn_of_few_steps
 from .labelled import Labelled, task_loss
 from .objective import Objective
 from .parameters import (
@@ -48,7 +48,7 @@ from .rnn.layers import find_layers, last_level
 from .rnn.likelihood import FAMILIES
 from .rnn.stacked import laid_out, put_together
 from .rnn.states import StateCollector
-from .sampling import split
+from .sampling import HELD_OUT, split
 from .sequences import Sequences
 from .solvers import Solver
 from .summary import SummaryMixin
@@ -456,7 +456,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
 
     def _hold_out(self, calibration: Calibration, data: Data) -> None:
         """See how the choice does on part of the sequences when it is made from the others."""
-        collector, batches = calibration.collector, split(calibration.sample, PART)[1]
+        collector, batches = calibration.collector, split(calibration.sample, HELD_OUT)[1]
         memory = self._memory_for(data[0])
         found = recalled(moments_of, memory, (collector, batches))(collector, batches)
         losses = {
@@ -498,7 +498,6 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         if isinstance(sequences, Batches):
             self.n_features_in_ = sequences.n_features(calibration.batch)
         self._layout, self._sample = collector.layout, calibration.sample
-        self._likelihood = calibration.likelihood
         self._moments: dict[str, HiddenStateMoments] = calibration.moments
         self._weights: dict[str, Any] = {
             name: each.sensitivities for name, each in calibration.statistics.items()

@@ -14,7 +14,7 @@ from .sequences import Sequences
 
 # Small enough that a network that does badly is known after a part of the sequences.
 BATCH, N_BATCHES = 128, 8
-HANDFUL = 3
+HELD_OUT, HANDFUL = 0.1, 3
 MANY = 2**24  # sequences whose numbers are not all put in order to draw some
 
 
@@ -38,7 +38,7 @@ def split(batches: list[Any], fraction: float) -> tuple[list[Any], list[Any]]:
 
 def hold_out(batches: list[Any]) -> tuple[list[Any], list[Any]]:
     """Hold out a tenth of the batches; a handful are both to fit to and to judge by."""
-    return split(batches, 0.1) if len(batches) > HANDFUL else (batches, batches)
+    return split(batches, HELD_OUT) if len(batches) > HANDFUL else (batches, batches)
 
 
 def draw(

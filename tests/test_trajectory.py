@@ -16,8 +16,9 @@ from skspectral.before import Before
 from skspectral.rnn import trajectory
 from skspectral.rnn.answers import DenseAnswers
 from skspectral.rnn.cut import Cut
+from skspectral.rnn.layer_fit import LayerFit
 from skspectral.rnn.likelihood import Likelihood
-from skspectral.rnn.trajectory import LayerFit, TrajectoryFit, batches, root
+from skspectral.rnn.trajectory import TrajectoryFit, batches, root
 from skspectral.rnn.verification import ForwardPass
 from skspectral.rnn.windows import Windows
 

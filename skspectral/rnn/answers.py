@@ -1,4 +1,4 @@
-"""What the dense network answers, to compare others with."""
+"""Compare the answers of other networks with those of the dense one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .verification import ForwardPass
 
 
 class DenseAnswers:
-    """What a module answers in some forward passes.
+    """Holds what a module answers in some forward passes, to compare others with.
 
     Parameters
     ----------

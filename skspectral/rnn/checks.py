@@ -1,4 +1,4 @@
-"""What recurrent layers have to be like to be pruned."""
+"""Refuse recurrent layers that cannot be pruned."""
 
 from __future__ import annotations
 

@@ -75,11 +75,12 @@ class Cut:
     @property
     def lost(self) -> Tensor:
         """The nodes that are not kept, ascending."""
-        return torch.ones(self.n_nodes).index_fill(0, self.support, 0.0).nonzero().flatten()
+        lost = torch.ones(self.n_nodes, dtype=torch.bool)
+        return lost.index_fill(0, self.support, False).nonzero().flatten()
 
     @property
     def is_smaller(self) -> bool:
-        """Whether any node is lost."""
+        """Return whether any node is lost."""
         return len(self.support) < self.n_nodes
 
     def rebuild(self, states: Tensor) -> Tensor:
@@ -137,7 +138,7 @@ class Cut:
 
 
 def shrink_rnn(rnn: Any, cut: Cut) -> nn.Module:
-    """The layer of the kept nodes alone."""
+    """Return the layer of the kept nodes alone."""
     return with_weights(rnn, cut.small_weights(rnn), len(cut.support))
 
 

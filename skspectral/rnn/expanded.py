@@ -88,7 +88,7 @@ class KeptNodes(nn.Module):
         self.register_buffer("places", places)
 
     def forward(self, states: Tensor) -> Tensor:
-        """Those among states of all nodes; states of no others stay as they are."""
+        """Return the kept ones among states of all nodes; of kept nodes alone, all of them."""
         if states.shape[-1] == self.n_nodes:
             states = states.index_select(-1, self.support)
         if states.shape[-1] < self.width:
@@ -351,7 +351,7 @@ class ExpandedCell(Expanded):
 
 
 def pair_of(hx: States) -> tuple[Tensor, Tensor] | None:
-    """What an LSTM starts from: as given, which need not be tensors, and typed in TorchScript."""
+    """Return what an LSTM starts from: as given, or typed in TorchScript."""
     if not is_scripting():
         return hx  # type: ignore[return-value]
     return hx if isinstance(hx, tuple) else None

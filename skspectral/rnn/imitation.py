@@ -52,7 +52,7 @@ class Imitation:
         self._supports = supports
         self._batches = batches
         self._states = 1.0 if collector.is_bare else states
-        self._unit = 1.0
+        self._unit: float | None = None
         self._known: dict[int, Target] = {}
         self._n_kept = 0
 
@@ -67,7 +67,7 @@ class Imitation:
         small, narrow = self._answer_and_states(module, args, kwargs)
         loss = next(module.parameters()).new_zeros(())
         if not self._collector.is_bare:
-            loss = loss + divergence(small).mean() / self._unit
+            loss = loss + divergence(small).mean() / (self._unit or 1.0)
         for name, kept in wide.items():
             error = torch.cat(narrow[name]) - kept
             loss = loss + self._states * error.square().sum() / kept.square().sum()
@@ -77,8 +77,9 @@ class Imitation:
     def _dense(self, number: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Target:
         """What the dense network makes of a batch."""
         answer, seen = self._answer_and_states(self._collector.module, args, kwargs)
-        if self._likelihood.family == "gaussian" and self._unit == 1.0:
-            self._unit = 0.5 * float(answer.double().var()) or 1.0
+        if self._unit is None:
+            numbers = self._likelihood.family == "gaussian"
+            self._unit = 0.5 * float(answer.double().var()) or 1.0 if numbers else 1.0
         wide = {
             name: torch.cat(seen[name])[..., support.to(answer.device)]
             for name, support in self._supports.items()
