@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
@@ -15,9 +17,10 @@ from .pruned_layer import name_among
 from .rnn.layers import RecurrentLayer
 from .rnn.readers import Readers
 from .rnn.stacked import laid_out
+from .rnn.states import InputCollector, StateCollector
 from .rnn.weights import in_float64, mode_of, reading_of, weights_of
 from .theory import propagated_errors
-from .trajectories import Trajectories
+from .trajectories import run_both
 from .wrapped import module_of
 
 Array = NDArray[np.float64]
@@ -51,7 +54,7 @@ class ErrorPropagation:
     >>> from skspectral import SpectralRNNPruner, error_propagation
     >>> _ = torch.manual_seed(0)
     >>> rnn, X = torch.nn.RNN(3, 32, batch_first=True), torch.randn(50, 20, 3)
-    >>> pruner = SpectralRNNPruner(rnn, m=24, trajectory_fit=0).fit(X)
+    >>> pruner = SpectralRNNPruner(rnn, m=24).fit(X)
     >>> found = error_propagation(pruner, X)
     >>> found.state_bounds.shape
     (50, 20)
@@ -85,7 +88,7 @@ def error_propagation(pruner: Any, X: Any) -> ErrorPropagation:
     Raises
     ------
     ValueError
-        If the network is another, or its input weights were trained after pruning.
+        If the network is another.
 
     References
     ----------
@@ -97,7 +100,7 @@ def error_propagation(pruner: Any, X: Any) -> ErrorPropagation:
     >>> from skspectral import SpectralRNNPruner, error_propagation
     >>> _ = torch.manual_seed(0)
     >>> rnn, X = torch.nn.RNN(3, 32, batch_first=True), torch.randn(50, 20, 3)
-    >>> pruner = SpectralRNNPruner(rnn, m=24, trajectory_fit=0).fit(X)
+    >>> pruner = SpectralRNNPruner(rnn, m=24).fit(X)
     >>> found = error_propagation(pruner, X)
     >>> bool((found.state_errors <= found.state_bounds).all())
     True
@@ -105,10 +108,15 @@ def error_propagation(pruner: Any, X: Any) -> ErrorPropagation:
     check_is_fitted(pruner)
     with explained_on("What the theory promises"):
         maps = Maps.of(pruner)
-    states = Trajectories.of(pruner, X)
-    if isinstance(states.dense, np.ndarray):
-        return ErrorPropagation(*maps.errors(states.dense, states.small), maps.recurrent_norm)
-    rows = [maps.errors(*pair) for pair in zip(states.dense, states.small, strict=True)]
+    if isinstance(X, Iterator):
+        X = list(X)
+    (name,) = pruner.layers_
+    inputs = run_both(pruner, name, X, InputCollector)
+    states = run_both(pruner, name, X, StateCollector)
+    if isinstance(states[0], np.ndarray):
+        return ErrorPropagation(*maps.errors(inputs, states), maps.recurrent_norm)
+    each = zip(zip(*inputs, strict=True), zip(*states, strict=True), strict=True)
+    rows = [maps.errors(read, reached) for read, reached in each]
     errors, bounds, answers, answer_bounds = map(list, zip(*rows, strict=True))
     return ErrorPropagation(errors, bounds, answers, answer_bounds, maps.recurrent_norm)
 
@@ -145,7 +153,8 @@ class Maps:
     support : ndarray of int, shape (m,)
         The kept nodes.
     recurrent : tuple of Affine
-        What the kept nodes read of the state before, by the dense and by the pruned network.
+        What the kept nodes read of the input and the state before, side by side, by the dense and
+        by the pruned network.
     readers : tuple of Affine
         The same of what reads the layer from outside.
     """
@@ -165,13 +174,12 @@ class Maps:
         check_elman(wide, layer, pruner._readers)
         weights, small = weights_of(wide), weights_of(narrow)
         kept = {name: weight[support] for name, weight in weights.items()}
-        if not kept["weight_ih"].equal(small["weight_ih"]):
-            raise ValueError(
-                "pruner has trained the input weights after pruning, which the bound does not "
-                "know; fit it with trajectory_fit=0, distill=0 and finetune=None."
-            )
         recurrent = [
-            Affine.of(each["weight_hh"], each.get("bias_ih"), each.get("bias_hh"))
+            Affine.of(
+                torch.cat([each["weight_ih"], each["weight_hh"]], 1),
+                each.get("bias_ih"),
+                each.get("bias_hh"),
+            )
             for each in (kept, small)
         ]
         found, readers = pruner._readers, shown(wide.hidden_size, support)
@@ -181,16 +189,24 @@ class Maps:
 
     @property
     def recurrent_norm(self) -> float:
-        """Of the pruned network."""
-        return self.recurrent[1].norm
+        """Return that of the pruned network."""
+        m = len(self.support)
+        return float(np.linalg.norm(self.recurrent[1].weight[:, -m:], 2))
 
-    def errors(self, dense: Array, small: Array) -> tuple[Array, Array, Array, Array]:
-        """Errors of states and answers, each with its bound, shape (..., n_steps)."""
-        dense, small = dense.astype(np.float64), small.astype(np.float64)
+    def errors(
+        self, inputs: tuple[Array, Array], states: tuple[Array, Array]
+    ) -> tuple[Array, Array, Array, Array]:
+        """Return errors of states and answers, each with its bound, shape (..., n_steps).
+
+        Inputs and states are those of the dense and of the pruned network.
+        """
+        dense, small = (each.astype(np.float64) for each in states)
         kept = dense[..., self.support]
         before = np.zeros_like(dense)
         before[..., 1:, :] = dense[..., :-1, :]
-        misread = distance(self.recurrent[0](before), self.recurrent[1](before[..., self.support]))
+        steps = before, before[..., self.support]
+        read = [np.concatenate(pair, axis=-1) for pair in zip(inputs, steps, strict=True)]
+        misread = distance(self.recurrent[0](read[0]), self.recurrent[1](read[1]))
         bounds = propagated_errors(misread, self.recurrent_norm)
         wide, narrow = self.readers
         answers = distance(wide(dense), narrow(small))

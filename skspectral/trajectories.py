@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from sklearn.utils.validation import check_is_fitted
-from torch import nn
 
 from .batches import Batches
 from .forms import check_sequences
 from .hidden_states import cutter, states_in_order
 from .pruned_layer import name_among
-from .rnn.layers import RecurrentLayer
 from .rnn.stacked import laid_out
 from .rnn.states import StateCollector
 from .sequences import Sequences
@@ -58,18 +56,23 @@ class Trajectories:
         """
         check_is_fitted(pruner)
         name = name_among(pruner.layers_, layer)
-        (found,) = (each for each in pruner._found if each.name == name)
-        sequences = check_sequences(X, pruner, reset=False)
-        if isinstance(sequences, Batches):  # which may be given but once, and run twice
-            sequences = sequences.in_memory()
-        modules = module_of(pruner.estimator_), pruner.pruned_module_
-        return cls(name, *(run_through(pruner, each, found, sequences) for each in modules))
+        return cls(name, *run_both(pruner, name, X, StateCollector))
 
 
-def run_through(
-    pruner: Any, module: nn.Module, layer: RecurrentLayer, sequences: Sequences | Batches
-) -> Any:
-    """States of a layer of a module, on all sequences."""
-    collector = StateCollector(laid_out(module), [layer], pruner._layout).copy()
+def run_both(pruner: Any, name: str, X: Any, collector: type[StateCollector]) -> tuple[Any, Any]:
+    """Return what is collected of a layer on all sequences, in the dense and the small module."""
+    (layer,) = (each for each in pruner._found if each.name == name)
+    sequences = check_sequences(X, pruner, reset=False)
+    if isinstance(sequences, Batches):  # which may be given but once, and run twice
+        sequences = sequences.in_memory()
+    dense, small = (
+        collector(laid_out(module), [layer], pruner._layout).copy()
+        for module in (module_of(pruner.estimator_), pruner.pruned_module_)
+    )
+    return run_through(pruner, dense, sequences), run_through(pruner, small, sequences)
+
+
+def run_through(pruner: Any, collector: StateCollector, sequences: Sequences | Batches) -> Any:
+    """Return what a collector keeps on all sequences."""
     batches = cutter(collector, sequences, pruner.batch_size)(0)
     return states_in_order(collector, batches, "states", pruner.verbose)

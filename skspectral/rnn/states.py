@@ -79,7 +79,12 @@ class StateCollector:
 
     def copy(self) -> StateCollector:
         """Return one with the same weights, whose hooks and whatever it keeps are its own."""
-        return StateCollector(independent_copy(self.module), self.layers, self.layout)
+        return type(self)(independent_copy(self.module), self.layers, self.layout)
+
+    @staticmethod
+    def kept(_inputs: Sequence[Any], output: Any) -> Any:
+        """Return what is kept of a call of a layer."""
+        return output
 
     @property
     def is_bare(self) -> bool:
@@ -228,7 +233,7 @@ class StateCollector:
         seen: dict[str, list[Tensor]] = {layer.name: [] for layer in self.layers}
         for layer in self.layers:
             part = layer.of(module)
-            part.register_forward_hook(keeper(part, seen[layer.name]))
+            part.register_forward_hook(keeper(part, self.kept, seen[layer.name]), with_kwargs=True)
         with path:
             output = module(*args, **kwargs)
         self.path = path.finished(output)
@@ -291,6 +296,15 @@ class StateCollector:
                     yield f"{name}{AS}{dtype}" if len(self._dtypes) > 1 else name
 
 
+class InputCollector(StateCollector):
+    """What layers read, in place of their hidden states."""
+
+    @staticmethod
+    def kept(inputs: Sequence[Any], _output: Any) -> Any:
+        """Return the input of a call."""
+        return inputs[0]
+
+
 def explained(error: Exception, module: nn.Module) -> str:
     """Return the text of an error; of missing arguments, how to give them."""
     missing = isinstance(error, TypeError) and "missing" in str(error)
@@ -308,11 +322,13 @@ def is_packed(value: Any) -> bool:
     return isinstance(value, PackedSequence)
 
 
-def keeper(part: nn.Module, into: list[Tensor]) -> Callable[..., None]:
-    """A forward hook that keeps the states, batch first; those of a cell as one step."""
+def keeper(
+    part: nn.Module, kept: Callable[[Sequence[Any], Any], Any], into: list[Tensor]
+) -> Callable[..., None]:
+    """Return a forward hook that keeps states, batch first; those of a cell as one step."""
 
-    def keep(_part: nn.Module, _inputs: Any, output: Any) -> None:
-        states = states_of(output)
+    def keep(_part: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        states = states_of(kept((*args, *kwargs.values()), output))
         if isinstance(part, nn.RNNCellBase):
             into.append(states.unsqueeze(-2))
         elif part.batch_first or isinstance(output[0], PackedSequence):
