@@ -16,6 +16,8 @@ from skspectral.before import Before
 from skspectral.rnn import trajectory
 from skspectral.rnn.answers import DenseAnswers
 from skspectral.rnn.cut import Cut
+from skspectral.rnn.gru import run_gru
+from skspectral.rnn.kernels import LayerCall
 from skspectral.rnn.layer_fit import LayerFit
 from skspectral.rnn.likelihood import Likelihood
 from skspectral.rnn.trajectory import TrajectoryFit, batches, root
@@ -91,6 +93,24 @@ def test_the_error_is_that_of_a_loop(cell, affine):
     error = fit.error(windows.seen_by(factor), factor)
     assert error.item() == pytest.approx(total / int(windows.lengths.sum()), rel=1e-12)
     assert fit.loss(windows.seen_by(factor), factor) == pytest.approx(error.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_fast_gru_is_that_of_torch(bias, dtype):
+    torch.manual_seed(0)
+    rnn, grown = nn.GRU(N_FEATURES, M, bias=bias, dtype=dtype), torch.randn(11, 6, M, dtype=dtype)
+    x, h = torch.randn(11, 6, N_FEATURES, dtype=dtype), torch.randn(6, M, dtype=dtype)
+    weights = list(rnn.parameters())
+    found = run_gru(LayerCall("GRU", weights, x, None, (h,)))
+    expected, _ = rnn(x, h[None])
+    torch.testing.assert_close(found, expected)
+    for own, other in zip(
+        torch.autograd.grad((found * grown).sum(), weights),
+        torch.autograd.grad((expected * grown).sum(), weights),
+        strict=True,
+    ):
+        torch.testing.assert_close(own, other)
 
 
 @pytest.mark.parametrize("affine", [False, True])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .cut import Cut
+from .gru import run_gru
 from .kernels import LayerCall
 from .weights import mode_of
 from .windows import Windows
@@ -96,7 +97,9 @@ class LayerFit:
         support, lost = (each.to(factor.device) for each in (self.start.support, self.start.lost))
         start = tuple(each[:, support] for each in windows.start)
         weights = list(self.weights.values())
-        states, _ = LayerCall(self.mode, weights, windows.input, None, start).run()
+        call = LayerCall(self.mode, weights, windows.input, None, start)
+        slow = self.mode == "GRU" and not windows.input.is_cuda
+        states = run_gru(call) if slow else call.run()[0]
         seen = factor[:, support] + factor[:, lost] @ self.map
         shift = None if self.shift is None else factor[:, lost] @ self.shift
         error = (windows.states - nn.functional.linear(states, seen, shift)) * windows.valid
