@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -14,9 +16,12 @@ from .explained import explained_on
 from .parameters import check_training, is_number
 from .rnn.cut import Cut
 from .rnn.imitation import Imitation
+from .rnn.layers import MISFITS
+from .rnn.states import StateCollector
 from .sampling import HANDFUL, count, first, split
 
 N_STEPS = 40  # in an epoch, at least
+WINDOW = 1000  # steps of a sequence that are trained on at a time
 
 
 class Distillation(BaseEstimator):
@@ -27,7 +32,9 @@ class Distillation(BaseEstimator):
     layer and its readers; the rest of the network stays as it is. Training is done by skorch, with
     Adam, a learning rate that decays to zero and clipped gradients. The weights kept are those of
     the least divergence on sequences held out, and those it started from are among them, so it is
-    never worse there.
+    never worse there. Sequences of more than 1000 steps are trained on in windows of at most as
+    many, where the module takes these; each is a sequence of its own, for both networks. What is
+    held out stays whole.
 
     Parameters
     ----------
@@ -127,6 +134,19 @@ class Distillation(BaseEstimator):
         ]
 
 
+def windows_of(batch: Any, collector: StateCollector) -> list[Any]:
+    """Return windows of a batch of long sequences; the batch, where the module takes no others."""
+    n_windows = math.ceil(batch.shape[1] / WINDOW) if isinstance(batch, np.ndarray) else 1
+    if n_windows == 1:
+        return [batch]
+    windows = np.array_split(batch, n_windows, axis=1)
+    with suppress(*MISFITS):
+        for window in (windows[0], windows[-1]):  # of which the last can be a step shorter
+            collector.copy().run(window)
+        return windows
+    return [batch]
+
+
 @explained_on("Repair and fine-tuning")
 def as_distillation(distill: Any) -> Distillation | None:
     """A Distillation from a number of epochs; None from none."""
@@ -154,17 +174,20 @@ def distilled(
         return {"train": [], "held_out": []}
     from .repair import Numbers, repair  # noqa: PLC0415  skorch is loaded when it trains
 
-    batches = settings.cut(first(calibration.sample, settings.n_sequences))
+    collector = calibration.collector
+    whole = settings.cut(first(calibration.sample, settings.n_sequences))
+    few = len(whole) <= HANDFUL
+    seen, held_out = (whole, whole) if few else split(whole, settings.validation_fraction)
+    windows = [window for batch in seen for window in windows_of(batch, collector)]
+    batches = [*windows, *held_out]
     supports = {name: cut.support for name, cut in cuts.items()}
-    imitation = Imitation(
-        calibration.collector, supports, calibration.likelihood, batches, settings.states
-    )
+    imitation = Imitation(collector, supports, calibration.likelihood, batches, settings.states)
     # Each number as often as its batch has sequences, by which skorch weighs it.
     numbers = [np.full(count(batch), number) for number, batch in enumerate(batches)]
-    few = len(numbers) <= HANDFUL
-    parts = (numbers, numbers) if few else split(numbers, settings.validation_fraction)
-    train = Numbers(parts[0], settings.n_sequences, N_STEPS)
-    held_out = Numbers(parts[1], settings.n_sequences)
+    steps = (
+        Numbers(numbers[: len(windows)], settings.n_sequences, N_STEPS),
+        Numbers(numbers[len(windows) :], settings.n_sequences),
+    )
     surgery = calibration.surgery
     inside = {layer.path for layer in surgery.layers}
     hosts = dict.fromkeys(layer.host for layer in surgery.layers)
@@ -174,7 +197,7 @@ def distilled(
         module,
         changed,
         imitation,
-        (train, held_out),
+        steps,
         settings,
         what="distillation",
         careful=True,

@@ -15,6 +15,7 @@ from skspectral import (
     RNNClassifier,
     SpectralRNNPruner,
     SpectralRNNPrunerCV,
+    distillation,
     prune,
     repair,
 )
@@ -301,3 +302,27 @@ def test_after_harm_it_goes_on_at_half_of_the_rate():
         expected.append(scale)
     assert seen == expected
     assert 0.5 in seen
+
+
+@pytest.mark.parametrize(("fixed", "seen"), [(False, {9, 8}), (True, {25})])
+def test_long_sequences_are_trained_on_in_windows_where_the_module_takes_them(
+    fixed, seen, monkeypatch
+):
+    steps = {True: set(), False: set()}  # by whether it is trained on
+
+    def loss(self, module, numbers):
+        steps[torch.is_grad_enabled()].add(self._batches[int(numbers[0])].shape[1])
+        return original(self, module, numbers)
+
+    def read(net, states, h):
+        if fixed and states.shape[1] not in (2, 25):  # as it was made with
+            raise ValueError("another number of steps")
+        return net.head(states)
+
+    original = Imitation.loss
+    monkeypatch.setattr(Imitation, "loss", loss)
+    monkeypatch.setattr(distillation, "WINDOW", 10)
+    x = RNG.normal(size=(300, 25, N_FEATURES)).astype(np.float32)
+    history = pruner(network(read=read), distill=3).fit(x).distillation_history_["held_out"]
+    assert steps == {True: seen, False: {25}}
+    assert min(history) < 0.9 * history[0]
