@@ -9,7 +9,7 @@ import argparse
 import time
 
 import torch
-from closed_loop import SEARCH, with_copies
+from digits import with_copies
 from networks import pixel_task
 from results import Results
 from tqdm import tqdm
@@ -27,7 +27,6 @@ def settings(epochs):
         "folded": {},
         "distilled": {"distill": Distillation(epochs)},
         "distilled, copies": {"distill": Distillation(epochs)},
-        "closed loop, distilled, copies": {"distill": Distillation(epochs)} | SEARCH,
         "fine-tuned": {"finetune": FineTune(epochs)},
         "fine-tuned, lr 5e-3": {"finetune": FineTune(epochs, lr=5e-3)},
         "distilled, fine-tuned": {"distill": half, "finetune": FineTune(epochs - half)},

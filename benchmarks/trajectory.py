@@ -22,16 +22,14 @@ from skspectral import Distillation, SpectralRNNPruner
 from skspectral.rnn.answers import DenseAnswers
 from skspectral.rnn.likelihood import answer_of, likelihood_of
 from skspectral.rnn.verification import ForwardPass
-from skspectral.solvers import ClosedLoopSolver, RandomSolver
+from skspectral.solvers import RandomSolver
 
 FRACTIONS = (0.75, 0.5, 0.33)
-SEARCH = ClosedLoopSolver(n_evaluations=14, n_sequences=512, random_state=0)
 DISTILLED = {"distill": Distillation(3)}
 METHODS = {
     "default": {},
     "not fitted": {"trajectory_fit": 0},
     "not fitted, greedy": {"trajectory_fit": 0, "solver": "greedy"},
-    "not fitted, searched": {"trajectory_fit": 0, "solver": SEARCH},
     "not fitted, distilled": {"trajectory_fit": 0} | DISTILLED,
     "distilled": DISTILLED,
     "greedy": {"solver": "greedy"},
@@ -39,7 +37,6 @@ METHODS = {
     "one-step, greedy": {"objective": "one-step", "solver": "greedy"},
     "input": {"objective": "input"},
     "affine": {"reconstruction": "affine"},
-    "searched": {"solver": SEARCH},
     "150 steps": {"trajectory_fit": 150},
     "1000 steps": {"trajectory_fit": 1000},
     "random nodes": {"solver": RandomSolver(random_state=0)},

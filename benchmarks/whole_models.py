@@ -15,7 +15,7 @@ from sklearn.base import clone
 from tqdm.auto import tqdm
 
 from skspectral import Distillation, SpectralRNNPruner
-from skspectral.solvers import ClosedLoopSolver, MagnitudeSolver, RandomSolver
+from skspectral.solvers import MagnitudeSolver, RandomSolver
 
 # Likelihood, how the calibration data is cut, and epochs of distillation.
 MODELS = {
@@ -29,19 +29,13 @@ MODELS = {
     "textgenrnn": ("categorical", {}, 2),
     "gazenet": ("categorical", {}, 2),
 }
-FOLDED = {"objective": "one-step", "n_refit": 0}
-FEW = ClosedLoopSolver(n_evaluations=14, n_sequences=512, random_state=0)
-BRIEF = ClosedLoopSolver(time_budget=10.0, held_out=0.2, random_state=0)
+FOLDED = {"objective": "one-step", "trajectory_fit": 0, "n_refit": 0}
 METHODS = {
     "random + fold": FOLDED | {"solver": RandomSolver(random_state=0)},
     "magnitude + fold": FOLDED | {"solver": MagnitudeSolver()},
-    "one-step losses": {"objective": "one-step"},
-    "sensitivity": {"objective": "sensitivity"},
+    "not fitted": {"trajectory_fit": 0},
     "default": {},
-    "default, not refitted": {"n_refit": 0},
-    "closed loop, 14 tried": {"solver": FEW},
-    "closed loop": {"solver": BRIEF},
-    "distilled": {"distill": Distillation(lr=2e-3)},
+    "distilled": {"distill": Distillation()},
 }
 
 

@@ -47,7 +47,7 @@ with TemporaryDirectory() as folder:
             ("prune", SpectralRNNPruner(network, memory=folder)),
         ]
     )
-    grid = {"prune__m": ratios, "prune__reconstruction": ["auto", "none"]}
+    grid = {"prune__m": ratios, "prune__reconstruction": ["linear", "none"]}
     search = GridSearchCV(pipe, grid, cv=3).fit(X_train, y_train)
 results = search.cv_results_
 for params, mean, std in zip(
@@ -69,7 +69,7 @@ print(f"best ratio {search.best_params_['prune__m']}: accuracy {score:.3f} on ne
 # %%
 # The picture
 # -----------
-# ``"auto"`` rebuilds the lost nodes from the kept ones, ``"none"`` deletes them.
+# ``"linear"`` rebuilds the lost nodes from the kept ones, ``"none"`` deletes them.
 
 ScoreCurveDisplay.from_estimator(search, score_name="accuracy")
 plt.show()

@@ -3,8 +3,8 @@ What repairs a pruned network?
 ==============================
 
 The errors of a pruned network add up through time. This example follows them, step by step, when
-nodes are deleted, when the others are rebuilt from the kept ones, when the nodes are chosen by what
-the whole network answers, and after a few epochs of distillation without labels.
+nodes are deleted, when the others are rebuilt from the kept ones, when the small layer is fitted to
+the trajectory of the dense one, and after a few epochs of distillation. None of these needs labels.
 """
 
 # %%
@@ -20,7 +20,6 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import train_test_split
 
 from skspectral import RNNClassifier, SpectralRNNPruner
-from skspectral.solvers import ClosedLoopSolver
 
 X, y = load_digits(return_X_y=True)
 X = (X / 16).astype(np.float32).reshape(-1, 16, 4)
@@ -34,32 +33,28 @@ print(f"dense: 64 nodes, accuracy {network.score(X_test, y_test):.3f}")
 # No labels are used: the pruned networks see the training sequences, and what the dense network
 # answers to them.
 
-search = ClosedLoopSolver(n_evaluations=300, random_state=0)
 ways = {
     "deletion": {"reconstruction": "none"},
-    "fold": {},
-    "closed-loop choice": {"solver": search},
-    "closed-loop choice, distillation": {"solver": search, "distill": 10},
+    "fold": {"trajectory_fit": 0},
+    "trajectory fit (the default)": {},
+    "trajectory fit, distillation": {"distill": 10},
 }
 pruners = {
-    name: SpectralRNNPruner(FrozenEstimator(network), m=14, **params).fit(X_train)
+    name: SpectralRNNPruner(FrozenEstimator(network), m=14, random_state=0, **params).fit(X_train)
     for name, params in ways.items()
 }
 for name, pruner in pruners.items():
     print(f"{name}: {pruner.m_} nodes, accuracy {pruner.score(X_test, y_test):.3f}")
 
 # %%
-# How the search went
-# -------------------
-# ``selection_report_`` has a row for every network that was run. Here are those that were the best
-# so far, with their divergence on the sequences that the search goes by and on others.
+# How the fit went
+# ----------------
+# ``trajectory_history_`` has the divergence on sequences held out, before the fit and after each
+# fifth of its steps; ``divergence_`` is that of the finished network.
 
-for number, row in enumerate(pruners["closed-loop choice"].selection_report_, start=1):
-    if row["best"]:
-        print(
-            f"network {number:3d}, {row['source']:27} {row['reconstruction']:7}"
-            f" divergence {row['divergence']:.3f}, held out {row['held_out']:.3f}"
-        )
+for name, pruner in pruners.items():
+    history = " ".join(f"{value:.3f}" for value in pruner.trajectory_history_)
+    print(f"{name}: {history or 'not fitted'}; finished {pruner.divergence_:.3f}")
 
 # %%
 # Divergence through time
@@ -75,7 +70,7 @@ def log_probabilities(module):
 
 
 dense = log_probabilities(network.module_)
-colours = {"deletion": "C3", "fold": "C1", "closed-loop choice": "C0"}
+colours = {"deletion": "C3", "fold": "C1", "trajectory fit (the default)": "C0"}
 figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
 for name, pruner in pruners.items():
     pruned = log_probabilities(pruner.pruned_module_)

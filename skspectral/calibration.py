@@ -38,7 +38,7 @@ from .rnn.weights import in_float64, incoming_norms, weights_of
 from .sampling import Reservoir, draw, first, hold_out
 from .sensitivity import answers_likelihood, reading_sensitivity
 from .sequences import Sequences
-from .solvers import Selection, SelectionProblem, Solver
+from .solvers import Selection, SelectionProblem
 from .statistics import LayerStatistics
 from .whole_pass import run_through
 
@@ -73,8 +73,8 @@ class Calibration:
         Fits readers to the states that a pruned network reaches.
     trajectory_fit : TrajectoryFit or None
         Fits small layers to the trajectories of the dense ones.
-    kinds : tuple of str
-        Reconstructions to choose from, the one to take unless others are tried first.
+    kind : str
+        How lost nodes are rebuilt.
     labelled : Labelled or None
         Sequences and their targets, where they are needed.
     """
@@ -90,12 +90,12 @@ class Calibration:
     answers: DenseAnswers
     refit: Refit | None
     trajectory_fit: TrajectoryFit | None
-    kinds: tuple[Kind, ...]
+    kind: Kind
     labelled: Labelled | None = None
 
     def layer(self, name: str, selection: Selection) -> PrunedLayer:
         """A layer that keeps what was selected."""
-        return PrunedLayer(self.statistics[name], self.problems[name], selection, self.kinds[0])
+        return PrunedLayer(self.statistics[name], self.problems[name], selection, self.kind)
 
     def counts(self, m: Any, allocation: str, name: str = "m") -> dict[str, int]:
         """Nodes to keep of every layer: of each by itself, or of all together."""
@@ -129,10 +129,8 @@ class Calibrator:
     ----------
     objective : Objective
         The loss to keep small.
-    solver : Solver
-        Who will choose the nodes.
-    kinds : tuple of str
-        Reconstructions to choose from.
+    kind : str
+        How lost nodes are rebuilt.
     family : str
         What the answers stand for.
     classifies : bool or None
@@ -158,8 +156,7 @@ class Calibrator:
     """
 
     objective: Objective
-    solver: Solver
-    kinds: tuple[Kind, ...]
+    kind: Kind
     family: str
     classifies: bool | None
     n_distill: int
@@ -209,16 +206,13 @@ class Calibrator:
             batch,
             moments,
             statistics,
-            {
-                name: each.problem(self.objective, self.kinds[0])
-                for name, each in statistics.items()
-            },
+            {name: each.problem(self.objective, self.kind) for name, each in statistics.items()},
             sample,
             likelihood,
             answers,
             self._refit(collector, readers, first(some, self.n_refit)),
             self._trajectory_fit(collector, statistics, some, answers),
-            self.kinds,
+            self.kind,
         )
 
     def _mixed(self, new: list[Any], old: list[Any], share: float) -> list[Any]:
@@ -279,9 +273,8 @@ class Calibrator:
         return fresh, witnesses, sample
 
     def _n_sample(self) -> int:
-        needed = self.objective.n_sensitivity if self._needs_sensitivity() else 0
-        tried = self.solver.n_sequences if self.solver.runs_network else 0
-        return max(needed, tried, self.n_distill, self.n_trajectory, self.n_refit)
+        needed = self.objective.n_sensitivity if self.objective.uses_sensitivity else 0
+        return max(needed, self.n_distill, self.n_trajectory, self.n_refit)
 
     def _likelihood(self, collector: StateCollector, batch: Any) -> Likelihood:
         """Return what the answers stand for; numbers, where there are none that can be compared."""
@@ -295,10 +288,7 @@ class Calibrator:
         return found
 
     def _needs_likelihood(self) -> bool:
-        return self._needs_sensitivity() or self.n_distill > 0 or self.finetunes
-
-    def _needs_sensitivity(self) -> bool:
-        return self.solver.runs_network or self.objective.uses_sensitivity
+        return self.objective.uses_sensitivity or self.n_distill > 0 or self.finetunes
 
     def collect(
         self,
@@ -353,7 +343,7 @@ class Calibrator:
         likelihood: Likelihood,
         moments: dict[str, HiddenStateMoments],
     ) -> dict[str, Array] | None:
-        if not self._needs_sensitivity():
+        if not self.objective.uses_sensitivity:
             return None
         some = first(sample, self.objective.n_sensitivity)
         # Layers in their own units, all of them in those of one, so that float32 holds them.

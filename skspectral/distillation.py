@@ -41,9 +41,9 @@ class Distillation(BaseEstimator):
     max_epochs : int, default=10
         Passes over the calibration sequences. Where these make fewer than 40 training steps, each
         pass takes them several times.
-    lr : float, default=5e-3
-        First learning rate of Adam. After an epoch that ends with a larger divergence than the
-        least, the rest goes at half of the rate. One that ends with more than twice the divergence
+    lr : float, default=1e-3
+        First learning rate of Adam. After an epoch that raises the divergence, the rest goes at
+        half of the rate. One that ends with more than twice the divergence
         at the start is undone, and the rest goes at a tenth.
     batch_size : int, default=32
         Sequences in a training step. Batches that were given as such are taken as they are.
@@ -78,7 +78,7 @@ class Distillation(BaseEstimator):
         self,
         max_epochs: int = 10,
         *,
-        lr: float = 5e-3,
+        lr: float = 1e-3,
         batch_size: int = 32,
         states: float = 0.3,
         n_sequences: int = 4096,

@@ -291,7 +291,4 @@ OBJECTIVES: dict[str, Objective] = {
     "combined": InformationLoss(),
     "one-step": InformationLoss(sensitivity=0.0),
     "input": InformationLoss(output=0.0, recurrent=0.0, sensitivity=0.0),
-    "output": InformationLoss(input=0.0, recurrent=0.0, sensitivity=0.0),
-    "recurrent": InformationLoss(input=0.0, output=0.0, sensitivity=0.0),
-    "sensitivity": InformationLoss(input=0.0, output=0.0, recurrent=0.0, sensitivity=1.0),
 }

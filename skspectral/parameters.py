@@ -106,10 +106,8 @@ def as_solver(solver: str | Solver, random_state: Any) -> Solver:
 
 
 @explained_on("Losses and reconstruction")
-def as_objective(objective: str | Objective | None) -> Objective:
-    """An objective from its name; None is the default."""
-    if objective is None:
-        return OBJECTIVES["combined"]
+def as_objective(objective: str | Objective) -> Objective:
+    """Return an objective, given by itself or by its name."""
     if not isinstance(objective, str):
         chosen: Objective = _instance("objective", objective, Objective, OBJECTIVES)
         chosen.check()

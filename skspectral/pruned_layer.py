@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from .covariance import HiddenStateMoments
-from .reconstruction import Kind, centred, reconstruct, reconstruction_loss
+from .reconstruction import Kind, reconstruct, reconstruction_loss
 from .rnn.cut import Cut
 from .solvers import Selection, SelectionProblem, extend
 from .statistics import LayerStatistics
@@ -34,7 +34,7 @@ class PrunedLayer:
     selection : Selection
         The nodes that were chosen.
     kind : str
-        How the lost nodes are rebuilt, unless the selection says so.
+        How the lost nodes are rebuilt.
     """
 
     statistics: LayerStatistics
@@ -61,9 +61,8 @@ class PrunedLayer:
 
     @cached_property
     def _rebuilding(self) -> tuple[Array, Array]:
-        kind = cast(Kind, self.selection.reconstruction or self.kind)
         covariance, mean = self.statistics.covariance, self.statistics.mean
-        return reconstruct(covariance, mean, self.support, self.problem.ridge, kind)
+        return reconstruct(covariance, mean, self.support, self.problem.ridge, self.kind)
 
     @property
     def reconstruction(self) -> Array:
@@ -122,26 +121,15 @@ class PrunedLayer:
         """What the theory promises of so many nodes."""
         return Guarantee.of(self.problem.covariance, self.problem.weight, self.m)
 
-    @property
-    def posed(self) -> SelectionProblem:
-        """The choice as it is posed for the reconstruction that was taken."""
-        if self.selection.reconstruction in (None, self.kind):
-            return self.problem
-        kind = cast(Kind, self.selection.reconstruction)
-        covariance = centred(self.statistics.covariance, self.statistics.mean, kind)
-        return replace(self.problem, covariance=covariance)
-
     def posed_anew(self) -> PrunedLayer:
-        """The same, with the problem and the losses of the reconstruction that was taken."""
-        kind = cast(Kind, self.selection.reconstruction or self.kind)
-        path = extend(self.posed, (), self.m, among=self.support)
+        """Return the same nodes, in the order and with the losses of this layer's problem."""
+        path = extend(self.problem, (), self.m, among=self.support)
         selection = replace(self.selection, order=path.order, loss_path=path.loss_path)
-        return replace(self, problem=self.posed, selection=selection, kind=kind)
+        return replace(self, selection=selection)
 
     def among(self, nodes: NDArray[np.intp]) -> Selection:
-        """The choice, told of nodes of which this layer has those that are given, ascending."""
-        report = [{**row, "support": nodes[row["support"]]} for row in self.selection.report]
-        return replace(self.selection, order=nodes[self.selection.order], report=tuple(report))
+        """Return the choice, told of nodes of which this layer has those that are given."""
+        return replace(self.selection, order=nodes[self.selection.order])
 
     def first(self, m: int) -> PrunedLayer:
         """Keep the first nodes of the ranking."""
@@ -166,7 +154,6 @@ ATTRIBUTES: dict[str, Callable[[PrunedLayer], Any]] = {
     "loss_lower_bound_": lambda layer: layer.loss_lower_bound,
     "reconstruction_": lambda layer: layer.reconstruction,
     "intercept_": lambda layer: layer.intercept,
-    "selection_report_": lambda layer: list(layer.selection.report),
 }
 
 

@@ -42,7 +42,7 @@ from .parameters import (
 )
 from .progress import phase
 from .pruned_layer import ATTRIBUTES, PrunedLayer, of_layers, relative_loss
-from .reconstruction import RECONSTRUCTIONS
+from .reconstruction import RECONSTRUCTIONS, Kind
 from .refitting import AllOrNothing, unfitted
 from .rnn.layers import find_layers, last_level
 from .rnn.likelihood import FAMILIES
@@ -107,12 +107,12 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         most.
     solver : str or Solver, default="exchange"
         How nodes are chosen: a key of ``SOLVERS`` or an instance.
-    objective : str, Objective or None, default=None
-        The loss to keep small: ``"input"``, ``"output"``, ``"recurrent"``, ``"sensitivity"``,
-        ``"one-step"`` (the first three), ``"combined"`` (all four, the default) or an instance.
-    reconstruction : {"auto", "linear", "affine", "none"}, default="auto"
-        How the lost nodes are rebuilt from the kept ones; ``"none"`` deletes them. ``"auto"`` is
-        linear, except that a solver that runs the network tries linear and affine.
+    objective : str or Objective, default="combined"
+        The loss to keep small: ``"input"``, ``"one-step"`` (input, output and recurrent loss),
+        ``"combined"`` (these and the sensitivity) or an instance, such as an
+        :class:`InformationLoss` with other weights.
+    reconstruction : {"linear", "affine", "none"}, default="linear"
+        How the lost nodes are rebuilt from the kept ones; ``"none"`` deletes them.
     likelihood : {"auto", "categorical", "bernoulli", "gaussian"}, default="auto"
         What the answers of the network stand for: classes along the last axis, yes or no, or
         numbers. It defines the sensitivity and the divergence of one network from another.
@@ -211,12 +211,6 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         A, which rebuilds all nodes of the dense network from the kept ones.
     intercept_ : ndarray of shape (n_nodes,)
         c, its constant part; zero unless the reconstruction is affine.
-    selection_report_ : list of dict
-        A row for every network that the solver ran: where its nodes come from (``source``), the
-        nodes (``support``), ``reconstruction``, relative ``loss``, ``divergence`` of its answers
-        from those of the dense one (an estimate if it was not run to the end), whether it was the
-        ``best`` so far, and if so the divergence on sequences ``held_out``, and ``seconds`` since
-        the start. Empty for solvers that run none.
     trajectory_history_ : list of float, or dict of these by layer
         Divergence of the answers on held-out sequences, before the trajectory fit of a layer and
         after each fifth of its steps, when this layer and those before it have their pruned size;
@@ -261,8 +255,8 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         max_divergence: float | None = None,
         max_parameters: int | None = None,
         solver: str | Solver = "exchange",
-        objective: str | Objective | None = None,
-        reconstruction: str = "auto",
+        objective: str | Objective = "combined",
+        reconstruction: Kind = "linear",
         likelihood: str = "auto",
         trajectory_fit: int = 300,
         n_refit: int = 2048,
@@ -515,8 +509,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         distillation, rebuilds = as_distillation(self.distill), self.reconstruction != "none"
         return Calibrator(
             objective=as_objective(self.objective),
-            solver=self._solver(),
-            kinds=RECONSTRUCTIONS[self.reconstruction],
+            kind=self.reconstruction,
             family=self.likelihood,
             classifies=self._classifies,
             n_distill=distillation.n_sequences if distillation else 0,

@@ -24,6 +24,7 @@ from .forms import check_sequences
 from .objective import Objective
 from .parameters import check_choice, is_number
 from .pruner import SpectralRNNPruner
+from .reconstruction import Kind
 from .solvers import Solver
 from .validation import best_index, count_each, fold_scores, tabulate
 from .wrapped import default_estimator, planned_size
@@ -59,9 +60,9 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
         Keep the fewest nodes whose relative loss is at most this; m is then the most.
     solver : str or Solver, default="exchange"
         How nodes are chosen: a key of ``SOLVERS`` or an instance.
-    objective : str, Objective or None, default=None
+    objective : str or Objective, default="combined"
         The loss to keep small, as in :class:`SpectralRNNPruner`.
-    reconstruction : {"auto", "linear", "affine", "none"}, default="auto"
+    reconstruction : {"linear", "affine", "none"}, default="linear"
         How the lost nodes are rebuilt from the kept ones; ``"none"`` deletes them.
     likelihood : {"auto", "categorical", "bernoulli", "gaussian"}, default="auto"
         What the answers of the network stand for.
@@ -126,8 +127,8 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
         allocation: str = "uniform",
         tol: float | None = None,
         solver: str | Solver = "exchange",
-        objective: str | Objective | None = None,
-        reconstruction: str = "auto",
+        objective: str | Objective = "combined",
+        reconstruction: Kind = "linear",
         likelihood: str = "auto",
         trajectory_fit: int = 300,
         n_refit: int = 2048,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +11,7 @@ from .solvers.problem import generalised_inverse
 
 Array = NDArray[np.float64]
 Kind = Literal["linear", "affine", "none"]
-# The kinds that a choice stands for; the first is what a solver that runs no network takes.
-RECONSTRUCTIONS: dict[str, tuple[Kind, ...]] = {
-    "auto": ("linear", "affine"),
-    "affine": ("affine",),
-    "linear": ("linear",),
-    "none": ("none",),
-}
+RECONSTRUCTIONS = get_args(Kind)
 
 
 def centred(covariance: Array, mean: Array, kind: Kind) -> Array:

@@ -124,7 +124,7 @@ class KeepBest(Callback):
     Parameters
     ----------
     careful : bool
-        Whether the rates are halved after any other epoch that ends with more than the least loss.
+        Whether the rates are halved after any other epoch that raises the loss.
     """
 
     scale_ = 1.0
@@ -138,7 +138,7 @@ class KeepBest(Callback):
         sizes = [len(numbers) for numbers, _ in held_out]
         losses = [float(net.validation_step(batch)["loss"]) for batch in held_out]
         total = sum(size * loss for size, loss in zip(sizes, losses, strict=True))
-        self.best_ = self.start_ = total / sum(sizes)
+        self.best_ = self.start_ = self.last_ = total / sum(sizes)
         self.weights_ = copy.deepcopy(net.module_.state_dict())
 
     def on_epoch_end(self, net: Net, **_: Any) -> None:
@@ -151,8 +151,9 @@ class KeepBest(Callback):
             net.module_.load_state_dict(self.weights_)
             net.optimizer_.state.clear()
             self._slow_down(net, 10.0)
-        elif self.careful:
+        elif self.careful and loss > self.last_:
             self._slow_down(net, 2.0)
+        self.last_ = loss
 
     def _slow_down(self, net: Net, factor: float) -> None:
         """Lower the learning rates, also of the next step, which the schedule has set already."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import strategies as st
 
-from skspectral.solvers import SelectionProblem, Trials
+from skspectral.solvers import SelectionProblem
 
 
 def random_problem(seed=0, n=10, rank=None, tau=0.0, weight="general"):
@@ -74,17 +74,6 @@ def planted(n_sources=3, n_mixtures=5, seed=0):
     p = rng.permutation(n)
     problem = SelectionProblem(covariance, weight, np.zeros(n), covariance.diagonal())
     return permuted(problem, p), np.flatnonzero(p < n_sources)
-
-
-def with_trials(problem):
-    """The same problem, with a network that answers the worse the higher the loss."""
-    trials = Trials(
-        problems={"same": problem},
-        reconstructions=("linear",),
-        run=lambda support, kind, at_most: problem.loss(support),
-        held_out=lambda support, kind: problem.loss(support),
-    )
-    return replace(problem, trials=trials)
 
 
 @st.composite

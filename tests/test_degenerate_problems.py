@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from oracles import best_support, direct_loss
-from problems import degenerate_problems, with_trials
+from problems import degenerate_problems
 
 from skspectral import SOLVERS
 from skspectral.parameters import as_solver
@@ -22,7 +22,7 @@ def slack(problem):
 @every_solver
 @given(problem=degenerate_problems())
 def test_loss_path_is_the_direct_loss(solver, problem):
-    selection = as_solver(solver, 0).select(with_trials(problem), problem.n_nodes)
+    selection = as_solver(solver, 0).select(problem, problem.n_nodes)
     assert sorted(selection.order) == list(range(problem.n_nodes))
     direct = [direct_loss(problem, selection.order[:k]) for k in range(problem.n_nodes + 1)]
     np.testing.assert_allclose(selection.loss_path, direct, rtol=0, atol=slack(problem))
@@ -32,7 +32,7 @@ def test_loss_path_is_the_direct_loss(solver, problem):
 @given(problem=degenerate_problems(max_nodes=6))
 def test_no_solver_beats_the_best_support(solver, problem):
     for m in range(1, problem.n_nodes):
-        found = as_solver(solver, 0).select(with_trials(problem), m)
+        found = as_solver(solver, 0).select(problem, m)
         best = direct_loss(problem, best_support(problem, m))
         assert best - slack(problem) <= found.loss_path[-1] <= problem.total
         assert problem.lower_bound()[m] <= best + slack(problem)
@@ -42,9 +42,9 @@ def test_no_solver_beats_the_best_support(solver, problem):
 @given(problem=degenerate_problems())
 def test_dead_nodes_are_taken_last(solver, problem):
     live = np.flatnonzero(problem.covariance.diagonal() > 0.0)
-    order = as_solver(solver, 0).select(with_trials(problem), problem.n_nodes).order
+    order = as_solver(solver, 0).select(problem, problem.n_nodes).order
     for m in range(1, problem.n_nodes + 1):
-        support = set(as_solver(solver, 0).select(with_trials(problem), m).support)
+        support = set(as_solver(solver, 0).select(problem, m).support)
         assert len(support & set(live)) == min(m, len(live))
     assert set(order[: len(live)]) == set(live)
 

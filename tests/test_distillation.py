@@ -1,5 +1,7 @@
 """Label-free distillation: what it repairs, and what it leaves alone."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -296,8 +298,9 @@ def test_after_harm_it_goes_on_at_half_of_the_rate():
         patch.setattr(repair, "KeepBest", Watch)
         history = fitted.fit([(torch.as_tensor(X),)]).distillation_history_["held_out"]
     expected, scale, best = [], 1.0, history[0]
-    for loss in history[1:]:
-        scale /= 1.0 if loss < best else 2.0 if loss <= 2.0 * history[0] else 10.0
+    for before, loss in itertools.pairwise(history):
+        harmful = loss > 2.0 * history[0]
+        scale /= 1.0 if loss < best else 10.0 if harmful else 2.0 if loss > before else 1.0
         best = min(best, loss)
         expected.append(scale)
     assert seen == expected

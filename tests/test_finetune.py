@@ -22,7 +22,6 @@ from skspectral import (
     SpectralRNNPruner,
     SpectralRNNPrunerCV,
 )
-from skspectral.solvers import ClosedLoopSolver
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(160, 10, N_FEATURES)).astype(np.float32)
@@ -217,14 +216,6 @@ def test_further_sequences_after_rounds_start_from_the_dense_network():
     whole = SpectralRNNPruner(net, 0.25, objective="one-step", trajectory_fit=0).fit(X)
     assert pruner.m_ == 4
     np.testing.assert_allclose(pruner.covariance_, whole.covariance_, rtol=1e-12)
-
-
-def test_a_search_in_rounds_reports_nodes_of_the_dense_network():
-    settings = {"solver": ClosedLoopSolver(8, random_state=0), "finetune": FineTune(1, n_rounds=2)}
-    pruner = SpectralRNNPruner(network(), 4, **settings, trajectory_fit=0).fit(X, NUMBERS)
-    best = [row for row in pruner.selection_report_ if row["best"]][-1]
-    assert best["support"].tolist() == pruner.support_.tolist()
-    assert max(row["support"].max() for row in pruner.selection_report_) >= 8
 
 
 # What is trained, and on what

@@ -200,9 +200,7 @@ KEEPS = "ignore:The hidden state of layer 'rnn.l0' has fewer nodes:UserWarning"
 
 
 @pytest.mark.filterwarnings(KEEPS)
-@pytest.mark.parametrize(
-    "params", [{}, {"distill": 2, "objective": "combined"}, {"solver": "closed_loop"}]
-)
+@pytest.mark.parametrize("params", [{}, {"distill": 2, "objective": "combined"}])
 def test_nothing_is_left_of_calibration(params):
     net = Stateful().eval()
     given = {name: value.clone() for name, value in net.state_dict().items()}

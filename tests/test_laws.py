@@ -13,6 +13,7 @@ from torch import nn
 from skspectral import (
     Distillation,
     HiddenStateMoments,
+    InformationLoss,
     SpectralRNNPruner,
     load_pruned,
     prune,
@@ -106,10 +107,13 @@ def test_moments_are_kept_for_the_size_of_batches_that_they_were_made_with(tmp_p
 # Readers
 
 
+OUTPUT = InformationLoss(input=0.0, recurrent=0.0, sensitivity=0.0)
+
+
 def test_the_output_loss_is_of_all_columns_that_read_a_layer():
     torch.manual_seed(0)
     net = Twice().eval()
-    pruner = SpectralRNNPruner(net, m=3, objective="output", trajectory_fit=0).fit(sequences())
+    pruner = SpectralRNNPruner(net, m=3, objective=OUTPUT, trajectory_fit=0).fit(sequences())
     weight = net.head.weight.detach().numpy()
     last, mean = weight[:, :N_NODES], weight[:, N_NODES:]
     expected = last.T @ last + mean.T @ mean

@@ -461,7 +461,7 @@ def test_states_are_forgotten_batch_by_batch(monkeypatch):
         (
             {"reconstruction": "cubic"},
             ValueError,
-            "reconstruction must be one of affine, auto, li",
+            "reconstruction must be one of affine, linear, none",
         ),
         ({"likelihood": "poisson"}, ValueError, "likelihood must be one of auto, bernoulli"),
         (

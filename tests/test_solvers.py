@@ -5,13 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from networks import make_rnn
 from oracles import direct_loss
-from problems import permuted, planted, random_problem, with_copies, with_dead, with_trials
+from problems import permuted, planted, random_problem, with_copies, with_dead
 
-from skspectral import SOLVERS, SpectralRNNPruner
+from skspectral import SOLVERS
 from skspectral.parameters import as_solver
-from skspectral.solvers import Solver, extend
+from skspectral.solvers import extend
 
 PROBLEMS = {
     "general weight": random_problem(1),
@@ -37,7 +36,7 @@ every_size = pytest.mark.parametrize("m", SIZES)
 
 
 def choose(solver, problem, m, seed=0):
-    return as_solver(solver, seed).select(with_trials(problem), m)
+    return as_solver(solver, seed).select(problem, m)
 
 
 @every_solver
@@ -187,26 +186,3 @@ def test_of_a_start_only_the_nodes_that_are_needed_are_looked_at():
     problem = random_problem(0, n=10)
     assert extend(problem, itertools.count(), 3).order.tolist() == [0, 1, 2]
     assert extend(problem, [4, 7, 4], 2).order.tolist() == [4, 7]
-
-
-class FirstAmongFew(Solver):
-    """Runs the network with each of some supports, and has no parameters."""
-
-    runs_network = True
-
-    def _select(self, problem, m):
-        supports = [np.arange(i, i + m) for i in range(3)]
-        found = [problem.trials.run(nodes, "linear", np.inf) for nodes in supports]
-        FirstAmongFew.seen = [*found, problem.trials.held_out(supports[0], "linear")]
-        return extend(problem, supports[int(np.argmin(found))], m)
-
-
-@pytest.mark.parametrize("options", [{}, {"n_refit": 0, "objective": "one-step"}])
-def test_a_solver_of_ones_own_may_run_the_network(options):
-    X = np.random.default_rng(0).normal(size=(40, 6, 3))
-    pruner = SpectralRNNPruner(
-        make_rnn(), m=3, solver=FirstAmongFew(), **options, trajectory_fit=0
-    ).fit(X)
-    assert np.isfinite(FirstAmongFew.seen).all()
-    best = int(np.argmin(FirstAmongFew.seen[:3]))
-    assert pruner.support_.tolist() == list(range(best, best + 3))

@@ -99,9 +99,9 @@ def test_moments_are_those_of_each_sequence_by_itself(name):
     make, data, ignores = MODULES[name]
     module = make().eval()
     with passes(N_NODES) as together:
-        pruner = SpectralRNNPruner(
-            module, 5, objective="recurrent", n_refit=0, trajectory_fit=0
-        ).fit(data)
+        pruner = SpectralRNNPruner(module, 5, objective="input", n_refit=0, trajectory_fit=0).fit(
+            data
+        )
     for layer, states in alone(module, data).items():
         covariance, mean = second_moment(states)
         np.testing.assert_allclose(pruner._moments[layer].covariance, covariance, atol=1e-6)
@@ -116,7 +116,7 @@ def test_moments_are_those_of_each_sequence_by_itself(name):
 @pytest.mark.parametrize("output", ["last", "mean", "sequence"])
 def test_transform_gives_each_sequence_as_by_itself(name, output):
     make, data, _ = MODULES[name]
-    params = {"objective": "recurrent", "n_refit": 0, "output": output}
+    params = {"objective": "input", "n_refit": 0, "output": output}
     pruner = SpectralRNNPruner(make().eval(), 5, **params, trajectory_fit=0).fit(data)
     found = pruner.transform(data)
     assert len(found) == len(data)

@@ -2,7 +2,6 @@
 
 from .backward import BackwardSolver
 from .base import Solver
-from .closed_loop import ClosedLoopSolver
 from .column_norm import ColumnNormSolver
 from .convex import ConvexSolver
 from .exchange import ExchangeSolver
@@ -14,12 +13,10 @@ from .pivoted_cholesky import PivotedCholeskySolver
 from .problem import Selection, SelectionProblem
 from .random import RandomSolver
 from .residual import extend
-from .trials import Trials
 from .variance import VarianceSolver
 
 SOLVERS: dict[str, type[Solver]] = {
     "backward": BackwardSolver,
-    "closed_loop": ClosedLoopSolver,
     "column_norm": ColumnNormSolver,
     "convex": ConvexSolver,
     "exchange": ExchangeSolver,
@@ -35,7 +32,6 @@ SOLVERS: dict[str, type[Solver]] = {
 __all__ = [
     "SOLVERS",
     "BackwardSolver",
-    "ClosedLoopSolver",
     "ColumnNormSolver",
     "ConvexSolver",
     "ExchangeSolver",
@@ -48,7 +44,6 @@ __all__ = [
     "Selection",
     "SelectionProblem",
     "Solver",
-    "Trials",
     "VarianceSolver",
     "extend",
 ]

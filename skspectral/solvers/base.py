@@ -27,13 +27,6 @@ class Solver(BaseEstimator, ABC):
     nested : bool, default=False
         Whether the choice of fewer nodes is the beginning of the choice of more, so that one
         run serves every number.
-    runs_network : bool, default=False
-        Whether the solver needs the ``trials`` of the problem.
-    n_sequences : int, default=2048
-        The most calibration sequences that trials are run on.
-    held_out : float, default=0.1
-        Part of these sequences that ``trials.run`` does not see, for ``trials.held_out``. Both
-        matter where ``runs_network`` is set; parameters of a solver may take their place.
     refine : bool, default=False
         Whether to swap nodes of the outcome until no swap lowers the loss; a parameter of most
         solvers.
@@ -52,9 +45,6 @@ class Solver(BaseEstimator, ABC):
 
     optimises: ClassVar[bool] = True
     nested: ClassVar[bool] = False
-    runs_network: ClassVar[bool] = False
-    n_sequences: int = 2048
-    held_out: float = 0.1
     refine: bool = False
 
     def select(self, problem: SelectionProblem, m: int) -> Selection:

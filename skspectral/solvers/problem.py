@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
-
-from .trials import Trials
 
 Array = NDArray[np.float64]
 
@@ -35,8 +31,6 @@ class SelectionProblem:
         pseudo-inverse.
     magnitude : ndarray of shape (n_nodes,), optional
         Norm of all weights into each node, for a solver that goes by them.
-    trials : Trials, optional
-        Networks pruned on trial, for a solver that goes by their answers.
 
     Raises
     ------
@@ -60,7 +54,6 @@ class SelectionProblem:
     weight: Array
     ridge: Array
     magnitude: Array | None = None
-    trials: Trials | None = None
 
     def __post_init__(self) -> None:
         for name in ("covariance", "weight", "ridge"):
@@ -162,10 +155,6 @@ class Selection:
         Loss of the first 0, 1, …, m nodes of ``order``.
     gap : float or None
         For a relaxation, the gap it was solved to, as a fraction of the relaxed loss.
-    reconstruction : str or None
-        The kind of reconstruction that goes with the nodes, where the solver chose it.
-    report : tuple of dict
-        What the solver tried, where it tells.
 
     Examples
     --------
@@ -178,8 +167,6 @@ class Selection:
     order: NDArray[np.intp]
     loss_path: Array
     gap: float | None = None
-    reconstruction: str | None = None
-    report: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def support(self) -> NDArray[np.intp]:

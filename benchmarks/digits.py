@@ -1,15 +1,13 @@
-"""Measure choice and search by the answers of the pruned network, and distillation.
+"""Measure what each part of a fit does for accuracy: readers of digits, several seeds.
 
 ``pixels`` prunes GRU and LSTM readers of digits, pixel by pixel, to 42 of 128 nodes, ``rows``
-readers of rows to 32, over several seeds; ``search`` follows the divergence through the
-evaluations, with swaps that the loss proposes and with blind ones.
+readers of rows to 32.
 """
 
 import argparse
 import platform
 import time
 import warnings
-from unittest import mock
 
 import numpy as np
 import torch
@@ -17,20 +15,16 @@ from networks import pixel_task, row_task
 from tqdm.auto import tqdm
 
 from skspectral import SpectralRNNPruner
-from skspectral.solvers import ClosedLoopSolver, closed_loop
 
-GREEDY = {"solver": "greedy", "trajectory_fit": 0}
-SEARCH = {"solver": ClosedLoopSolver(random_state=0), "trajectory_fit": 0}
-DIGITS = {
+UNFITTED = {"trajectory_fit": 0}
+FOLDED = UNFITTED | {"n_refit": 0}
+METHODS = {
+    "one-step losses, folded": FOLDED | {"objective": "one-step"},
+    "folded": FOLDED,
+    "readers refitted": UNFITTED,
     "default": {},
     "default, distilled": {"distill": 10},
-    "one-step losses, folded": GREEDY | {"objective": "one-step", "n_refit": 0},
-    "greedy, folded": GREEDY | {"n_refit": 0},
-    "greedy": GREEDY,
-    "closed loop": SEARCH,
-    "greedy, distilled": GREEDY | {"distill": 10},
-    "greedy, distilled, copies": GREEDY | {"distill": 10},
-    "closed loop, distilled, copies": SEARCH | {"distill": 10},
+    "default, distilled, copies": {"distill": 10},
 }
 N_COPIES, NOISE = 3, 0.3  # of every sequence, and its strength relative to how these vary
 CASES = {
@@ -51,7 +45,7 @@ def digits(which, seeds, cells, methods):
             accuracies, start = [], time.perf_counter()
             for task in tqdm(tasks, method, leave=False):
                 pruner = SpectralRNNPruner(task.module, m, likelihood=task.likelihood)
-                pruner.set_params(**DIGITS[method])
+                pruner.set_params(**METHODS[method])
                 X = with_copies(task.X) if "copies" in method else task.X
                 accuracies.append(task.accuracy(pruner.fit(X).pruned_module_))
             accuracy_row(method, accuracies, (time.perf_counter() - start) / len(tasks))
@@ -71,37 +65,16 @@ def accuracy_row(name, accuracies, seconds):
     print(f"  {name:30} {cells}  mean {mean:5.2f}  {seconds:6.1f} s", flush=True)
 
 
-def search():
-    """Divergence on the sequences of the search and on those held out, by evaluations."""
-    counts = (25, 50, 100, 200, 400, 800)
-    for cell, seed in ((cell, seed) for cell in ("gru", "lstm") for seed in range(2)):
-        task = pixel_task(cell, seed)
-        for name, reach in (("the loss", closed_loop.REACH), ("nothing", 1e6)):
-            solver = ClosedLoopSolver(counts[-1], random_state=0)
-            pruner = SpectralRNNPruner(task.module, 42, solver=solver, likelihood=task.likelihood)
-            with mock.patch.object(closed_loop, "REACH", reach):
-                report = pruner.fit(task.X).selection_report_
-            print(f"{task.name}, swaps proposed by {name}")
-            for count in counts:
-                best = [row for row in report[:count] if row["best"]][-1]
-                seconds = report[:count][-1]["seconds"]
-                found = f"divergence {best['divergence']:.4f}, held out {best['held_out']:.4f}"
-                print(f"  {count:4d} networks, {seconds:5.1f} s: {found}", flush=True)
-
-
 if __name__ == "__main__":
     warnings.simplefilter("ignore", UserWarning)  # what could not be folded
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=[*CASES, "search"])
+    parser.add_argument("what", choices=CASES)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--cells", nargs="*", help="gru, lstm or irnn; all if none is named")
-    parser.add_argument("--methods", nargs="*", default=list(DIGITS), help="all if none is named")
+    parser.add_argument("--methods", nargs="*", default=list(METHODS), help="all if none is named")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"
     print(f"{arguments.threads} thread(s), {versions}")
-    if arguments.what in CASES:
-        digits(arguments.what, arguments.seeds, arguments.cells, arguments.methods)
-    else:
-        search()
+    digits(arguments.what, arguments.seeds, arguments.cells, arguments.methods)
