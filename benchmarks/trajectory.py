@@ -20,8 +20,8 @@ from tqdm.auto import tqdm
 
 from skspectral import Distillation, SpectralRNNPruner
 from skspectral.rnn.answers import DenseAnswers
+from skspectral.rnn.forward_pass import ForwardPass
 from skspectral.rnn.likelihood import answer_of, likelihood_of
-from skspectral.rnn.verification import ForwardPass
 from skspectral.solvers import RandomSolver
 
 FRACTIONS = (0.75, 0.5, 0.33)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .calibration import Calibration
 from .explained import explained_on
 from .parameters import count_nodes
-from .solvers import GreedySolver, SelectionProblem
 
 ALLOCATIONS = ("global", "uniform")
 
@@ -57,12 +57,6 @@ def count_in_all(m: Any, sizes: Mapping[str, int], name: str = "m") -> int:
     return total
 
 
-def relative_path(problem: SelectionProblem) -> NDArray[np.float64]:
-    """Loss of the best first nodes, over that of none, by the greedy solver."""
-    path = GreedySolver().select(problem, problem.n_nodes).loss_path
-    return path / (path[0] or 1.0)
-
-
 @explained_on("How many nodes")
 def count_by_layer(m: Any, sizes: Mapping[str, int], name: str = "m") -> dict[str, int]:
     """Nodes to keep of every layer.
@@ -95,6 +89,27 @@ def count_by_layer(m: Any, sizes: Mapping[str, int], name: str = "m") -> dict[st
         layer: count_nodes(m[layer], size, f"{name}[{layer!r}]") if layer in m else size
         for layer, size in sizes.items()
     }
+
+
+def node_counts(
+    calibration: Calibration, m: Any, allocation: str, name: str = "m"
+) -> dict[str, int]:
+    """Return the nodes to keep of every layer: of each by itself, or of all together."""
+    sizes = {layer: problem.n_nodes for layer, problem in calibration.problems.items()}
+    if allocation == "uniform" or len(sizes) == 1:
+        return count_by_layer(m, sizes, name)
+    return shared_budget(calibration.greedy_paths, count_in_all(m, sizes, name))
+
+
+def part_way(calibration: Calibration, counts: Mapping[str, int], share: float) -> dict[str, int]:
+    """Return the nodes of every layer after a share of the way to others, by equal factors."""
+    sizes = {layer: problem.n_nodes for layer, problem in calibration.problems.items()}
+    if sizes.keys() != counts.keys():
+        raise ValueError(
+            f"n_rounds of FineTune must be 1 here, since the pruned network holds the layers "
+            f"{sorted(sizes)} in place of {sorted(counts)}."
+        )
+    return {layer: round(size * (counts[layer] / size) ** share) for layer, size in sizes.items()}
 
 
 def shared_budget(paths: Mapping[str, NDArray[np.float64]], n_nodes: int) -> dict[str, int]:

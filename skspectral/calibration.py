@@ -13,19 +13,19 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from .allocation import count_by_layer, count_in_all, relative_path, shared_budget
 from .batches import Batches
 from .before import Before, averaged, check_layers
 from .caching import content_hash, place_for, recalled
 from .chunked import Chunked
 from .covariance import HiddenStateMoments
+from .dask_pass import run_chunks
 from .hidden_states import cell_moments, cutter, short_batches
 from .labelled import Labelled
 from .objective import Objective
 from .progress import phase
-from .pruned_layer import PrunedLayer
 from .reconstruction import Kind
 from .rnn.answers import DenseAnswers
+from .rnn.forward_pass import ForwardPass
 from .rnn.likelihood import Likelihood
 from .rnn.readers import Readers
 from .rnn.refit import Place, Refit, dense_states
@@ -33,12 +33,11 @@ from .rnn.states import StateCollector
 from .rnn.surgery import Surgery
 from .rnn.tracker import find_readers
 from .rnn.trajectory import TrajectoryFit
-from .rnn.verification import ForwardPass
 from .rnn.weights import in_float64, incoming_norms, weights_of
 from .sampling import Reservoir, draw, first, hold_out
 from .sensitivity import answers_likelihood, reading_sensitivity
 from .sequences import Sequences
-from .solvers import Selection, SelectionProblem
+from .solvers import GreedySolver, SelectionProblem
 from .statistics import LayerStatistics
 from .whole_pass import run_through
 
@@ -93,32 +92,16 @@ class Calibration:
     kind: Kind
     labelled: Labelled | None = None
 
-    def layer(self, name: str, selection: Selection) -> PrunedLayer:
-        """A layer that keeps what was selected."""
-        return PrunedLayer(self.statistics[name], self.problems[name], selection, self.kind)
-
-    def counts(self, m: Any, allocation: str, name: str = "m") -> dict[str, int]:
-        """Nodes to keep of every layer: of each by itself, or of all together."""
-        sizes = {layer: problem.n_nodes for layer, problem in self.problems.items()}
-        if allocation == "uniform" or len(sizes) == 1:
-            return count_by_layer(m, sizes, name)
-        return shared_budget(self._paths, count_in_all(m, sizes, name))
-
-    def part_way(self, counts: Mapping[str, int], share: float) -> dict[str, int]:
-        """Nodes of every layer after a share of the way to others, by equal factors."""
-        sizes = {layer: problem.n_nodes for layer, problem in self.problems.items()}
-        if sizes.keys() != counts.keys():
-            raise ValueError(
-                f"n_rounds of FineTune must be 1 here, since the pruned network holds the layers "
-                f"{sorted(sizes)} in place of {sorted(counts)}."
-            )
-        return {
-            layer: round(size * (counts[layer] / size) ** share) for layer, size in sizes.items()
-        }
-
     @cached_property
-    def _paths(self) -> Mapping[str, Array]:
-        return {layer: relative_path(problem) for layer, problem in self.problems.items()}
+    def greedy_paths(self) -> dict[str, Array]:
+        """By layer, the relative loss of the best first nodes, by the greedy solver."""
+        return {name: greedy_path(problem) for name, problem in self.problems.items()}
+
+
+def greedy_path(problem: SelectionProblem) -> Array:
+    """Return the loss of the first 0, 1, … nodes of the greedy solver, over that of none."""
+    path = GreedySolver().select(problem, problem.n_nodes).loss_path
+    return path / (path[0] or 1.0)
 
 
 @dataclass(frozen=True)
@@ -299,7 +282,7 @@ class Calibrator:
         """Return moments of the hidden states, and batches to look at, the first of all first."""
         batches_from = cutter(collector, sequences, self.batch_size, self.memory)
         if isinstance(sequences, Chunked):
-            moments, collector.layout, _, found = sequences.run_through(collector, self.batch_size)
+            moments, collector.layout, _, found = run_chunks(sequences, collector, self.batch_size)
             kept = short_batches(collector, sequences, found)
         elif isinstance(sequences, Batches):
             batches = batches_from(0)

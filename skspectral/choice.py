@@ -8,7 +8,7 @@ from tqdm.auto import tqdm
 
 from .calibration import Calibration
 from .pruned_layer import PrunedLayer
-from .solvers import Solver
+from .solvers import Selection, Solver
 
 
 def choose(
@@ -34,6 +34,12 @@ def choose(
     """
     layers = tqdm(counts.items(), desc="selection", unit="layer", disable=not verbose)
     return {
-        name: calibration.layer(name, solver.select(calibration.problems[name], m))
+        name: layer_of(calibration, name, solver.select(calibration.problems[name], m))
         for name, m in layers
     }
+
+
+def layer_of(calibration: Calibration, name: str, selection: Selection) -> PrunedLayer:
+    """Return a layer that keeps what was selected."""
+    statistics, problem = calibration.statistics[name], calibration.problems[name]
+    return PrunedLayer(statistics, problem, selection, calibration.kind)

@@ -13,7 +13,7 @@ from torch import nn
 
 from .calibration import Calibration
 from .explained import explained_on
-from .parameters import check_training, is_number
+from .param_checks import check_training, is_number
 from .rnn.cut import Cut
 from .rnn.imitation import Imitation
 from .rnn.layers import MISFITS

@@ -11,7 +11,7 @@ from torch import nn
 
 from .explained import explained_on
 from .labelled import Labelled, Loss, Task
-from .parameters import check_training, is_number
+from .param_checks import check_training, is_number
 from .rnn.states import StateCollector
 
 

@@ -12,13 +12,15 @@ from torch import Tensor, nn
 
 from .batches import Batches
 from .caching import as_memory
+from .delegation import PredictorMixin
 from .finetune import FineTune, as_finetune, fine_tuned, training_steps
 from .forms import check_sequences
 from .gated_layer import GatedLayer, as_supports, check_followed
 from .labelled import Labelled, Task, task_loss
-from .parameters import check_choice, check_count, is_number
+from .param_checks import check_choice, check_count, is_number
 from .pruned_layer import of_layers
 from .refitting import AllOrNothing, unfitted
+from .rnn.forward_pass import ForwardPass
 from .rnn.gates import Gated
 from .rnn.inputs import select_inputs
 from .rnn.layers import RecurrentLayer, find_layers, last_level
@@ -27,11 +29,10 @@ from .rnn.stacked import laid_out, put_together
 from .rnn.states import StateCollector
 from .rnn.surgery import Surgery
 from .rnn.tracker import find_readers
-from .rnn.verification import ForwardPass
 from .rnn.weights import copy_of
 from .sensitivity import answers_likelihood
 from .transformer import POOLINGS, StateTransformer
-from .wrapped import PredictorMixin, classifies, encoded, module_of, trained, with_module
+from .wrapped import classifies, encoded, module_of, trained, with_module
 
 
 class Penalised:

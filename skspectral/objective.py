@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
-from .solvers import SelectionProblem
+from .solvers.problem import SelectionProblem
 
 Array = NDArray[np.float64]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from numbers import Integral, Real
+from collections.abc import Mapping
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -13,39 +13,8 @@ from joblib.parallel import get_active_backend
 from .covariance import HiddenStateMoments
 from .explained import explained_on
 from .objective import OBJECTIVES, Objective
+from .param_checks import check_choice, is_number
 from .solvers import SOLVERS, Solver
-
-
-def is_number(value: Any, kind: type = Real) -> bool:
-    """Whether a value is a number and no truth value, which Python counts among the ints."""
-    return isinstance(value, kind) and not isinstance(value, (bool, np.bool_))
-
-
-def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
-    """Refuse a value that is not among the choices."""
-    if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(sorted(choices))}; got {value!r}.")
-
-
-def check_count(name: str, value: Any, least: int = 1) -> None:
-    """Refuse what is not an int of at least ``least``."""
-    if not is_number(value, Integral):
-        raise TypeError(f"{name} must be an int of at least {least}; got {value!r}.")
-    if value < least:
-        raise ValueError(f"{name} must be an int of at least {least}; got {value!r}.")
-
-
-def check_training(settings: Any, counts: Iterable[str]) -> None:
-    """Refuse settings of a training that cannot be used."""
-    for name in counts:
-        check_count(name, getattr(settings, name))
-    for name in ("lr", "validation_fraction"):
-        value = getattr(settings, name)
-        if not (is_number(value) and 0.0 < value < 1.0):
-            raise ValueError(
-                f"{name} of {type(settings).__name__} must be a number between 0 and 1; got "
-                f"{value!r}."
-            )
 
 
 @explained_on("Scaling out")

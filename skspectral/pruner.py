@@ -14,15 +14,16 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from .allocation import ALLOCATIONS, check_nodes
+from .allocation import ALLOCATIONS, check_nodes, node_counts, part_way
 from .batches import Batches
 from .before import Before
 from .budget import N_SIZES, largest, parameters_of, part_of, smallest
 from .caching import as_memory, recalled
 from .calibration import Calibration, Calibrator
-from .choice import choose
+from .choice import choose, layer_of
 from .chunked import Chunked
 from .covariance import HiddenStateMoments
+from .delegation import PredictorMixin, wrapped_has
 from .distillation import Distillation, as_distillation, distilled
 from .explained import explained_on
 from .finetune import FineTune, as_finetune, fine_tuned
@@ -30,12 +31,11 @@ from .forms import check_sequences
 from .held_out import held_out_loss, measured_divergence, moments_of, warn_of_few_steps
 from .labelled import Labelled, task_loss
 from .objective import Objective
+from .param_checks import check_choice, check_count
 from .parameters import (
     as_moments,
     as_objective,
     as_solver,
-    check_choice,
-    check_count,
     check_max_divergence,
     check_n_jobs,
     check_tol,
@@ -54,16 +54,7 @@ from .solvers import Solver
 from .summary import SummaryMixin
 from .trajectory_fit import trajectory_fitted
 from .transformer import POOLINGS, StateTransformer
-from .wrapped import (
-    PredictorMixin,
-    classifies,
-    encoded,
-    module_of,
-    planned_size,
-    trained,
-    with_module,
-    wrapped_has,
-)
+from .wrapped import classifies, encoded, module_of, planned_size, trained, with_module
 
 Data = tuple[Sequences | Batches, Labelled | None]
 N_SEQUENCES = 2048  # to fit trajectories to
@@ -469,7 +460,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         nodes = {name: np.arange(problem.n_nodes) for name, problem in dense.problems.items()}
         for left in range(n_rounds, 0, -1):
             inner.tol = self.tol if left == 1 else None
-            inner._shrink(part, inner._select(part, part.part_way(counts, 1 / left)))
+            inner._shrink(part, inner._select(part, part_way(part, counts, 1 / left)))
             told = {name: layer.among(nodes[name]) for name, layer in inner.layers_.items()}
             nodes = {name: selection.support for name, selection in told.items()}
             if left > 1:
@@ -477,7 +468,9 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
                 part = inner._calibrate(data, Before())
         for name in OUTCOME:
             setattr(self, name, getattr(inner, name))
-        self._describe({name: dense.layer(name, each).posed_anew() for name, each in told.items()})
+        self._describe(
+            {name: layer_of(dense, name, each).posed_anew() for name, each in told.items()}
+        )
 
     def _calibrate(self, data: Data, before: Before) -> Calibration:
         """From sequences to the choices that they pose, added to those seen before."""
@@ -534,7 +527,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         """
 
         def counts(size: int) -> dict[str, int]:
-            return calibration.counts(part_of(self.m, size), self.allocation)
+            return node_counts(calibration, part_of(self.m, size), self.allocation)
 
         most = self.max_parameters
         if most is None:

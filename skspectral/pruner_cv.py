@@ -22,7 +22,7 @@ from .distillation import Distillation
 from .finetune import FineTune, as_finetune
 from .forms import check_sequences
 from .objective import Objective
-from .parameters import check_choice, is_number
+from .param_checks import check_choice, is_number
 from .pruner import SpectralRNNPruner
 from .reconstruction import Kind
 from .solvers import Solver

@@ -15,7 +15,7 @@ from torch import nn
 
 from .batches import Batches
 from .forms import check_sequences
-from .parameters import check_choice, check_count, is_number
+from .param_checks import check_choice, check_count, is_number
 from .refitting import AllOrNothing, same_random_numbers, unfitted
 from .rnn.network import CELLS, RecurrentNet
 from .rnn.states import whole_blocks

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .forms import check_sequences
 from .hidden_states import as_array, cutter, states_in_order
-from .parameters import check_choice
+from .param_checks import check_choice
 from .pruned_layer import of_layers
 from .rnn.layers import RecurrentLayer
 from .rnn.states import StateCollector

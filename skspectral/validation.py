@@ -11,20 +11,21 @@ from scipy.stats import rankdata
 from sklearn.metrics import check_scoring
 from sklearn.utils import _safe_indexing
 
+from .allocation import node_counts
 from .before import Before
 from .calibration import Calibration
 from .choice import choose
+from .delegation import wrapped_has
 from .pruned_layer import PrunedLayer, relative_loss
 from .pruner import SpectralRNNPruner
 from .refitting import drawn, same_random_numbers
-from .wrapped import wrapped_has
 
 
 def count_each(
     ms: Iterable[Any], calibration: Calibration, allocation: str
 ) -> list[dict[str, int]]:
     """Nodes to keep of every layer for each of several m."""
-    return [calibration.counts(m, allocation, f"ms[{i}]") for i, m in enumerate(ms)]
+    return [node_counts(calibration, m, allocation, f"ms[{i}]") for i, m in enumerate(ms)]
 
 
 def fold_scores(

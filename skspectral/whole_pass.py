@@ -6,111 +6,25 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from contextlib import closing
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from joblib import effective_n_jobs
-from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import ThreadpoolController
 from tqdm.auto import tqdm
 
 from .covariance import HiddenStateMoments
-from .files import header, read_header, replacing
 from .hidden_states import Found, collect
 from .rnn.states import StateCollector
-from .witnesses import Witnesses
+from .stopped_pass import Pass
 
-FORMAT, VERSION = "skspectral stopped pass", 2
 PART = 4  # batches that go to another process together
 SECONDS = 30.0  # between two times that a pass is saved
 ROOM = 2**28  # bytes of moments that the threads of a pass hold together
-
-
-@dataclass(frozen=True)
-class Pass:
-    """What a pass has found so far; as a whole, so that it can be stopped at any time.
-
-    Parameters
-    ----------
-    n_batches : int
-        Batches that are behind.
-    layout : str or None
-        How the module read them.
-    moments : dict of HiddenStateMoments
-        Moments of every layer.
-    witnesses : Witnesses
-        Batches to look at again.
-    """
-
-    n_batches: int = 0
-    layout: str | None = None
-    moments: dict[str, HiddenStateMoments] = field(default_factory=dict)
-    witnesses: Witnesses = field(default_factory=Witnesses)
-
-    def plus(
-        self,
-        moments: dict[str, HiddenStateMoments],
-        layout: str | None,
-        n_batches: int,
-        witnesses: Witnesses,
-    ) -> Pass:
-        """The same with what other batches gave; both parts stay as they are."""
-        joint = dict(self.moments)
-        for name, each in moments.items():
-            fresh = HiddenStateMoments(each.n_nodes).merge(each)
-            joint[name] = fresh.merge(joint[name]) if name in joint else fresh
-        joined = self.witnesses.followed_by(witnesses, self.n_batches)
-        return Pass(self.n_batches + n_batches, layout, joint, joined)
-
-    def keep(self, path: Path) -> None:
-        """Save it if there is room, which no pass has to be stopped for."""
-        with suppress(OSError, SafetensorError):
-            self.save(path)
-
-    def save(self, path: Path) -> None:
-        """Save it, in place of what was saved before."""
-        tensors: dict[str, NDArray[np.float64]] = {}
-        for name, each in self.moments.items():
-            tensors |= {f"{name}/sum": each.sum_, f"{name}/products": each.products_}
-        n_steps = {name: each.n_steps for name, each in self.moments.items()}
-        description = header(
-            FORMAT,
-            VERSION,
-            n_batches=self.n_batches,
-            layout=self.layout,
-            n_steps=n_steps,
-            witnesses=self.witnesses.as_json(),
-        )
-        with replacing(path) as beside:
-            save_file(tensors, beside, metadata=description)
-
-    @classmethod
-    def stopped(cls, path: Path) -> Pass:
-        """One that was stopped and saved; an empty one where there is none to be read."""
-        with suppress(FileNotFoundError, ValueError, SafetensorError):
-            return cls.load(path)
-        return cls()
-
-    @classmethod
-    def load(cls, path: Path) -> Pass:
-        """One that was saved."""
-        head, tensors = read_header(path, FORMAT, VERSION, "a stopped fit"), load_file(path)
-        moments = {
-            name: HiddenStateMoments.from_sums(
-                n_steps, tensors[f"{name}/sum"], tensors[f"{name}/products"]
-            )
-            for name, n_steps in head["n_steps"].items()
-        }
-        witnesses = Witnesses.from_json(head["witnesses"])
-        return cls(head["n_batches"], head["layout"], moments, witnesses)
 
 
 def run_through(

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from skspectral.rnn.forward_pass import ForwardPass
 from skspectral.rnn.layers import find_layers
 from skspectral.rnn.stacked import laid_out
 from skspectral.rnn.states import StateCollector
 from skspectral.rnn.surgery import Surgery
 from skspectral.rnn.tracker import find_readers
-from skspectral.rnn.verification import ForwardPass
 
 N_FEATURES, N_NODES = 3, 7
 

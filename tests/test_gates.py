@@ -11,6 +11,7 @@ from networks import CELLS, N_FEATURES
 from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
+from skspectral.rnn.forward_pass import ForwardPass
 from skspectral.rnn.gates import BETA, GAMMA, ZETA, Gated, HardConcrete
 from skspectral.rnn.inputs import SelectedInputs, select_inputs
 from skspectral.rnn.layers import find_layers
@@ -18,7 +19,6 @@ from skspectral.rnn.stacked import laid_out, put_together
 from skspectral.rnn.states import StateCollector
 from skspectral.rnn.surgery import Surgery
 from skspectral.rnn.tracker import find_readers
-from skspectral.rnn.verification import ForwardPass
 
 
 def gate(*log_alpha):

@@ -7,10 +7,10 @@ import torch
 from networks import CELLS, FOLLOWED, N_FEATURES, N_NODES, UNFOLLOWED, Net, make_rnn, surgery_of
 from torch import nn
 
+from skspectral.rnn.forward_pass import ForwardPass
 from skspectral.rnn.layers import find_layers
 from skspectral.rnn.readers import Reader, Readers
 from skspectral.rnn.tracker import find_readers
-from skspectral.rnn.verification import ForwardPass
 
 
 def readers_of(module, x=None):

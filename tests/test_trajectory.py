@@ -16,12 +16,12 @@ from skspectral.before import Before
 from skspectral.rnn import trajectory
 from skspectral.rnn.answers import DenseAnswers
 from skspectral.rnn.cut import Cut
+from skspectral.rnn.forward_pass import ForwardPass
 from skspectral.rnn.gru import run_gru
 from skspectral.rnn.kernels import LayerCall
 from skspectral.rnn.layer_fit import LayerFit
 from skspectral.rnn.likelihood import Likelihood
 from skspectral.rnn.trajectory import TrajectoryFit, batches, root
-from skspectral.rnn.verification import ForwardPass
 from skspectral.rnn.windows import Windows
 
 M, N_NODES = 5, 24

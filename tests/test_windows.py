@@ -6,8 +6,9 @@ from networks import CELLS, N_FEATURES, N_NODES, collector_of, make_rnn
 from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
+from skspectral.rnn.forward_pass import ForwardPass
 from skspectral.rnn.kernels import LayerCall
-from skspectral.rnn.verification import ForwardPass, names_of
+from skspectral.rnn.verification import names_of
 from skspectral.rnn.windows import DenseRun, Windows, windows_of
 
 SIZE = 4

@@ -10,11 +10,11 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from .forward_pass import ForwardPass
 from .kernels import KernelMode
 from .layers import MISFITS
 from .likelihood import Likelihood, answer_of
 from .replaced import PlainRun
-from .verification import ForwardPass
 
 
 class DenseAnswers:

@@ -10,8 +10,9 @@ from torch.nn.utils.rnn import PackedSequence
 
 from .cut import with_input
 from .expanded import StandIn, States, one_of, pair_of, with_data
+from .forward_pass import ForwardPass
 from .layers import RecurrentLayer
-from .verification import ForwardPass, same_outputs
+from .verification import same_outputs
 from .weights import copy_of, filled, in_float64, reading_of
 
 

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from .cut import Cut, narrowed, shrink_rnn
 from .expanded import ExpandedCell, ExpandedRNN, StartedCell, StartedRNN
+from .forward_pass import ForwardPass
 from .layers import RecurrentLayer, last_level
 from .methods import methods_calling
 from .readers import Readers
 from .stacked import put_together
-from .verification import ForwardPass, Judge
+from .verification import Judge
 from .weights import copy_of, filled, without_computed_weights
 
 

@@ -13,12 +13,12 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_iter, tree_map
 
+from .forward_pass import ForwardPass
 from .kernels import KERNELS, seeded
 from .layers import RecurrentLayer, find_layers
 from .methods import methods_running
 from .outputs import tensors
 from .readers import Reader, Readers
-from .verification import ForwardPass
 from .weights import independent_copy
 
 # Functions that only move entries about, so that they can be run on node numbers too.

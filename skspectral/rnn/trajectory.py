@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from .answers import DenseAnswers
 from .cut import Cut
+from .forward_pass import ForwardPass
 from .layer_fit import LayerFit
 from .layers import RecurrentLayer
 from .refit import Affine, refit
-from .verification import ForwardPass, names_of
+from .verification import names_of
 from .windows import DenseCall, DenseRun, PartlySmallRun, Windows, windows_of
 
 WINDOW = 100  # steps

@@ -3,61 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .cut import Cut
-from .kernels import KernelMode, seeded
+from .forward_pass import ForwardPass
 from .layers import MISFITS, RecurrentLayer
-from .outputs import columns_apart, leaves
+from .outputs import columns_apart
 from .readers import Readers
 from .replaced import ROUNDINGS, Misfit, PlainRun, Ran, ReplacedRun, SmallRun
-from .weights import independent_copy
 
 DISTURBANCE = 0.5  # relative size of errors in states that show whether anything depends on them
-
-
-@dataclass(frozen=True)
-class ForwardPass:
-    """A forward pass.
-
-    Parameters
-    ----------
-    args, kwargs : tuple and dict
-        The arguments of ``forward``.
-    training : bool
-        Whether the module is in training mode.
-    """
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    training: bool = False
-
-    def run(
-        self, module: nn.Module, mode: KernelMode, paths: Sequence[str], seed: int = 0
-    ) -> tuple[list[Tensor], dict[str, list[Tensor]]]:
-        """Return the outputs of a module, and of some parts of it by their paths.
-
-        Runs a copy, so that whatever ``forward`` keeps is not kept.
-        """
-        module = independent_copy(module).train(self.training)
-        parts: dict[str, list[Tensor]] = {path: [] for path in paths}
-        with ExitStack() as stack:
-            for path, into in parts.items():
-                part = module.get_submodule(path)
-                hook = part.register_forward_hook(
-                    lambda _, __, out, into=into: into.extend(leaves(out))
-                )
-                stack.enter_context(hook)
-            stack.enter_context(seeded(seed))
-            stack.enter_context(mode)
-            output = list(leaves(module(*self.args, **self.kwargs)))
-        return output, parts
 
 
 @dataclass(frozen=True)
