@@ -18,7 +18,7 @@ from skorch.callbacks import GradientNormClipping, LRScheduler
 from torch import nn
 
 from skspectral import SpectralRNNPruner
-from skspectral.rnn.refit import Refit
+from skspectral.rnn.surgery.refit import Refit
 
 KINDS = {"gru": nn.GRU, "lstm": nn.LSTM, "tanh": nn.RNN}
 SHAPES = [("gru", 2, False), ("lstm", 2, False), ("lstm", 2, True), ("tanh", 3, False)]

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.utils import prune as torch_prune
 
 from skspectral import Distillation, FineTune, SpectralRNNPruner
-from skspectral.repair import Numbers, repair
+from skspectral.training.trainer import Numbers, repair
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from goals import begin, medians, row, seconds
 from torch import nn
 
 from skspectral import HiddenStateMoments, SpectralRNNPruner
-from skspectral.sequences import of_like_length
+from skspectral.data.sequences import of_like_length
 
 FEATURES, N_STEPS, BATCH = 8, 28, 256
 # Kind, nodes, sequences.

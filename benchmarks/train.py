@@ -26,7 +26,7 @@ from skorch.history import History
 from skorch.utils import to_device
 from torch import nn
 
-from skspectral.files import replacing
+from skspectral.utils.safetensors_io import replacing
 
 torch.backends.cudnn.allow_tf32 = False  # hundreds of steps want all digits of float32
 

@@ -19,9 +19,9 @@ from sklearn.base import clone
 from tqdm.auto import tqdm
 
 from skspectral import Distillation, SpectralRNNPruner
-from skspectral.rnn.answers import DenseAnswers
 from skspectral.rnn.forward_pass import ForwardPass
-from skspectral.rnn.likelihood import answer_of, likelihood_of
+from skspectral.rnn.losses.likelihood import answer_of, likelihood_of
+from skspectral.rnn.trajectory.answers import DenseAnswers
 from skspectral.solvers import RandomSolver
 
 FRACTIONS = (0.75, 0.5, 0.33)

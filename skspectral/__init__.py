@@ -1,18 +1,18 @@
 """Smaller recurrent networks that answer the same: spectral pruning for scikit-learn."""
 
-from .covariance import HiddenStateMoments
-from .distillation import Distillation
-from .drift import ErrorPropagation, error_propagation
-from .estimators import RNNClassifier, RNNRegressor
-from .finetune import FineTune
-from .functional import prune
-from .neuron_selection import NeuronSelectionPruner
-from .objective import InformationLoss
-from .pruner import SpectralRNNPruner
-from .pruner_cv import SpectralRNNPrunerCV
-from .saving import load_pruned, save_pruned
+from .calibration.moments import HiddenStateMoments
+from .inspection.error_propagation import ErrorPropagation, error_propagation
+from .pruners.functional import prune
+from .pruners.neuron_selection import NeuronSelectionPruner
+from .pruners.spectral import SpectralRNNPruner
+from .pruners.spectral_cv import SpectralRNNPrunerCV
+from .rnn.serialization import load_pruned, save_pruned
+from .selection.objective import InformationLoss
 from .solvers import SOLVERS
-from .versions import show_versions
+from .training.distillation import Distillation
+from .training.finetune import FineTune
+from .training.rnn_estimators import RNNClassifier, RNNRegressor
+from .utils.show_versions import show_versions
 
 __version__ = "0.1.0"
 

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from skspectral.rnn.forward_pass import ForwardPass
-from skspectral.rnn.layers import find_layers
-from skspectral.rnn.stacked import laid_out
-from skspectral.rnn.states import StateCollector
-from skspectral.rnn.surgery import Surgery
-from skspectral.rnn.tracker import find_readers
+from skspectral.rnn.layers.find import find_layers
+from skspectral.rnn.layers.stack import laid_out
+from skspectral.rnn.states.collector import StateCollector
+from skspectral.rnn.surgery.surgery import Surgery
+from skspectral.rnn.tracing.tracer import find_readers
 
 N_FEATURES, N_NODES = 3, 7
 

@@ -9,7 +9,7 @@ from networks import N_FEATURES
 from torch import nn
 
 from skspectral import SpectralRNNPruner, SpectralRNNPrunerCV
-from skspectral.allocation import convex_hull, count_by_layer, shared_budget
+from skspectral.pruners.allocation import convex_hull, count_by_layer, shared_budget
 
 X = np.random.default_rng(0).normal(size=(60, 8, N_FEATURES)).astype(np.float32)
 SIZES = {"rnn.l0": 10, "rnn.l1": 4}

@@ -10,8 +10,8 @@ from torch.nn.utils.rnn import pack_sequence
 from torch.utils.data import DataLoader, TensorDataset
 
 from skspectral import SpectralRNNPruner
-from skspectral.batches import Forward
-from skspectral.forms import check_sequences
+from skspectral.data.batches import Forward
+from skspectral.data.checks import check_sequences
 
 X, LENGTHS, Y = torch.randn(24, 6, 3), torch.arange(24) % 6 + 1, torch.arange(24) % 2
 PARTS = [(x, n, y) for x, n, y in zip(X.split(8), LENGTHS.split(8), Y.split(8), strict=True)]

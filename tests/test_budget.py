@@ -6,11 +6,11 @@ import torch
 from torch import nn
 
 from skspectral import Distillation, SpectralRNNPruner
-from skspectral.before import Before
-from skspectral.budget import N_SIZES, largest, part_of, smallest
-from skspectral.rnn.answers import DenseAnswers
+from skspectral.calibration.previous import Before
+from skspectral.pruners.budget import N_SIZES, largest, part_of, smallest
 from skspectral.rnn.forward_pass import ForwardPass
-from skspectral.rnn.likelihood import Likelihood
+from skspectral.rnn.losses.likelihood import Likelihood
+from skspectral.rnn.trajectory.answers import DenseAnswers
 
 X = np.random.default_rng(0).normal(size=(160, 10, 3)).astype(np.float32)
 

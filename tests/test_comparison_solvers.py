@@ -10,7 +10,7 @@ from problems import echo_problem, random_problem, with_dead
 from scipy import stats
 
 from skspectral import SOLVERS, SpectralRNNPruner
-from skspectral.parameters import as_solver
+from skspectral.pruners.parameters import as_solver
 from skspectral.solvers import (
     ColumnNormSolver,
     LeverageSolver,

@@ -7,7 +7,7 @@ from oracles import best_support, direct_loss
 from problems import degenerate_problems
 
 from skspectral import SOLVERS
-from skspectral.parameters import as_solver
+from skspectral.pruners.parameters import as_solver
 
 # A relaxation may stop early with this warning; the laws hold all the same.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

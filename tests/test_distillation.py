@@ -17,12 +17,11 @@ from skspectral import (
     RNNClassifier,
     SpectralRNNPruner,
     SpectralRNNPrunerCV,
-    distillation,
     prune,
-    repair,
 )
-from skspectral.repair import KeepBest
-from skspectral.rnn.imitation import Imitation
+from skspectral.rnn.losses.imitation import Imitation
+from skspectral.training import distillation, trainer
+from skspectral.training.trainer import KeepBest
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(160, 10, N_FEATURES)).astype(np.float32)
@@ -295,7 +294,7 @@ def test_after_harm_it_goes_on_at_half_of_the_rate():
             seen.append(self.scale_)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(repair, "KeepBest", Watch)
+        patch.setattr(trainer, "KeepBest", Watch)
         history = fitted.fit([(torch.as_tensor(X),)]).distillation_history_["held_out"]
     expected, scale, best = [], 1.0, history[0]
     for before, loss in itertools.pairwise(history):

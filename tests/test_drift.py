@@ -8,8 +8,8 @@ from oracles import layer_weights, run_cell
 from torch import nn
 
 from skspectral import SpectralRNNPruner, error_propagation
+from skspectral.inspection.trajectories import Trajectories
 from skspectral.theory import Guarantee
-from skspectral.trajectories import Trajectories
 
 
 class Net(nn.Module):

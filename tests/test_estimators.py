@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from skspectral import RNNClassifier, RNNRegressor
-from skspectral.rnn.network import CELLS, make_layer
+from skspectral.training.network import CELLS, make_layer
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 7, 2))

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from skspectral import HiddenStateMoments, SpectralRNNPruner, whole_pass
-from skspectral.rnn.states import StateCollector
+from skspectral import HiddenStateMoments, SpectralRNNPruner
+from skspectral.calibration import forward_pass
+from skspectral.rnn.states.collector import StateCollector
 
 N_NODES = 16
 X = np.random.default_rng(0).normal(size=(50, 10, 3))
@@ -159,7 +160,7 @@ def test_batches_run_at_once_as_far_as_moments_have_room(room, at_once, each, mo
     net = scaled(1.0, torch.float32)
     copies, copy = [], StateCollector.copy
     monkeypatch.setattr(StateCollector, "copy", lambda own: copies.append(1) or copy(own))
-    monkeypatch.setattr(whole_pass, "ROOM", room)
+    monkeypatch.setattr(forward_pass, "ROOM", room)
     data = np.random.default_rng(2).normal(size=(300, 4, 3)).astype(np.float32)
     try:
         torch.set_num_threads(4)

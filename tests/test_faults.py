@@ -25,10 +25,11 @@ from skspectral import (
     load_pruned,
     prune,
     save_pruned,
-    whole_pass,
 )
-from skspectral import covariance as covariance_module
-from skspectral.witnesses import Witnesses
+from skspectral.calibration import checkpoint, forward_pass
+from skspectral.calibration import moments as moments_module
+from skspectral.calibration.checkpoint import Pass
+from skspectral.calibration.witnesses import Witnesses
 
 N_NODES = 16
 X = np.random.default_rng(0).normal(size=(320, 6, 3)).astype(np.float32)
@@ -105,7 +106,7 @@ def test_a_stopped_pass_goes_on_where_it_was(stop, error, tmp_path, n_threads):
     with pytest.raises(error):
         pruner.fit(X)
     (saved,) = (tmp_path / "skspectral").iterdir()
-    n_done = whole_pass.Pass.load(saved).n_batches
+    n_done = Pass.load(saved).n_batches
     assert n_done == 13 if n_threads == 1 else 10 <= n_done <= 13
     stop(at=None)
     with passes(N_NODES) as resumed:
@@ -118,11 +119,11 @@ def test_a_stopped_pass_goes_on_where_it_was(stop, error, tmp_path, n_threads):
 
 
 def test_a_long_pass_is_saved_again_and_again(stop, tmp_path, monkeypatch):
-    monkeypatch.setattr(whole_pass, "SECONDS", 0.0)
+    monkeypatch.setattr(forward_pass, "SECONDS", 0.0)
     seen = []
-    save = whole_pass.Pass.save
+    save = Pass.save
     monkeypatch.setattr(
-        whole_pass.Pass, "save", lambda done, path: (seen.append(done.n_batches), save(done, path))
+        Pass, "save", lambda done, path: (seen.append(done.n_batches), save(done, path))
     )
     pruner_of(memory=tmp_path).fit(X)
     assert seen == list(range(1, 21))
@@ -133,15 +134,15 @@ def test_a_pass_that_cannot_be_saved_goes_on(error, tmp_path, monkeypatch):
     def full(*_args, **_kwargs):
         raise error
 
-    monkeypatch.setattr(whole_pass, "SECONDS", 0.0)
-    monkeypatch.setattr(whole_pass, "save_file", full)
+    monkeypatch.setattr(forward_pass, "SECONDS", 0.0)
+    monkeypatch.setattr(checkpoint, "save_file", full)
     same_moments(pruner_of(memory=tmp_path).fit(X), pruner_of().fit(X))
     assert not list((tmp_path / "skspectral").iterdir())
 
 
 def test_what_is_added_to_a_pass_leaves_it_as_it_was():
     first, second = (HiddenStateMoments(2).update(np.eye(2) * scale) for scale in (1.0, 2.0))
-    done = whole_pass.Pass(1, None, {"l0": first})
+    done = Pass(1, None, {"l0": first})
     more = done.plus({"l0": second}, "batch first", 3, Witnesses())
     np.testing.assert_array_equal(done.moments["l0"].products_, np.eye(2))
     np.testing.assert_array_equal(more.moments["l0"].products_, 5 * np.eye(2))
@@ -349,7 +350,7 @@ def killed_while_saving(path, what):
         Path(filename).write_bytes(b"half of a file")
         os.kill(os.getpid(), signal.SIGKILL)
 
-    covariance_module.save_file = half
+    moments_module.save_file = half
     safetensors.torch.save_file = half
     if what == "moments":
         HiddenStateMoments(3).save(path)

@@ -13,12 +13,12 @@ from torch.nn.utils.rnn import pack_sequence
 
 from skspectral.rnn.forward_pass import ForwardPass
 from skspectral.rnn.gates import BETA, GAMMA, ZETA, Gated, HardConcrete
-from skspectral.rnn.inputs import SelectedInputs, select_inputs
-from skspectral.rnn.layers import find_layers
-from skspectral.rnn.stacked import laid_out, put_together
-from skspectral.rnn.states import StateCollector
-from skspectral.rnn.surgery import Surgery
-from skspectral.rnn.tracker import find_readers
+from skspectral.rnn.layers.find import find_layers
+from skspectral.rnn.layers.stack import laid_out, put_together
+from skspectral.rnn.states.collector import StateCollector
+from skspectral.rnn.surgery.inputs import SelectedInputs, select_inputs
+from skspectral.rnn.surgery.surgery import Surgery
+from skspectral.rnn.tracing.tracer import find_readers
 
 
 def gate(*log_alpha):

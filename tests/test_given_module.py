@@ -16,8 +16,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from skspectral import SpectralRNNPruner, prune
-from skspectral.rnn.cut import Cut
-from skspectral.rnn.stacked import put_together
+from skspectral.rnn.layers.stack import put_together
+from skspectral.rnn.surgery.cut import Cut
 
 # Outputs, whatever holds them
 

@@ -9,7 +9,7 @@ from networks import N_FEATURES, collector_of
 from torch import nn
 
 from skspectral import FineTune, HiddenStateMoments, SpectralRNNPruner
-from skspectral.held_out import are_too_few, held_out_loss, moments_of
+from skspectral.pruners.held_out import are_too_few, held_out_loss, moments_of
 
 X = np.random.default_rng(0).normal(size=(200, 8, N_FEATURES)).astype(np.float32)
 N_NODES = 16

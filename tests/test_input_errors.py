@@ -9,7 +9,7 @@ from networks import N_FEATURES, make_rnn
 from torch.utils.data import DataLoader
 
 from skspectral import HiddenStateMoments, SpectralRNNPruner
-from skspectral.forms import check_sequences
+from skspectral.data.checks import check_sequences
 
 GOOD = np.zeros((4, 5, N_FEATURES))
 FORMS = r"an array of shape .* a list of arrays .* or an iterable of batches"

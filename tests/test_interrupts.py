@@ -19,7 +19,7 @@ from skspectral import (
     RNNRegressor,
     SpectralRNNPruner,
 )
-from skspectral.rnn.network import RecurrentNet
+from skspectral.training.network import RecurrentNet
 
 X = np.random.default_rng(0).normal(size=(96, 5, 2)).astype(np.float32)
 Y = (X.sum(axis=(1, 2)) > 0.0).astype(np.int64)

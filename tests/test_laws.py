@@ -19,8 +19,8 @@ from skspectral import (
     prune,
     save_pruned,
 )
-from skspectral.allocation import shared_budget
-from skspectral.rnn.stacked import laid_out
+from skspectral.pruners.allocation import shared_budget
+from skspectral.rnn.layers.stack import laid_out
 from skspectral.solvers import GreedySolver, LeverageSolver, SelectionProblem, extend
 from skspectral.solvers.design import design_supports
 from skspectral.solvers.group_lasso import GroupLasso, group_lasso_supports, search_penalty

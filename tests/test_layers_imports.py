@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,23 @@ import skspectral
 
 ROOT = Path(skspectral.__file__).parent
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
-NUMERIC = [
-    name
-    for name in MODULES
-    if name.startswith(("solvers/", "theory/")) or name in ("objective.py", "reconstruction.py")
-]
-PICTURES = [name for name in MODULES if name.startswith("inspection/")]
-TORCH = [name for name in MODULES if name.startswith("rnn/")]
+
+# What each folder may import of the package: itself, and what stands in its own line.
+ALLOWED = {
+    "utils": set(),
+    "theory": set(),
+    "selection": {"utils"},
+    "solvers": {"utils", "theory", "selection"},
+    "rnn": {"utils"},
+    "data": {"utils", "rnn"},
+    "calibration": {"utils", "selection", "solvers", "rnn", "data"},
+    "training": {"utils", "rnn", "data", "calibration"},
+    "pruners": {
+        *("utils", "theory", "selection", "solvers", "rnn", "data", "calibration", "training")
+    },
+    "inspection": {"utils", "theory", "rnn", "data", "calibration", "pruners"},
+}
+NUMERIC = {"theory", "selection", "solvers"}
 
 
 def imports(name, text=None):
@@ -33,63 +44,67 @@ def imports(name, text=None):
     return found
 
 
-def within(imported, *packages):
-    """Those that are one of the packages, or inside one."""
-    return {name for name in imported if f"{name}.".startswith(tuple(f"{p}." for p in packages))}
+def imported_by(folder):
+    """Absolute names of all that the modules of a folder import."""
+    return {each for name in MODULES if name.startswith(f"{folder}/") for each in imports(name)}
 
 
-def test_the_parts_are_there():
-    assert {
-        "solvers/base.py",
-        "objective.py",
-        "reconstruction.py",
-        "theory/guarantee.py",
-    } <= set(NUMERIC)
-    assert {"rnn/layers.py", "rnn/states.py", "rnn/readers.py", "rnn/surgery.py"} <= set(TORCH)
+def parts_of(names, level):
+    """The part at a level of the names that are of the package."""
+    split = [name.split(".") for name in names]
+    return {each[level] for each in split if each[0] == "skspectral" and len(each) > level}
 
 
-@pytest.mark.parametrize("name", NUMERIC)
-def test_selection_knows_no_torch(name):
-    assert not within(imports(name), "torch", "skorch", "skspectral.rnn")
+def test_every_module_is_in_a_folder_of_the_plan():
+    assert {name.partition("/")[0] for name in MODULES} == {*ALLOWED, "__init__.py"}
 
 
-@pytest.mark.parametrize("name", NUMERIC)
-def test_selection_builds_on_selection_alone(name):
-    own = within(imports(name), "skspectral")
-    allowed = [f"skspectral.{path.removesuffix('.py').replace('/', '.')}" for path in NUMERIC]
-    assert own == within(own, "skspectral.solvers", "skspectral.theory", *allowed)
+@pytest.mark.parametrize("folder", ALLOWED)
+def test_a_folder_imports_what_it_may(folder):
+    assert parts_of(imported_by(folder), 1) <= ALLOWED[folder] | {folder, "__version__"}
 
 
-@pytest.mark.parametrize("name", PICTURES)
-def test_pictures_are_of_what_is_fitted(name):
-    assert not within(imports(name), "torch", "skorch", "skspectral.rnn")
+def test_folders_import_in_one_direction():
+    assert list(TopologicalSorter(ALLOWED).static_order())[-1] == "inspection"
+    inside = [path.name for path in (ROOT / "rnn").iterdir() if path.suffix != ".pyc"]
+    parts = {Path(name).stem for name in inside if not name.startswith("__")}
+    graph = {}
+    for part in parts:
+        found = imported_by(f"rnn/{part}") or imports(f"rnn/{part}.py")
+        graph[part] = parts_of([name for name in found if ".rnn." in name], 2) - {part}
+    assert set(TopologicalSorter(graph).static_order()) == parts
 
 
-@pytest.mark.parametrize("name", TORCH)
-def test_surgery_knows_torch_and_the_standard_library_alone(name):
-    imported = imports(name)
-    outside = imported - within(imported, "skspectral")
-    assert {each.partition(".")[0] for each in outside} <= {"torch", *sys.stdlib_module_names}
-    assert within(imported, "skspectral") == within(imported, "skspectral.rnn")
+@pytest.mark.parametrize("folder", [*NUMERIC, "inspection"])
+def test_the_numeric_parts_and_the_displays_know_no_torch(folder):
+    libraries = {name.partition(".")[0] for name in imported_by(folder)}
+    known = {"matplotlib", "numpy", "scipy", "sklearn", "skspectral"}
+    allowed = known | {"torch"} if folder == "inspection" else known - {"matplotlib"}
+    assert libraries - set(sys.stdlib_module_names) <= allowed
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_drawing_and_tables_are_loaded_when_used_alone(name):
-    tree = ast.parse((ROOT / name).read_text())
-    top = "\n".join(
-        ast.unparse(node) for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))
-    )
-    assert not within(imports(name, top or "pass"), "matplotlib", "pandas", "polars")
+def test_surgery_needs_torch_and_safetensors_alone():
+    libraries = {name.partition(".")[0] for name in imported_by("rnn")}
+    assert libraries - set(sys.stdlib_module_names) == {"torch", "safetensors", "skspectral"}
+
+
+def test_drawing_and_tables_are_loaded_when_used_alone():
+    for name in MODULES:
+        tree = ast.parse((ROOT / name).read_text())
+        top = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+        found = imports(name, "\n".join(map(ast.unparse, top)) or "pass")
+        libraries = {each.partition(".")[0] for each in found}
+        assert not libraries & {"matplotlib", "pandas", "polars"}, name
 
 
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
-        ("pruner.py", "import torch.nn as nn", {"torch.nn"}),
-        ("pruner.py", "from .rnn.states import X", {"skspectral.rnn.states.X"}),
-        ("rnn/states.py", "from . import layers", {"skspectral.rnn.layers"}),
-        ("rnn/states.py", "from ..covariance import H", {"skspectral.covariance.H"}),
-        ("rnn/states.py", "def f():\n    import numpy", {"numpy"}),
+        ("a.py", "import torch.nn as nn", {"torch.nn"}),
+        ("a.py", "from .rnn.states import X", {"skspectral.rnn.states.X"}),
+        ("rnn/b.py", "from . import layers", {"skspectral.rnn.layers"}),
+        ("rnn/b.py", "from ..moments import H", {"skspectral.moments.H"}),
+        ("rnn/b.py", "def f():\n    import numpy", {"numpy"}),
     ],
 )
 def test_imports_are_read_as_python_reads_them(name, text, expected):

@@ -7,7 +7,7 @@ from networks import N_FEATURES, Net, collector_of, make_rnn
 from oracles import run_layer
 from torch import nn
 
-from skspectral.rnn.states import LAYOUTS
+from skspectral.rnn.states.collector import LAYOUTS
 
 LENGTHS = pytest.mark.parametrize("n_steps", [1, 2, 3, 6])
 

@@ -8,8 +8,8 @@ from scipy.special import expit, softmax
 from scipy.stats import entropy
 from torch import nn
 
-from skspectral.rnn.likelihood import Likelihood, answer_of, likelihood_of
-from skspectral.sensitivity import answers_likelihood
+from skspectral.calibration.sensitivity import answers_likelihood
+from skspectral.rnn.losses.likelihood import Likelihood, answer_of, likelihood_of
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, -2.0]], dtype=torch.float64)
 OTHER = torch.tensor([[1.0, -1.0, 0.0], [-1.0, 2.0, 2.0]], dtype=torch.float64)

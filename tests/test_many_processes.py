@@ -14,8 +14,8 @@ from sklearn.model_selection import GridSearchCV
 from torch import distributed, nn
 
 from skspectral import HiddenStateMoments, SpectralRNNPruner, SpectralRNNPrunerCV
-from skspectral.chunked import joint
-from skspectral.witnesses import Witnesses
+from skspectral.calibration.dask_pass import joint
+from skspectral.calibration.witnesses import Witnesses
 
 N_NODES = 24
 RNG = np.random.default_rng(0)

@@ -19,7 +19,7 @@ from test_pruner import LABELS, N_NODES, RNG, TARGET, X, network
 from torch import nn
 
 from skspectral import RNNClassifier, RNNRegressor, SpectralRNNPruner
-from skspectral.caching import content_hash
+from skspectral.data.memory import content_hash
 
 RATIOS = np.linspace(0.1, 0.9, 10)
 RAGGED = [X[i, : 3 + i % 6] for i in range(20)]
@@ -373,7 +373,8 @@ def test_layout_in_memory_does_not_count():
 
 def test_another_process_finds_the_same_hash():
     code = (
-        "import torch, skspectral.caching as c; from skspectral.rnn.network import RecurrentNet\n"
+        "import torch, skspectral.data.memory as c\n"
+        "from skspectral.training.network import RecurrentNet\n"
         "torch.manual_seed(0); net = RecurrentNet('gru', 3, 12, 2)\n"
         "print(c.content_hash({'net': net, 'words': ('a', 'b')}))"
     )

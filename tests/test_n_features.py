@@ -5,7 +5,7 @@ import pytest
 from sklearn.base import BaseEstimator
 from test_sequences import HELD, PLAIN, RAGGED, SAME, TOKENS
 
-from skspectral.forms import check_sequences
+from skspectral.data.checks import check_sequences
 
 
 @pytest.mark.parametrize("name", HELD)

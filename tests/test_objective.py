@@ -7,8 +7,8 @@ import pytest
 from oracles import residual
 
 from skspectral import InformationLoss
-from skspectral.objective import OBJECTIVES
-from skspectral.parameters import as_objective
+from skspectral.pruners.parameters import as_objective
+from skspectral.selection.objective import OBJECTIVES
 
 N_NODES = 6
 NAMES = ("input", "output", "recurrent", "sensitivity")

@@ -31,8 +31,8 @@ from skspectral import (
     SpectralRNNPruner,
     prune,
 )
-from skspectral.rnn.network import RecurrentNet
 from skspectral.solvers import ConvexSolver
+from skspectral.training.network import RecurrentNet
 
 N_NODES = 12
 RNG = np.random.default_rng(0)

@@ -24,7 +24,7 @@ from skspectral import (
     SpectralRNNPruner,
     SpectralRNNPrunerCV,
 )
-from skspectral.validation import best_index
+from skspectral.pruners.cross_validation import best_index
 
 MS = (1, 0.25, 0.5, 1.0)
 RATIOS = np.linspace(0.1, 0.9, 10)

@@ -16,7 +16,7 @@ from skspectral import (
     SpectralRNNPruner,
     SpectralRNNPrunerCV,
 )
-from skspectral.refitting import same_random_numbers
+from skspectral.utils.atomic_fit import same_random_numbers
 
 X = np.random.default_rng(0).normal(size=(60, 5, 2)).astype(np.float32)
 Y = (X.sum(axis=(1, 2)) > 0.0).astype(np.int64)

@@ -8,9 +8,9 @@ from networks import CELLS, FOLLOWED, N_FEATURES, N_NODES, UNFOLLOWED, Net, make
 from torch import nn
 
 from skspectral.rnn.forward_pass import ForwardPass
-from skspectral.rnn.layers import find_layers
-from skspectral.rnn.readers import Reader, Readers
-from skspectral.rnn.tracker import find_readers
+from skspectral.rnn.layers.find import find_layers
+from skspectral.rnn.tracing.readers import Reader, Readers
+from skspectral.rnn.tracing.tracer import find_readers
 
 
 def readers_of(module, x=None):

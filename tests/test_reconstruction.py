@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from skspectral.reconstruction import RECONSTRUCTIONS, centred, reconstruct, reconstruction_loss
+from skspectral.selection.reconstruction import (
+    RECONSTRUCTIONS,
+    centred,
+    reconstruct,
+    reconstruction_loss,
+)
 
 SUPPORTS = pytest.mark.parametrize("support", [[3], [0, 2, 5], [6, 1, 4, 3], list(range(7))])
 RIDGES = pytest.mark.parametrize("tau", [0.0, 1e-6, 0.3])

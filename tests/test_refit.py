@@ -11,7 +11,7 @@ from oracles import layer_weights, run_layer
 from torch import nn
 
 from skspectral import SpectralRNNPruner
-from skspectral.rnn.refit import Affine, refit
+from skspectral.rnn.surgery.refit import Affine, refit
 
 M, N_NODES = 4, 24
 

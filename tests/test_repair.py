@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from skspectral import FineTune
-from skspectral.repair import Numbers, repair
+from skspectral.training.trainer import Numbers, repair
 
 
 class Square:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from skspectral.forms import check_sequences
-from skspectral.sampling import Reservoir, count, draw, first, split
+from skspectral.data.checks import check_sequences
+from skspectral.data.sampling import Reservoir, count, draw, first, split
 
 RAGGED = [np.full((2 + i % 3, 1), float(i)) for i in range(50)]
 

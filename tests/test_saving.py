@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from skspectral import HiddenStateMoments, load_pruned, prune, save_pruned
-from skspectral.rnn.inputs import SelectedInputs
-from skspectral.rnn.stacked import laid_out
+from skspectral.rnn.layers.stack import laid_out
+from skspectral.rnn.surgery.inputs import SelectedInputs
 
 
 @pytest.fixture

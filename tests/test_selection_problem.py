@@ -8,7 +8,7 @@ from oracles import best_support, direct_loss
 from problems import planted, random_problem
 
 from skspectral import SOLVERS
-from skspectral.parameters import as_solver
+from skspectral.pruners.parameters import as_solver
 from skspectral.solvers import Selection, SelectionProblem, Solver
 
 RIDGES = pytest.mark.parametrize("tau", [0.0, 1e-6, 1e-2])

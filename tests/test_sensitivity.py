@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from skspectral import InformationLoss, SpectralRNNPruner
-from skspectral.rnn.likelihood import Likelihood
-from skspectral.rnn.sensitivity import sensitivity
+from skspectral.rnn.losses.likelihood import Likelihood
+from skspectral.rnn.losses.sensitivity import sensitivity
 
 STEP = 1e-5
 WHITENING = np.random.default_rng(1).normal(size=(N_NODES, N_NODES))

@@ -11,8 +11,8 @@ from oracles import run_layer, second_moment
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from skspectral import SpectralRNNPruner
-from skspectral.forms import check_sequences
-from skspectral.sequences import in_order
+from skspectral.data.checks import check_sequences
+from skspectral.data.sequences import in_order
 
 RNG = np.random.default_rng(0)
 SAME = RNG.normal(size=(7, 5, N_FEATURES))

@@ -11,8 +11,8 @@ from skspectral import (
     RNNRegressor,
     SpectralRNNPruner,
     SpectralRNNPrunerCV,
-    wrapped,
 )
+from skspectral.pruners import dense_network
 
 
 def cell(kind, **options):
@@ -37,9 +37,11 @@ MODULE_HASH = {
 @pytest.fixture(autouse=True)
 def _little_training(monkeypatch):
     """What ``estimator=None`` trains is small here, for it is trained some hundred times."""
-    default = wrapped.default_estimator
+    default = dense_network.default_estimator
     small = {"hidden_size": 16, "max_epochs": 4}
-    monkeypatch.setattr(wrapped, "default_estimator", lambda y: default(y).set_params(**small))
+    monkeypatch.setattr(
+        dense_network, "default_estimator", lambda y: default(y).set_params(**small)
+    )
 
 
 @parametrize_with_checks(

@@ -9,7 +9,7 @@ from oracles import direct_loss
 from problems import permuted, planted, random_problem, with_copies, with_dead
 
 from skspectral import SOLVERS
-from skspectral.parameters import as_solver
+from skspectral.pruners.parameters import as_solver
 from skspectral.solvers import extend
 
 PROBLEMS = {

@@ -24,7 +24,7 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from skspectral import HiddenStateMoments, SpectralRNNPruner, load_pruned, save_pruned
-from skspectral.forms import check_sequences
+from skspectral.data.checks import check_sequences
 
 N_NODES = 8
 

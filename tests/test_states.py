@@ -8,8 +8,8 @@ from oracles import run_layer
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from skspectral.rnn.layers import find_layers
-from skspectral.rnn.states import StateCollector
+from skspectral.rnn.layers.find import find_layers
+from skspectral.rnn.states.collector import StateCollector
 
 LENGTHS = pytest.mark.parametrize("n_steps", [1, 2, 3, 6])
 every_cell = pytest.mark.parametrize("cell", CELLS)

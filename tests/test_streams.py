@@ -15,9 +15,9 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from skspectral import RNNClassifier, SpectralRNNPruner
-from skspectral.forms import check_sequences
-from skspectral.sampling import draw
-from skspectral.sequences import READ, Sliced
+from skspectral.data.checks import check_sequences
+from skspectral.data.sampling import draw
+from skspectral.data.sequences import READ, Sliced
 
 X = np.random.default_rng(0).normal(size=(300, 6, 3)).astype(np.float32)
 PLAIN = np.random.default_rng(1).normal(size=(300, 6)).astype(np.float32)

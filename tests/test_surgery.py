@@ -19,8 +19,8 @@ from networks import (
 from oracles import fold, layer_weights, run_cell
 from torch import nn
 
-from skspectral.rnn.cut import Cut
-from skspectral.rnn.stacked import put_together
+from skspectral.rnn.layers.stack import put_together
+from skspectral.rnn.surgery.cut import Cut
 
 SUPPORT = [1, 4, 6]
 STAYS = "The reconstruction of layer 'rnn.l0' stays a linear layer of its own behind it, since"

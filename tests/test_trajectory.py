@@ -12,17 +12,17 @@ from sklearn.model_selection import GridSearchCV
 from torch import nn
 
 from skspectral import SpectralRNNPruner, SpectralRNNPrunerCV, prune
-from skspectral.before import Before
-from skspectral.rnn import trajectory
-from skspectral.rnn.answers import DenseAnswers
-from skspectral.rnn.cut import Cut
+from skspectral.calibration.previous import Before
 from skspectral.rnn.forward_pass import ForwardPass
-from skspectral.rnn.gru import run_gru
 from skspectral.rnn.kernels import LayerCall
-from skspectral.rnn.layer_fit import LayerFit
-from skspectral.rnn.likelihood import Likelihood
-from skspectral.rnn.trajectory import TrajectoryFit, batches, root
-from skspectral.rnn.windows import Windows
+from skspectral.rnn.losses.likelihood import Likelihood
+from skspectral.rnn.surgery.cut import Cut
+from skspectral.rnn.trajectory import fit as trajectory
+from skspectral.rnn.trajectory.answers import DenseAnswers
+from skspectral.rnn.trajectory.fit import TrajectoryFit, batches, root
+from skspectral.rnn.trajectory.gru import run_gru
+from skspectral.rnn.trajectory.layer_fit import LayerFit
+from skspectral.rnn.trajectory.windows import Windows
 
 M, N_NODES = 5, 24
 

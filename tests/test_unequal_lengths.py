@@ -10,11 +10,11 @@ from passes import passes
 from torch import nn
 
 from skspectral import SpectralRNNPruner
-from skspectral.rnn.layers import find_layers
-from skspectral.rnn.padded import Padded
-from skspectral.rnn.stacked import laid_out
-from skspectral.rnn.states import BLOCK, StateCollector
-from skspectral.sequences import MOST_PADDED, Sequences, of_like_length
+from skspectral.data.sequences import MOST_PADDED, Sequences, of_like_length
+from skspectral.rnn.layers.find import find_layers
+from skspectral.rnn.layers.stack import laid_out
+from skspectral.rnn.states.collector import BLOCK, StateCollector
+from skspectral.rnn.states.padded import Padded
 
 N_NODES = 12
 RNG = np.random.default_rng(0)

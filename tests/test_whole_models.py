@@ -27,7 +27,7 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from skspectral import SpectralRNNPruner
-from skspectral.rnn.stacked import laid_out
+from skspectral.rnn.layers.stack import laid_out
 
 every_stack = pytest.mark.parametrize(
     ("cell", "shape", "batch_first", "bias", "read"),

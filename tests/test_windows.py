@@ -8,8 +8,8 @@ from torch.nn.utils.rnn import pack_sequence
 
 from skspectral.rnn.forward_pass import ForwardPass
 from skspectral.rnn.kernels import LayerCall
-from skspectral.rnn.verification import names_of
-from skspectral.rnn.windows import DenseRun, Windows, windows_of
+from skspectral.rnn.surgery.verification import names_of
+from skspectral.rnn.trajectory.windows import DenseRun, Windows, windows_of
 
 SIZE = 4
 

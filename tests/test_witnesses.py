@@ -2,7 +2,7 @@
 
 import json
 
-from skspectral.witnesses import Glimpse, Witnesses
+from skspectral.calibration.witnesses import Glimpse, Witnesses
 
 
 def glimpse(number, n_states, *pairs):

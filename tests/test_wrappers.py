@@ -12,9 +12,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils._pytree import tree_leaves
 
 from skspectral import prune
-from skspectral.rnn.expanded import ExpandedCell, ExpandedRNN, StartedCell
-from skspectral.rnn.inputs import SelectedCellInputs, SelectedInputs
-from skspectral.rnn.stacked import StackedRNN
+from skspectral.rnn.layers.stack import StackedRNN
+from skspectral.rnn.layers.wrappers import ExpandedCell, ExpandedRNN, StartedCell
+from skspectral.rnn.surgery.inputs import SelectedCellInputs, SelectedInputs
 
 N_INPUTS, N_NODES = 3, 8
 KINDS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}

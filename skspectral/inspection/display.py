@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from ..explained import explained_on
-from ..pruned_layer import PrunedLayer, name_among
+from ..pruners.pruned_layer import PrunedLayer, name_among
+from ..utils.doc_hints import explained_on
 
 # The colours of Okabe and Ito, which people of any colour vision can tell apart.
 BLUE, ORANGE, GREEN, VERMILION, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"

@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..pruned_layer import PrunedLayer
+from ..pruners.pruned_layer import PrunedLayer
 from .display import LayerDisplay, titled
 
 

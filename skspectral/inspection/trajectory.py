@@ -8,8 +8,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..trajectories import Trajectories
 from .display import COLOURS, Display, pruned_layer, titled
+from .trajectories import Trajectories
 
 
 class TrajectoryDisplay(Display):

@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from .kernels import KernelMode, seeded
+from .layers.weights import independent_copy
 from .outputs import leaves
-from .weights import independent_copy
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .cut import Cut
-from .layers import RecurrentLayer, joined
-from .readers import Readers
-from .weights import GATES, copy_of, mode_of
+from .layers.find import RecurrentLayer, joined
+from .layers.weights import GATES, copy_of, mode_of
+from .surgery.cut import Cut
+from .tracing.readers import Readers
 
 GAMMA, ZETA, BETA = -0.1, 1.1, 2.0 / 3.0
 

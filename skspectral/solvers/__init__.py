@@ -1,5 +1,6 @@
 """Solvers of the selection problem: which nodes to keep."""
 
+from ..selection.problem import Selection, SelectionProblem
 from .backward import BackwardSolver
 from .base import Solver
 from .column_norm import ColumnNormSolver
@@ -10,7 +11,6 @@ from .greedy import GreedySolver
 from .leverage import LeverageSolver
 from .magnitude import MagnitudeSolver
 from .pivoted_cholesky import PivotedCholeskySolver
-from .problem import Selection, SelectionProblem
 from .random import RandomSolver
 from .residual import extend
 from .variance import VarianceSolver

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from scipy import linalg
 from scipy.linalg import blas
 
+from ..selection.problem import Array, Selection, SelectionProblem
 from .base import Solver
-from .problem import Array, Selection, SelectionProblem
 from .residual import extend
 
 FLOOR = 1e-10  # least ridge, as a fraction of a node's second moment

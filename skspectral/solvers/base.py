@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from .problem import Selection, SelectionProblem
+from ..selection.problem import Selection, SelectionProblem
 from .swaps import refined
 
 

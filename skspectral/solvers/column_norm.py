@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..selection.problem import Selection, SelectionProblem
 from .base import Solver
-from .problem import Selection, SelectionProblem
 from .random import draw_in_turn
 from .residual import extend
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
+from ..selection.problem import Selection, SelectionProblem
 from .base import Solver
 from .design import design_supports
 from .exchange import ExchangeSolver
 from .group_lasso import group_lasso_supports
-from .problem import Selection, SelectionProblem
 from .residual import extend
 from .swaps import exchange
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, optimize
 
-from .problem import Array, SelectionProblem
+from ..selection.problem import Array, SelectionProblem
 
 # As fractions of the mean variance of a node. Little noise makes the relaxation useless (a node
 # seen faintly is as good as one kept), much noise makes it another problem.

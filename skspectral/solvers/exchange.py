@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from ..selection.problem import Selection, SelectionProblem
 from .base import Solver
 from .greedy import GreedySolver
 from .pivoted_cholesky import PivotedCholeskySolver
-from .problem import Selection, SelectionProblem
 
 
 class ExchangeSolver(Solver):

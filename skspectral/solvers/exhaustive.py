@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
+from ..selection.problem import Array, Selection, SelectionProblem, symmetric_root
 from .base import Solver
-from .problem import Array, Selection, SelectionProblem, symmetric_root
 from .residual import extend
 
 ROUNDING = 1e-13  # of the whole: what is less is none

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ..selection.problem import Selection, SelectionProblem
 from .base import Solver
-from .problem import Selection, SelectionProblem
 from .residual import extend
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from .problem import Array, SelectionProblem
+from ..selection.problem import Array, SelectionProblem
 
 GAP_CHECK_INTERVAL = 10  # sweeps; a check costs as much as several of them
 MAX_PENALTIES = 30

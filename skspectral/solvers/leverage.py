@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..selection.problem import Selection, SelectionProblem
 from ..theory.freedom import Spectrum
 from .base import Solver
-from .problem import Selection, SelectionProblem
 from .random import draw_in_turn
 from .residual import extend
 

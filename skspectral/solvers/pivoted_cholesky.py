@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from scipy.linalg import lapack
 
+from ..selection.problem import Selection, SelectionProblem
 from .base import Solver
-from .problem import Selection, SelectionProblem
 from .residual import extend
 
 

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
+from ..selection.problem import Array, Selection, SelectionProblem
 from .base import Solver
-from .problem import Array, Selection, SelectionProblem
 from .residual import extend
 
 

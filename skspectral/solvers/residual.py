@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from .problem import Array, Selection, SelectionProblem
+from ..selection.problem import Array, Selection, SelectionProblem
 
 BLOCK = 1024  # columns of a matrix product at a time
 FRESH_DIGITS = 1e-8  # of E Q E: half of those of float64

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from .problem import Array, Selection, SelectionProblem
+from ..selection.problem import Array, Selection, SelectionProblem
 from .residual import extend
 
 SMALLEST_GAIN = 1e-10  # of the loss of the empty support; below it a swap is rounding

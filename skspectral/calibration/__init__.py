@@ -1,0 +1,1 @@
+"""From sequences to statistics of the hidden states; private."""

@@ -1,0 +1,51 @@
+"""The pass over a dask array, whose chunks are run where they lie."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_array
+
+from ..data.dask_sequences import Chunked
+from ..data.sequences import Sequences
+from ..rnn.states.collector import StateCollector
+from .checkpoint import Pass
+from .hidden_states import Found, collect
+
+FAN_IN = 8  # moments that are added up in one task
+
+
+def run_chunks(sequences: Chunked, collector: StateCollector, batch_size: int) -> Found:
+    """Moments of the hidden states on all chunks, by the scheduler that dask uses."""
+    from dask.delayed import delayed  # noqa: PLC0415  there is an array of it, so it is there
+
+    whole = dict.fromkeys(range(1, sequences.arrays.ndim), -1)
+    array = sequences.arrays.rechunk(whole)
+    starts = np.cumsum([0, *array.chunks[0]])
+    shared = delayed(collector, traverse=False)
+    found = [
+        delayed(collect_chunk)(shared, chunk, int(start), sequences.n_features, batch_size)
+        for chunk, start in zip(array.to_delayed().ravel(), starts, strict=False)
+    ]
+    while len(found) > 1:
+        found = [delayed(joint)(found[i : i + FAN_IN]) for i in range(0, len(found), FAN_IN)]
+    return found[0].compute()
+
+
+def collect_chunk(
+    collector: StateCollector, chunk: Any, start: int, n_features: int, batch_size: int
+) -> Found:
+    """Moments on one chunk, whose first sequence has a number."""
+    checked = check_array(np.asarray(chunk), allow_nd=True, input_name=f"X[{start}:]")
+    batches = enumerate(Sequences(checked, n_features).batches(batch_size))
+    numbered = ((i, start + index, batch) for i, (index, batch) in batches)
+    return collect(collector.copy(), numbered)
+
+
+def joint(parts: list[Found]) -> Found:
+    """What several chunks have given; each stays as it is, since a task may be run again."""
+    whole = Pass()
+    for part in parts:
+        whole = whole.plus(*part)
+    return whole.moments, whole.layout, whole.n_batches, whole.witnesses

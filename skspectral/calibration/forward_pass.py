@@ -1,0 +1,159 @@
+"""The pass over all sequences: in one process or in many, and resumed where it was stopped."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from joblib import effective_n_jobs
+from sklearn.utils.parallel import Parallel, delayed
+from threadpoolctl import ThreadpoolController
+from tqdm.auto import tqdm
+
+from ..rnn.states.collector import StateCollector
+from .checkpoint import Pass
+from .hidden_states import Found, collect
+from .moments import HiddenStateMoments
+
+PART = 4  # batches that go to another process together
+SECONDS = 30.0  # between two times that a pass is saved
+ROOM = 2**28  # bytes of moments that the threads of a pass hold together
+
+
+def run_through(
+    collector: StateCollector,
+    batches_from: Callable[[int], Iterator[tuple[Any, Any]]],
+    n_jobs: int | None,
+    path: Path | None,
+    verbose: int,
+) -> tuple[dict[str, HiddenStateMoments], str | None, list[Any]]:
+    """Return moments on all batches, the layout in which they were read, and batches to keep.
+
+    These are the witnesses; in the place of a batch that can be read again is what is known of it.
+
+    Parameters
+    ----------
+    collector : StateCollector
+        The module and its layers.
+    batches_from : callable
+        Gives the batches from that of a number on.
+    n_jobs : int or None
+        Processes that run batches at the same time.
+    path : Path or None
+        Where to save what was found if the pass is stopped, and to look for what was.
+    verbose : int
+        Whether to show progress.
+
+    Raises
+    ------
+    ValueError
+        If a state is not finite.
+    """
+    done = Pass.stopped(path) if path else Pass()
+    start, due = done.n_batches, time.monotonic() + SECONDS
+    bar = tqdm(
+        batches_from(start), "hidden states", initial=start, unit="batch", disable=not verbose
+    )
+    held: dict[int, Any] = {}  # batches until it is known whether they are witnesses
+    numbered = remembered(zip(count(start), bar, strict=False), held)
+    try:
+        with closing(in_parts(collector, numbered, n_jobs)) as parts:
+            for found in parts:
+                done = done.plus(*found)
+                wanted = {each.number for each in done.witnesses}
+                for number in [each for each in held if each < done.n_batches]:
+                    if number not in wanted:
+                        del held[number]
+                if path and time.monotonic() > due:
+                    done.keep(path)
+                    due = time.monotonic() + SECONDS
+    except BaseException:
+        if path and done.n_batches > start:
+            done.keep(path)
+        raise
+    if path:
+        path.unlink(missing_ok=True)
+    kept = [held[each.number] if each.index is None else each for each in done.witnesses]
+    return done.moments, done.layout, kept
+
+
+def remembered(
+    batches: Iterable[tuple[int, tuple[Any, Any]]], held: dict[int, Any]
+) -> Iterator[tuple[int, Any, Any]]:
+    """Yield numbered batches, and hold on to those that could not be read again."""
+    for number, (index, batch) in batches:
+        if index is None:
+            held[number] = batch
+        yield number, index, batch
+
+
+def in_parts(
+    collector: StateCollector, batches: Iterator[tuple[int, Any, Any]], n_jobs: int | None
+) -> Generator[Found, None, None]:
+    """What some batches after another give, in their order."""
+    if effective_n_jobs(n_jobs) == 1:
+        return here(collector, batches)
+    parts = iter(lambda: list(islice(batches, PART)), [])
+    return Parallel(n_jobs=n_jobs, return_as="generator")(
+        delayed(elsewhere)(collector, part) for part in parts
+    )
+
+
+def here(
+    collector: StateCollector, batches: Iterator[tuple[int, Any, Any]]
+) -> Generator[Found, None, None]:
+    """What they give in this process: several at the same time, on the threads that torch has.
+
+    A step of a small layer is too little work to be shared by many threads. The moments of a large
+    one are too much to be there several times.
+    """
+    total = torch.get_num_threads() if collector.device.type == "cpu" else 1
+    of_moments = sum(8 * size**2 for size in collector.sizes.values())
+    n_batches = max(1, min(total, ROOM // of_moments))
+    # More threads of OpenBLAS would wait for those of torch, longer than they work.
+    with ThreadpoolController().select(internal_api="openblas").limit(limits=total // n_batches):
+        if n_batches == 1:
+            own = collector.copy()
+            yield from (collect(own, [batch]) for batch in batches)
+        else:
+            yield from at_once(collector, batches, n_batches)
+
+
+def at_once(
+    collector: StateCollector, batches: Iterator[tuple[int, Any, Any]], n_batches: int
+) -> Generator[Found, None, None]:
+    """What so many at the same time give, with an equal part of the threads of torch for each."""
+    total = torch.get_num_threads()
+    idle = deque(collector.copy() for _ in range(n_batches))
+    pool = ThreadPoolExecutor(
+        n_batches, initializer=torch.set_num_threads, initargs=(total // n_batches,)
+    )
+
+    def run(batch: tuple[int, Any, Any]) -> Found:
+        own = idle.popleft()
+        try:
+            return collect(own, [batch])
+        finally:
+            idle.append(own)
+
+    try:
+        begun = deque(pool.submit(run, batch) for batch in islice(batches, n_batches + 1))
+        while begun:
+            yield begun.popleft().result()
+            begun.extend(pool.submit(run, batch) for batch in islice(batches, 1))
+    finally:
+        pool.shutdown(cancel_futures=True)
+        # What one thread sets, those that start later begin with.
+        torch.set_num_threads(total)
+
+
+def elsewhere(collector: StateCollector, batches: list[tuple[int, Any, Any]]) -> Found:
+    """What they give in another process or thread."""
+    return collect(collector.copy(), batches)

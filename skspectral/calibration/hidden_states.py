@@ -1,0 +1,206 @@
+"""Hidden states of the sequences, batch by batch, and their moments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..data.batches import Batches
+from ..data.memory import recalled
+from ..data.sequences import Sequences, in_order
+from ..rnn.layers.find import MISFITS
+from ..rnn.states.collector import BLOCK, StateCollector
+from ..rnn.states.device_moments import DeviceMoments
+from ..rnn.states.padded import Padded
+from ..rnn.tracing.readers import Readers
+from .moments import HiddenStateMoments
+from .witnesses import Glimpse, Witnesses
+
+# Moments by layer, the layout in which batches were read, how many there were, and which to keep.
+Found = tuple[dict[str, HiddenStateMoments], str | None, int, Witnesses]
+
+
+def cutter(
+    collector: StateCollector, sequences: Sequences | Batches, batch_size: int, memory: Any = None
+) -> Callable[[int], Iterator[tuple[Any, Any]]]:
+    """What cuts X into batches, from that of a number on; pads if the module does not mind."""
+    if isinstance(sequences, Batches):
+        read = sequences.of(collector.module)
+        return lambda _start: read.batches(batch_size)
+    pad = sequences.is_ragged
+    if pad:
+        lengths = sequences.lengths
+        ends = [sequences.arrays[place] for place in (lengths.argmax(), lengths.argmin())]
+        pad = recalled(pads, memory, (collector, ends))(collector, ends)
+    return lambda start: sequences.batches(batch_size, pad=pad, start=start)
+
+
+def pads(collector: StateCollector, ends: list[Any]) -> bool:
+    """Whether sequences may be padded, tried on the longest and the shortest of them."""
+    # On a copy, since trying finds a layout, and what is kept of the pass must not depend on it.
+    return collector.copy().ignores_padding(*(torch.as_tensor(each) for each in ends))
+
+
+def run(
+    collector: StateCollector, batches: Iterable[tuple[Any, Any]], what: str, verbose: int
+) -> Iterator[tuple[Any, Any, dict[str, Tensor]]]:
+    """Places in X, batches, and hidden states of every layer."""
+    for index, batch in tqdm(batches, desc=what, unit="batch", disable=not verbose):
+        yield index, batch, collector.run(batch)
+
+
+def states_in_order(
+    collector: StateCollector,
+    batches: Iterable[tuple[Any, Any]],
+    what: str,
+    verbose: int,
+    pooling: Callable[[Tensor], Any] | None = None,
+) -> Any:
+    """States of a single layer, or what is made of those of each sequence, in the order of X."""
+    found = [
+        (index, (pooling or as_array)(states))
+        for index, states in sequence_states(run(collector, batches, what, verbose))
+    ]
+    return in_order(found)
+
+
+def sequence_states(
+    seen: Iterable[tuple[Any, Any, dict[str, Tensor]]],
+) -> Iterator[tuple[Any, Tensor]]:
+    """States of sequences of one length, and their places in X."""
+    for index, batch, layers in seen:
+        (states,) = layers.values()
+        if isinstance(batch, Padded):
+            rows = states.split(batch.lengths.tolist())
+            yield from zip(index[:, None], (each[None] for each in rows), strict=True)
+        elif states.ndim == 3:
+            yield index, states
+        else:
+            raise ValueError(
+                "the sequences of a packed batch cannot be told apart here; give sequences "
+                "that the module reads without packing."
+            )
+
+
+def collect(collector: StateCollector, batches: Iterable[tuple[int, Any, Any]]) -> Found:
+    """Moments of the hidden states on some batches.
+
+    Parameters
+    ----------
+    collector : StateCollector
+        The module and its layers.
+    batches : iterable
+        Number of each, its places in X, and what is in it.
+
+    Returns
+    -------
+    moments : dict of HiddenStateMoments
+        By the name of the layer.
+    layout : str or None
+        How the module read the batches.
+    n_batches : int
+        How many there were.
+    witnesses : Witnesses
+        Batches to look at again, by their places among these.
+
+    Raises
+    ------
+    ValueError
+        If a state is not finite.
+    """
+    sums: dict[str, HiddenStateMoments | DeviceMoments] = {}
+    n_batches, witnesses = 0, Witnesses()
+    for number, index, batch in batches:
+        states = collector.rows(batch)
+        n_states = sum(len(rows) for rows in states.values())
+        places = None if index is None else tuple(int(place) for place in index)
+        witnesses = witnesses.plus(Glimpse(n_batches, places, n_states, collector.path))
+        for name, rows in states.items():
+            seen = sums.setdefault(name, no_moments(rows))
+            seen.update(rows if isinstance(seen, DeviceMoments) else as_array(rows))
+            if not seen.is_finite:
+                where = place_of(collector.run(batch)[name], name, number, index, batch)
+                raise ValueError(
+                    f"the hidden states of layer {name!r} are not finite on X, or too large to be "
+                    f"squared: first {where}. Check the scale of X and that the training of the "
+                    "network did not diverge."
+                )
+        n_batches += 1
+    moments = {name: on_cpu(each) for name, each in sums.items()}
+    return moments, collector.layout, n_batches, witnesses
+
+
+def short_batches(
+    collector: StateCollector, sequences: Sequences, witnesses: Iterable[Glimpse]
+) -> list[Any]:
+    """Return batches to look at again, each of its first sequences if they go all of its way."""
+    found = []
+    for glimpse in witnesses:
+        index = glimpse.index or ()
+        batch = sequences.batch(index[:BLOCK])
+        with suppress(*MISFITS):
+            collector.path = frozenset()
+            collector.run(batch)
+        found.append(batch if collector.path == glimpse.path else sequences.batch(index))
+    return found
+
+
+def no_moments(states: Tensor) -> HiddenStateMoments | DeviceMoments:
+    """What adds up states where they are; NumPy on the CPU, whose products are faster there."""
+    n_nodes = states.shape[-1]
+    if states.device.type == "cuda":
+        return DeviceMoments(n_nodes, states.device)
+    return HiddenStateMoments(n_nodes)
+
+
+def on_cpu(moments: HiddenStateMoments | DeviceMoments) -> HiddenStateMoments:
+    """Moments in memory."""
+    if isinstance(moments, HiddenStateMoments):
+        return moments
+    sums = moments.sum_.cpu().numpy(), moments.products_.cpu().numpy()
+    return HiddenStateMoments.from_sums(moments.n_steps, *sums)
+
+
+def as_array(states: Tensor) -> Any:
+    """States as NumPy takes them, which has no bfloat16."""
+    states = states.float() if states.dtype == torch.bfloat16 else states
+    return states.numpy(force=True)
+
+
+def place_of(states: Tensor, name: str, number: int, index: Any, batch: Any) -> str:
+    """Where states are not finite for the first time, or else where they are largest."""
+    size = states.abs().nan_to_num(nan=torch.inf, posinf=torch.inf).amax(-1)
+    where = [int(i) for i in np.unravel_index(int(size.argmax()), size.shape)]
+    if isinstance(batch, Padded):
+        starts = np.cumsum([0, *batch.lengths.tolist()])
+        row = int(np.searchsorted(starts, where[0], side="right")) - 1
+        where = [row, where[0] - int(starts[row])]
+        n_steps = int(batch.lengths[row])
+    elif len(where) == 2:
+        n_steps = states.shape[1]
+    else:
+        return f"in batch {number}"
+    row, step = where
+    step = n_steps - 1 - step if name.endswith("_reverse") else step
+    sequence = f"sequence {row} of batch {number}" if index is None else f"sequence {index[row]}"
+    return f"at step {step} of {sequence}"
+
+
+def cell_moments(
+    collector: StateCollector, readers: Readers, batches: list[Any]
+) -> dict[str, HiddenStateMoments]:
+    """Moments of the last cell states of the layers from which others start."""
+    layers = [layer for layer in collector.layers if layer.host in readers.cells]
+    moments = {
+        layer.name: HiddenStateMoments(layer.of(collector.module).hidden_size) for layer in layers
+    }
+    for batch in batches if layers else []:
+        for name, cells in collector.cells(batch, layers).items():
+            moments[name].update(as_array(cells))
+    return moments

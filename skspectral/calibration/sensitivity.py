@@ -1,0 +1,58 @@
+"""What the answers of a network stand for, and what depends on its states."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..rnn.layers.weights import independent_copy
+from ..rnn.losses.likelihood import Likelihood, answer_of, likelihood_of
+from ..rnn.losses.sensitivity import sensitivity
+from ..rnn.states.collector import StateCollector
+from ..rnn.tracing.origins import Origins
+
+
+@torch.no_grad()
+def answers_likelihood(
+    collector: StateCollector, batch: Any, family: str, classifies: bool | None
+) -> Likelihood:
+    """What the answers to a batch stand for; those of a bare layer are numbers, its states."""
+    if collector.is_bare:
+        return Likelihood("gaussian")
+    args, kwargs = collector.arguments(batch, whole=False)
+    module = independent_copy(collector.module)
+    with Origins() as origins:
+        answer = answer_of(module(*args, **kwargs))
+    return likelihood_of(answer, family, classifies, origins.of(answer))
+
+
+def reading_sensitivity(
+    collector: StateCollector,
+    batches: Iterable[Any],
+    likelihood: Likelihood,
+    whitening: dict[str, NDArray[np.float64]],
+    seed: int,
+) -> dict[str, NDArray[np.float64]] | None:
+    """G of the answers and G of the states, of every layer; None where there are no derivatives.
+
+    Warns
+    -----
+    UserWarning
+        When the backward pass fails.
+    """
+    try:
+        found = sensitivity(collector, batches, likelihood, whitening, seed)
+        return {name: weight.numpy() for name, weight in found.items()}
+    except RuntimeError as error:
+        warnings.warn(
+            "The sensitivity is left out of the objective, since "
+            f"{type(collector.module).__name__} cannot be differentiated ({error}). "
+            "Give objective='one-step' to go without it.",
+            stacklevel=2,
+        )
+        return None

@@ -1,0 +1,1 @@
+"""What X may be, and how it is read; private."""

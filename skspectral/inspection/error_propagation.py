@@ -1,0 +1,254 @@
+"""How far a pruned Elman network strays from the dense one, and how far it can at most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from ..pruners.dense_network import module_of
+from ..pruners.pruned_layer import name_among
+from ..rnn.layers.find import RecurrentLayer
+from ..rnn.layers.stack import laid_out
+from ..rnn.layers.weights import in_float64, mode_of, reading_of, weights_of
+from ..rnn.states.collector import InputCollector, StateCollector
+from ..rnn.tracing.readers import Readers
+from ..theory import propagated_errors
+from ..utils.doc_hints import explained_on
+from .trajectories import run_both
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ErrorPropagation:
+    """Distances of a pruned Elman network from the dense one at every step, and their bounds.
+
+    Each is of shape (n_sequences, n_steps), or a list of (n_steps,) when sequences are of unequal
+    length.
+
+    Parameters
+    ----------
+    state_errors : ndarray
+        ``‖h_J − z‖``, of the kept states.
+    state_bounds : ndarray
+        What they can be at most.
+    answer_errors : ndarray
+        The distance of what the readers outside the layer make of the states; of the kept states,
+        where they are not read by linear maps.
+    answer_bounds : ndarray
+        What they can be at most.
+    recurrent_norm : float
+        The largest singular value of the pruned network's ``weight_hh``: by so much bounds grow in
+        a step.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skspectral import SpectralRNNPruner, error_propagation
+    >>> _ = torch.manual_seed(0)
+    >>> rnn, X = torch.nn.RNN(3, 32, batch_first=True), torch.randn(50, 20, 3)
+    >>> pruner = SpectralRNNPruner(rnn, m=24).fit(X)
+    >>> found = error_propagation(pruner, X)
+    >>> found.state_bounds.shape
+    (50, 20)
+    """
+
+    state_errors: Any
+    state_bounds: Any
+    answer_errors: Any
+    answer_bounds: Any
+    recurrent_norm: float
+
+
+def error_propagation(pruner: Any, X: Any) -> ErrorPropagation:
+    """Follow the error of a pruned Elman network through time.
+
+    The bound is that of :func:`~skspectral.theory.propagated_errors`. It holds for every sequence.
+
+    Parameters
+    ----------
+    pruner : SpectralRNNPruner
+        Fitted to a network with one ``nn.RNN`` of one level and direction, which starts from zero
+        and whose inputs do not depend on its answers.
+    X : array-like, list, torch.Tensor, Dataset, DataLoader or iterable
+        Sequences, as in ``fit``.
+
+    Returns
+    -------
+    ErrorPropagation
+        Errors and their bounds.
+
+    Raises
+    ------
+    ValueError
+        If the network is another.
+
+    References
+    ----------
+    Furuya et al., Spectral Pruning for Recurrent Neural Networks, AISTATS 2022.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skspectral import SpectralRNNPruner, error_propagation
+    >>> _ = torch.manual_seed(0)
+    >>> rnn, X = torch.nn.RNN(3, 32, batch_first=True), torch.randn(50, 20, 3)
+    >>> pruner = SpectralRNNPruner(rnn, m=24).fit(X)
+    >>> found = error_propagation(pruner, X)
+    >>> bool((found.state_errors <= found.state_bounds).all())
+    True
+    """
+    check_is_fitted(pruner)
+    with explained_on("What the theory promises"):
+        maps = Maps.of(pruner)
+    if isinstance(X, Iterator):
+        X = list(X)
+    (name,) = pruner.layers_
+    inputs = run_both(pruner, name, X, InputCollector)
+    states = run_both(pruner, name, X, StateCollector)
+    if isinstance(states[0], np.ndarray):
+        return ErrorPropagation(*maps.errors(inputs, states), maps.recurrent_norm)
+    each = zip(zip(*inputs, strict=True), zip(*states, strict=True), strict=True)
+    rows = [maps.errors(read, reached) for read, reached in each]
+    errors, bounds, answers, answer_bounds = map(list, zip(*rows, strict=True))
+    return ErrorPropagation(errors, bounds, answers, answer_bounds, maps.recurrent_norm)
+
+
+@dataclass(frozen=True)
+class Affine:
+    """A linear map and a constant."""
+
+    weight: Array
+    bias: Array
+
+    @classmethod
+    def of(cls, weight: Any, *biases: Any) -> Affine:
+        """From tensors, some of which may be missing."""
+        found = [in_float64(each).numpy() for each in biases if each is not None]
+        return cls(in_float64(weight).numpy(), np.sum([np.zeros(len(weight)), *found], axis=0))
+
+    @property
+    def norm(self) -> float:
+        """The largest singular value."""
+        return float(np.linalg.norm(self.weight, 2))
+
+    def __call__(self, states: Array) -> Array:
+        """Its value."""
+        return states @ self.weight.T + self.bias
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What reads the state in the dense network and in the pruned one.
+
+    Parameters
+    ----------
+    support : ndarray of int, shape (m,)
+        The kept nodes.
+    recurrent : tuple of Affine
+        What the kept nodes read of the input and the state before, side by side, by the dense and
+        by the pruned network.
+    readers : tuple of Affine
+        The same of what reads the layer from outside.
+    """
+
+    support: NDArray[np.intp]
+    recurrent: tuple[Affine, Affine]
+    readers: tuple[Affine, Affine]
+
+    @classmethod
+    def of(cls, pruner: Any) -> Maps:
+        """Those of a fitted pruner."""
+        modules = laid_out(module_of(pruner.estimator_)), laid_out(pruner.pruned_module_)
+        name_among(pruner.layers_, None)
+        (layer,) = pruner._found
+        support = pruner.support_
+        wide, narrow = (layer.of(module) for module in modules)
+        check_elman(wide, layer, pruner._readers)
+        weights, small = weights_of(wide), weights_of(narrow)
+        kept = {name: weight[support] for name, weight in weights.items()}
+        recurrent = [
+            Affine.of(
+                torch.cat([each["weight_ih"], each["weight_hh"]], 1),
+                each.get("bias_ih"),
+                each.get("bias_hh"),
+            )
+            for each in (kept, small)
+        ]
+        found, readers = pruner._readers, shown(wide.hidden_size, support)
+        if found.readers and not pruner._unfolded:
+            readers = stacked_readers(found, modules[0]), stacked_readers(found, modules[1])
+        return cls(support, (recurrent[0], recurrent[1]), readers)
+
+    @property
+    def recurrent_norm(self) -> float:
+        """Return that of the pruned network."""
+        m = len(self.support)
+        return float(np.linalg.norm(self.recurrent[1].weight[:, -m:], 2))
+
+    def errors(
+        self, inputs: tuple[Array, Array], states: tuple[Array, Array]
+    ) -> tuple[Array, Array, Array, Array]:
+        """Return errors of states and answers, each with its bound, shape (..., n_steps).
+
+        Inputs and states are those of the dense and of the pruned network.
+        """
+        dense, small = (each.astype(np.float64) for each in states)
+        kept = dense[..., self.support]
+        before = np.zeros_like(dense)
+        before[..., 1:, :] = dense[..., :-1, :]
+        steps = before, before[..., self.support]
+        read = [np.concatenate(pair, axis=-1) for pair in zip(inputs, steps, strict=True)]
+        misread = distance(self.recurrent[0](read[0]), self.recurrent[1](read[1]))
+        bounds = propagated_errors(misread, self.recurrent_norm)
+        wide, narrow = self.readers
+        answers = distance(wide(dense), narrow(small))
+        return (
+            distance(kept, small),
+            bounds,
+            answers,
+            distance(wide(dense), narrow(kept)) + narrow.norm * bounds,
+        )
+
+
+def stacked_readers(readers: Readers, module: nn.Module) -> Affine:
+    """All readers outside the layer, one above another."""
+    parts = [Affine.of(*reading_of(module.get_submodule(each.path))) for each in readers.readers]
+    return Affine(np.vstack([part.weight for part in parts]), np.hstack([p.bias for p in parts]))
+
+
+def shown(n_nodes: int, support: NDArray[np.intp]) -> tuple[Affine, Affine]:
+    """What shows the kept states, of all nodes and of the kept ones."""
+    rows, zero = np.eye(n_nodes)[support], np.zeros(len(support))
+    return Affine(rows, zero), Affine(rows[:, support], zero)
+
+
+def distance(one: Array, other: Array) -> Array:
+    """Of vectors along the last axis."""
+    return np.linalg.norm(one - other, axis=-1)
+
+
+def check_elman(rnn: nn.Module, layer: RecurrentLayer, readers: Readers) -> None:
+    """Refuse what the bound does not hold for."""
+    if not mode_of(rnn).startswith("RNN"):
+        raise ValueError(
+            f"pruner has pruned an nn.{type(rnn).__name__}, and the bound is for nn.RNN alone: "
+            "where there are gates, no step need make an error smaller."
+        )
+    if readers.started:
+        raise ValueError(
+            f"pruner has pruned {layer.host!r}, which is given a state to start from, and the "
+            "bound is for layers that start from zero."
+        )
+    if any(reader.path == layer.path or len(reader.runs) > 1 for reader in readers.readers):
+        raise ValueError(
+            f"pruner has pruned {layer.host!r}, whose states are its own inputs or are read "
+            "together with other inputs, and the bound is for layers that are read alone."
+        )

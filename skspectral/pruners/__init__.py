@@ -1,0 +1,1 @@
+"""The estimators that prune, and the steps of their fits."""

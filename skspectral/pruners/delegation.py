@@ -1,0 +1,109 @@
+"""Methods of a pruner that the pruned estimator answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils import get_tags
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from ..training.rnn_estimators import RNNClassifier
+from .dense_network import as_input
+
+
+def wrapped_has(name: str) -> Callable[[Any], bool]:
+    """A check whether what a pruner wraps has a method, for ``available_if``."""
+
+    def check(pruner: Any) -> bool:
+        wrapped = getattr(pruner, "pruned_estimator_", pruner.estimator)
+        wrapped = RNNClassifier if wrapped is None else wrapped
+        return not isinstance(wrapped, nn.Module) and hasattr(wrapped, name)
+
+    return check
+
+
+class PredictorMixin:
+    """Methods that the pruned estimator answers, there exactly when it has them."""
+
+    estimator: Any
+    pruned_estimator_: Any
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()  # type: ignore[misc]  # of the estimator mixed into
+        # Once fitted, that of estimator=None is known to be a classifier or a regressor.
+        estimator = getattr(self, "estimator_", self.estimator)
+        if isinstance(estimator, BaseEstimator):
+            inner = get_tags(estimator)
+            tags.estimator_type = inner.estimator_type
+            tags.classifier_tags = inner.classifier_tags
+            tags.regressor_tags = inner.regressor_tags
+            tags.target_tags = inner.target_tags
+        tags.target_tags.required |= self.estimator is None
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    @available_if(wrapped_has("predict"))
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predict with the smaller network.
+
+        Parameters
+        ----------
+        X : array-like or list of array-like
+            Sequences, as in ``fit``.
+
+        Returns
+        -------
+        ndarray
+            What the wrapped estimator predicts.
+        """
+        return self._ask("predict", X)
+
+    @available_if(wrapped_has("predict_proba"))
+    def predict_proba(self, X: Any) -> NDArray[Any]:
+        """Class probabilities by the smaller network.
+
+        Parameters
+        ----------
+        X : array-like or list of array-like
+            Sequences, as in ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_sequences, n_classes)
+            Probabilities in the order of ``classes_``.
+        """
+        return self._ask("predict_proba", X)
+
+    @available_if(wrapped_has("score"))
+    def score(self, X: Any, y: Any = None) -> float:
+        """Score of the smaller network.
+
+        Parameters
+        ----------
+        X : array-like or list of array-like
+            Sequences, as in ``fit``.
+        y : array-like, default=None
+            Targets.
+
+        Returns
+        -------
+        float
+            The score of the wrapped estimator.
+        """
+        return self._ask("score", X, y)
+
+    def _ask(self, method: str, X: Any, *args: Any) -> Any:
+        check_is_fitted(self)
+        return getattr(self.pruned_estimator_, method)(as_input(self.pruned_estimator_, X), *args)
+
+    @property
+    def classes_(self) -> NDArray[Any]:
+        """Class labels, where the wrapped estimator has some."""
+        check_is_fitted(self)
+        return self.pruned_estimator_.classes_

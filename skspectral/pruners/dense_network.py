@@ -1,0 +1,140 @@
+"""What can stand around the torch module: nothing, or an estimator that trains it."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils.multiclass import type_of_target
+from torch import nn
+
+from ..data.memory import recalled
+from ..rnn.layers.weights import copied, copied_estimator, in_one_piece
+from ..training.rnn_estimators import RNNClassifier, RNNRegressor
+from ..utils.doc_hints import explained_on
+from ..utils.interrupts import interruptible
+
+OURS = (RNNClassifier, RNNRegressor)
+
+
+@explained_on("Whole models")
+def trained(
+    estimator: Any, X: Any, y: Any, random_state: Any, verbose: int, memory: Any = None
+) -> Any:
+    """A trained copy of what was given, in evaluation mode.
+
+    What has to be trained is taken from memory where that is the same as training it.
+
+    Raises
+    ------
+    ValueError
+        If there is neither an estimator nor a target to train one on.
+    TypeError
+        If it is neither a torch module nor an estimator around one.
+    """
+    if estimator is None:
+        estimator = default_estimator(y).set_params(random_state=random_state, verbose=verbose)
+    if isinstance(estimator, FrozenEstimator):
+        estimator = estimator.estimator
+    if isinstance(estimator, nn.Module):  # a compiled one hides the module that it was made of
+        estimator = getattr(estimator, "_orig_mod", estimator)
+    if isinstance(estimator, nn.Module) or hasattr(estimator, "module_"):
+        is_module = isinstance(estimator, nn.Module)
+        dense = copied(estimator, {}) if is_module else copied_estimator(estimator)
+    elif hasattr(estimator, "fit"):
+        dense = clone(estimator)
+        train = recalled(fitted, memory if is_seeded(dense) else None, (dense, X, y))
+        dense = train(dense, as_input(dense, X), y)
+    else:
+        dense = estimator
+    if not isinstance(dense, nn.Module) and not hasattr(dense, "module_"):
+        raise TypeError(
+            "estimator must be a torch module, an estimator that holds one as module_ once it is "
+            f"fitted, or None; got {type(estimator).__name__}."
+        )
+    in_one_piece(module_of(dense)).eval()
+    return dense
+
+
+def fitted(estimator: Any, X: Any, y: Any) -> Any:
+    """An estimator once it is fitted."""
+    with interruptible(estimator):
+        return estimator.fit(X, y)
+
+
+def is_seeded(estimator: Any) -> bool:
+    """Whether training an estimator again gives the same network."""
+    seed = estimator.get_params(deep=False).get("random_state")
+    return isinstance(seed, (Integral, np.random.RandomState))
+
+
+def planned_size(estimator: Any) -> int | None:
+    """Nodes that an estimator of ours will train, to be known before it does; None of others."""
+    if estimator is None:
+        return RNNClassifier().hidden_size
+    size: Any = estimator.hidden_size if isinstance(estimator, OURS) else None
+    is_count = isinstance(size, Integral) and int(size) > 0
+    return int(size) if is_count and not hasattr(estimator, "module_") else None
+
+
+def default_estimator(y: Any) -> RNNClassifier | RNNRegressor:
+    """What ``estimator=None`` trains, by the kind of y."""
+    if y is None:
+        raise ValueError(
+            "estimator=None trains a network and requires y to be passed, but the target y is "
+            "None; give y, or an estimator or module that is trained already."
+        )
+    return RNNClassifier() if is_discrete(y) else RNNRegressor()
+
+
+def classifies(estimator: Any, y: Any) -> bool | None:
+    """Whether a network answers with classes, by its estimator or the targets; None: unknown."""
+    if isinstance(estimator, nn.Module):
+        return None if y is None else holds_labels(y)
+    known = is_classifier(estimator) or is_regressor(estimator)
+    return is_classifier(estimator) if known else None
+
+
+def encoded(estimator: Any, y: Any) -> Any:
+    """Targets as the network answers: of a classifier that encodes its classes, their numbers."""
+    if y is None or not isinstance(estimator, RNNClassifier):
+        return y
+    return np.searchsorted(estimator.classes_, np.asarray(y))
+
+
+def is_discrete(y: Any) -> bool:
+    """Whether targets are labels rather than numbers."""
+    return type_of_target(y, input_name="y") in ("binary", "multiclass")
+
+
+def holds_labels(y: Any) -> bool:
+    """The same of targets of which each sequence may have several."""
+    if isinstance(y, list) and np.ndim(y[0]) > 0:
+        return np.asarray(y[0]).dtype.kind in "iub"
+    targets = np.asarray(y)
+    return targets.dtype.kind in "iub" if targets.ndim > 1 else is_discrete(targets)
+
+
+def module_of(estimator: Any) -> nn.Module:
+    """The torch module inside."""
+    return estimator if isinstance(estimator, nn.Module) else estimator.module_
+
+
+def with_module(estimator: Any, module: nn.Module) -> Any:
+    """A copy of an estimator that holds another module; of a module, that module."""
+    if isinstance(estimator, nn.Module):
+        return module
+    other = copied_estimator(estimator, module)
+    other.module_ = module
+    if hasattr(other, "initialize_optimizer"):  # skorch: train the new parameters from now on
+        other.initialize_optimizer()
+    return other
+
+
+def as_input(estimator: Any, X: Any) -> Any:
+    """X as the estimator reads it: torch modules are float32, arrays seldom are."""
+    is_double = isinstance(X, np.ndarray) and X.dtype == np.float64
+    return X.astype(np.float32) if is_double and not isinstance(estimator, OURS) else X

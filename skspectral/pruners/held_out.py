@@ -1,0 +1,98 @@
+"""How well states are rebuilt that the reconstruction was not made from."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..calibration.calibrator import Calibration
+from ..calibration.hidden_states import collect
+from ..calibration.moments import HiddenStateMoments
+from ..rnn.layers.find import last_level
+from ..rnn.states.collector import StateCollector
+from .pruned_layer import PrunedLayer
+
+FEW = 3  # steps for each node; where half of them stay, the error on others is 1.4 times as large
+# Of the loss on others: within so many times the loss it vouches for few steps, and beyond so many
+# times and some loss it is far off however many there are.
+NEAR, FAR, FLOOR = 2.0, 10.0, 1e-3
+
+
+def moments_of(collector: StateCollector, batches: list[Any]) -> dict[str, HiddenStateMoments]:
+    """Moments of the hidden states on some batches, by layer."""
+    return collect(collector, ((i, None, batch) for i, batch in enumerate(batches)))[0]
+
+
+def held_out_loss(
+    layer: PrunedLayer, every: HiddenStateMoments, some: HiddenStateMoments | None
+) -> float:
+    """Relative loss on some states of a reconstruction, of the same nodes, made from all others.
+
+    Moments are sums, so those of the others are a difference. NaN where either part is empty.
+    """
+    if some is None or not 0 < some.n_steps < every.n_steps:
+        return np.nan
+    others = HiddenStateMoments.from_sums(
+        every.n_steps - some.n_steps, every.sum_ - some.sum_, every.products_ - some.products_
+    )
+    return layer.made_from(others.covariance, others.mean).loss_on(some.covariance, some.mean)
+
+
+def measured_divergence(
+    calibration: Calibration, small: nn.Module, layers: Mapping[str, PrunedLayer]
+) -> float:
+    """Return how far the answers of a pruned module are from those of the dense one.
+
+    On batches held out. Of a bare layer the answers are the states of the kept nodes. NaN where
+    there are no batches, or no answers that can be compared.
+    """
+    columns = shown_columns(calibration, layers) if calibration.collector.is_bare else None
+    return calibration.answers.divergence(small, columns=columns)
+
+
+def shown_columns(calibration: Calibration, layers: Mapping[str, PrunedLayer]) -> torch.Tensor:
+    """Return the columns of what a bare layer puts out that are of kept nodes."""
+    collector, found, start = calibration.collector, [], 0
+    for layer in last_level(collector.layers, collector.module, ""):
+        found.append(start + torch.as_tensor(layers[layer.name].support))
+        start += layers[layer.name].problem.n_nodes
+    return torch.cat(found)
+
+
+def warn_of_few_steps(
+    layers: Mapping[str, PrunedLayer],
+    moments: Mapping[str, HiddenStateMoments],
+    losses: Mapping[str, float],
+) -> None:
+    """Tell of layers that saw too little for their losses to hold elsewhere.
+
+    Warns
+    -----
+    UserWarning
+        Where there are fewer steps than nodes; or few for each node, unless the loss on states held
+        out vouches for them; or where that is far above the loss.
+    """
+    for name, layer in layers.items():
+        n_nodes, n_steps, loss = layer.problem.n_nodes, moments[name].n_steps, losses[name]
+        if layer.m < n_nodes and are_too_few(n_steps / n_nodes, layer.information_loss, loss):
+            elsewhere = "" if np.isnan(loss) else f" and {loss:.1g} on sequences held out"
+            warnings.warn(
+                f"Layer {name!r} has {n_nodes} nodes and saw {n_steps} steps, too few to know how "
+                f"its states hang together: the relative loss is {layer.information_loss:.1g} on "
+                f"them{elsewhere}. Give more calibration sequences, at least {FEW} steps for each "
+                "node and many times that where states change slowly.",
+                stacklevel=2,
+            )
+
+
+def are_too_few(steps_each: float, loss: float, elsewhere: float) -> bool:
+    """Whether so many steps for each node are too few, by the losses on them and on others."""
+    if elsewhere > max(FAR * loss, FLOOR):
+        return True
+    vouched = elsewhere <= NEAR * loss and steps_each >= 1.0
+    return steps_each < FEW and not vouched

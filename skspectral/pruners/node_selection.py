@@ -1,0 +1,45 @@
+"""From a calibration to the nodes that every layer keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tqdm.auto import tqdm
+
+from ..calibration.calibrator import Calibration
+from ..solvers import Selection, Solver
+from .pruned_layer import PrunedLayer
+
+
+def choose(
+    calibration: Calibration, solver: Solver, counts: Mapping[str, int], verbose: int = 0
+) -> dict[str, PrunedLayer]:
+    """Choose the nodes of every layer.
+
+    Parameters
+    ----------
+    calibration : Calibration
+        The choices that are posed.
+    solver : Solver
+        Who chooses.
+    counts : dict of int
+        Nodes to keep, by layer.
+    verbose : int
+        Whether to show progress.
+
+    Returns
+    -------
+    dict of PrunedLayer
+        By the name of the layer.
+    """
+    layers = tqdm(counts.items(), desc="selection", unit="layer", disable=not verbose)
+    return {
+        name: layer_of(calibration, name, solver.select(calibration.problems[name], m))
+        for name, m in layers
+    }
+
+
+def layer_of(calibration: Calibration, name: str, selection: Selection) -> PrunedLayer:
+    """Return a layer that keeps what was selected."""
+    statistics, problem = calibration.statistics[name], calibration.problems[name]
+    return PrunedLayer(statistics, problem, selection, calibration.kind)

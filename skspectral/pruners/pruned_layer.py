@@ -1,0 +1,184 @@
+"""What was chosen for a layer, and how good it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..calibration.layer_statistics import LayerStatistics
+from ..calibration.moments import HiddenStateMoments
+from ..rnn.surgery.cut import Cut
+from ..selection.reconstruction import Kind, reconstruct, reconstruction_loss
+from ..solvers import Selection, SelectionProblem, extend
+from ..theory import Guarantee
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PrunedLayer:
+    """The kept nodes of a layer and the reconstruction of the rest.
+
+    Parameters
+    ----------
+    statistics : LayerStatistics
+        What the objective knew of the layer.
+    problem : SelectionProblem
+        The choice that was posed.
+    selection : Selection
+        The nodes that were chosen.
+    kind : str
+        How the lost nodes are rebuilt.
+    """
+
+    statistics: LayerStatistics
+    problem: SelectionProblem
+    selection: Selection
+    kind: Kind
+
+    @property
+    def support(self) -> NDArray[np.intp]:
+        """The kept nodes, ascending."""
+        return self.selection.support
+
+    @property
+    def m(self) -> int:
+        """Nodes kept."""
+        return len(self.support)
+
+    @property
+    def ranking(self) -> NDArray[np.intp]:
+        """1 for the node chosen first, 2 for the next; m + 1 for those not kept."""
+        ranking = np.full(self.problem.n_nodes, self.m + 1)
+        ranking[self.selection.order] = np.arange(1, self.m + 1)
+        return ranking
+
+    @cached_property
+    def _rebuilding(self) -> tuple[Array, Array]:
+        covariance, mean = self.statistics.covariance, self.statistics.mean
+        return reconstruct(covariance, mean, self.support, self.problem.ridge, self.kind)
+
+    @property
+    def reconstruction(self) -> Array:
+        """A, shape (n_nodes, m)."""
+        return self._rebuilding[0]
+
+    @property
+    def intercept(self) -> Array:
+        """c, shape (n_nodes,)."""
+        return self._rebuilding[1]
+
+    @property
+    def cut(self) -> Cut:
+        """The same for torch."""
+        cut, cells = Cut.from_arrays(self.support, *self._rebuilding), self.statistics.cells
+        if cells is None:
+            return cut
+        covariance, mean, ridge = cells.covariance, cells.mean, self.problem.ridge
+        A, c = reconstruct(covariance, mean, self.support, ridge, "affine")
+        return replace(cut, cell=(torch.as_tensor(A), torch.as_tensor(c)))
+
+    @cached_property
+    def total(self) -> float:
+        """Loss of keeping nothing, of the states as they are (not centred)."""
+        return float(np.vdot(self.problem.weight, self.statistics.covariance))
+
+    @property
+    def loss_path(self) -> Array:
+        """Relative loss of the first 0, 1, …, m nodes of the ranking."""
+        return self.selection.loss_path / (self.total or 1.0)
+
+    @property
+    def loss_lower_bound(self) -> float:
+        """Relative loss that no m nodes can go below."""
+        return float(self.problem.lower_bound()[self.m] / (self.total or 1.0))
+
+    @property
+    def information_loss(self) -> float:
+        """Relative loss on the calibration sequences."""
+        return self.loss_on(self.statistics.covariance, self.statistics.mean)
+
+    def loss_on(self, covariance: Array, mean: Array) -> float:
+        """Loss of the reconstruction on some states, over that of keeping nothing."""
+        weight = self.problem.weight
+        loss = reconstruction_loss(
+            covariance, mean, weight, self.reconstruction, self.intercept, self.support
+        )
+        return loss / (float(np.vdot(weight, covariance)) or 1.0)
+
+    def made_from(self, covariance: Array, mean: Array) -> PrunedLayer:
+        """The same nodes, rebuilt by what other states show."""
+        return replace(self, statistics=replace(self.statistics, covariance=covariance, mean=mean))
+
+    @cached_property
+    def guarantee(self) -> Guarantee:
+        """What the theory promises of so many nodes."""
+        return Guarantee.of(self.problem.covariance, self.problem.weight, self.m)
+
+    def posed_anew(self) -> PrunedLayer:
+        """Return the same nodes, in the order and with the losses of this layer's problem."""
+        path = extend(self.problem, (), self.m, among=self.support)
+        selection = replace(self.selection, order=path.order, loss_path=path.loss_path)
+        return replace(self, selection=selection)
+
+    def among(self, nodes: NDArray[np.intp]) -> Selection:
+        """Return the choice, told of nodes of which this layer has those that are given."""
+        return replace(self.selection, order=nodes[self.selection.order])
+
+    def first(self, m: int) -> PrunedLayer:
+        """Keep the first nodes of the ranking."""
+        return replace(self, selection=self.selection.first(m))
+
+    def within(self, tol: float | None) -> PrunedLayer:
+        """Keep the fewest nodes whose loss is within ``tol``; all if none are."""
+        if tol is None:
+            return self
+        enough = self.selection.loss_path <= tol * self.total
+        enough[0] = False
+        return self.first(int(enough.argmax())) if enough.any() else self
+
+
+# Attributes of a fitted pruner, and what they are of a layer.
+ATTRIBUTES: dict[str, Callable[[PrunedLayer], Any]] = {
+    "support_": lambda layer: layer.support,
+    "ranking_": lambda layer: layer.ranking,
+    "m_": lambda layer: layer.m,
+    "information_loss_": lambda layer: layer.information_loss,
+    "loss_path_": lambda layer: layer.loss_path,
+    "loss_lower_bound_": lambda layer: layer.loss_lower_bound,
+    "reconstruction_": lambda layer: layer.reconstruction,
+    "intercept_": lambda layer: layer.intercept,
+}
+
+
+def name_among(layers: Mapping[str, Any], name: str | None) -> str:
+    """The name of a layer; of the only one, if none is given."""
+    if name is None and len(layers) == 1:
+        return next(iter(layers))
+    if name is None or name not in layers:
+        raise ValueError(
+            f"layer must be one of {sorted(layers)}, the layers that were pruned; got {name!r}."
+        )
+    return name
+
+
+def of_layers(found: Mapping[str, Any]) -> Any:
+    """A dict by layer name; of a single layer, its value."""
+    return next(iter(found.values())) if len(found) == 1 else dict(found)
+
+
+def relative_loss(
+    layers: Mapping[str, PrunedLayer], moments: Mapping[str, HiddenStateMoments]
+) -> float:
+    """Mean over the layers of the loss on some states, over that of keeping nothing."""
+    losses = [
+        layer.loss_on(moments[name].covariance, moments[name].mean)
+        for name, layer in layers.items()
+    ]
+    return float(np.mean(losses))

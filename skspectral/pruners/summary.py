@@ -1,0 +1,248 @@
+"""What pruning did to every layer, for people to read."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from html import escape
+from typing import Any
+
+import numpy as np
+from sklearn.utils import estimator_html_repr
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from ..rnn.layers.find import RecurrentLayer
+from ..rnn.layers.stack import laid_out
+from ..rnn.layers.weights import weights_of
+from ..rnn.layers.wrappers import Expanded
+from .dense_network import module_of
+from .pruned_layer import PrunedLayer, of_layers
+
+
+class SummaryMixin:
+    """What makes a fitted pruner tell what it did."""
+
+    layers_: dict[str, PrunedLayer]
+    estimator_: Any
+    pruned_module_: nn.Module
+    _found: tuple[RecurrentLayer, ...]
+    _unfolded: dict[str, str]
+    _unrefitted: dict[str, str]
+    held_out_loss_: Any
+    divergence_: float
+    trajectory_history_: Any
+
+    @property
+    def guarantee_(self) -> Any:
+        """What the theory promises of so many nodes, of each layer."""
+        check_is_fitted(self)
+        return of_layers({name: layer.guarantee for name, layer in self.layers_.items()})
+
+    def _rows(self) -> list[dict[str, Any]]:
+        dense = module_of(self.estimator_)
+        held_out = self.held_out_loss_
+        losses = held_out if isinstance(held_out, dict) else dict.fromkeys(self.layers_, held_out)
+        notes = self._unfolded, self._unrefitted
+        rows = summarise(self._found, self.layers_, losses, dense, self.pruned_module_, *notes)
+        rows[-1]["divergence"] = self.divergence_
+        return rows
+
+    def summary(self, as_frame: bool = False) -> Any:
+        """Tell what was kept of every layer, and what that saves.
+
+        Parameters
+        ----------
+        as_frame : bool, default=False
+            Whether to give a pandas DataFrame instead of a text.
+
+        Returns
+        -------
+        str or DataFrame
+            A row for every layer: nodes kept, of how many; the relative loss, that on sequences
+            held out, and the lower bound; parameters and multiply-adds per step, after and before;
+            whether the reconstruction is folded into the readers, and if not, why, and which
+            readers could not be refitted. The last row is of the whole module, with the measured
+            divergence of its answers and the multiply-adds of its recurrent layers.
+        """
+        check_is_fitted(self)
+        rows = self._rows()
+        if not as_frame:
+            return "\n".join(filter(None, (as_text(rows), growth(rows))))
+        import pandas as pd  # noqa: PLC0415  not needed for anything else
+
+        return pd.DataFrame(rows, columns=list(HEADS)).set_index("layer")
+
+    def _warn_of_growth(self) -> None:
+        """Tell of a pruned module that is no smaller than the given one."""
+        if text := growth(self._rows()):
+            warnings.warn(f"{text} Keep fewer nodes.", stacklevel=2)
+
+    def _headline(self, seconds: float) -> str:
+        """The outcome of a fit in one line."""
+        layers = self.layers_.values()
+        kept, nodes = sum(each.m for each in layers), sum(each.problem.n_nodes for each in layers)
+        modules = module_of(self.estimator_), self.pruned_module_
+        before, after = map(n_parameters, modules)
+        losses = [f"{each.information_loss:.2g}" for each in layers]
+        bounds = [f"{each.loss_lower_bound:.2g}" for each in layers]
+        return (
+            f"{type(self).__name__} kept {kept} of {nodes} nodes: {before:,} to {after:,} "
+            f"parameters, relative loss {', '.join(losses)} (at least {', '.join(bounds)}), "
+            f"divergence of the answers {self._divergences()}, {seconds:.1f} s"
+        )
+
+    def _divergences(self) -> str:
+        """The measured divergence, and what the trajectory fit of the last layer has done to it."""
+        history = self.trajectory_history_
+        last = list(history.values())[-1] if isinstance(history, dict) else history
+        fell = f" (trajectory fit: {last[0]:.2g} to {np.nanmin(last):.2g})" if last else ""
+        return f"{self.divergence_:.2g}{fell}"
+
+    def _html_repr(self) -> str:
+        """The diagram of scikit-learn, and below it the summary."""
+        diagram: str = estimator_html_repr(self)
+        if not hasattr(self, "pruned_module_"):
+            return diagram
+        return f"{diagram}<pre>{escape(self.summary())}</pre>"
+
+    def _repr_html_inner(self) -> str:
+        return self._html_repr()
+
+
+HEADS = {
+    "layer": "layer",
+    "kept": "kept",
+    "nodes": "of",
+    "loss": "loss",
+    "held_out_loss": "held out",
+    "bound": "bound",
+    "divergence": "divergence",
+    "parameters": "parameters",
+    "parameters_before": "before",
+    "multiply_adds": "mult-adds",
+    "multiply_adds_before": "before",
+    "reconstruction": "reconstruction",
+}
+
+
+def summarise(
+    layers: Iterable[RecurrentLayer],
+    pruned: Mapping[str, PrunedLayer],
+    held_out: Mapping[str, float],
+    dense: nn.Module,
+    small: nn.Module,
+    unfolded: Mapping[str, str],
+    unrefitted: Mapping[str, str],
+) -> list[dict[str, Any]]:
+    """A row for every layer and one for the whole module.
+
+    Parameters
+    ----------
+    layers : iterable of RecurrentLayer
+        The layers.
+    pruned : dict of PrunedLayer
+        What was chosen for each.
+    held_out : dict of float
+        The loss of each on sequences held out.
+    dense, small : nn.Module
+        The module before and after.
+    unfolded : dict of str
+        By host, why its reconstruction stays a linear layer of its own.
+    unrefitted : dict of str
+        By layer, which of its readers are not refitted, and why.
+
+    Returns
+    -------
+    list of dict
+        Multiply-adds are those of the weights of a layer in a step of one sequence.
+    """
+    wide, narrow = laid_out(dense), laid_out(small)
+    rows: list[dict[str, Any]] = []
+    for layer in layers:
+        found = pruned[layer.name]
+        stays, note = unfolded.get(layer.host), unrefitted.get(layer.name)
+        told = f"stays: {stays}" if stays else "folded"
+        before, after = layer.of(wide), layer.of(narrow)
+        rows.append(
+            {
+                "layer": layer.name,
+                "kept": found.m,
+                "nodes": found.problem.n_nodes,
+                "loss": found.information_loss,
+                "held_out_loss": held_out[layer.name],
+                "bound": found.loss_lower_bound,
+                "parameters": n_parameters(after),
+                "parameters_before": n_parameters(before),
+                "multiply_adds": multiply_adds(after),
+                "multiply_adds_before": multiply_adds(before),
+                "reconstruction": f"{told}; {note}" if note else told,
+            }
+        )
+    rows.append(
+        {
+            "layer": "all",
+            "kept": sum(row["kept"] for row in rows),
+            "nodes": sum(row["nodes"] for row in rows),
+            "parameters": n_parameters(small),
+            "parameters_before": n_parameters(dense),
+            "multiply_adds": sum(row["multiply_adds"] for row in rows) + expanding(narrow),
+            "multiply_adds_before": sum(row["multiply_adds_before"] for row in rows),
+        }
+    )
+    return rows
+
+
+def growth(rows: list[dict[str, Any]]) -> str:
+    """Return a sentence on what has grown in the whole module; nothing where nothing has."""
+    whole = rows[-1]
+    grown = [
+        f"{whole[name]:,} {words} where the given one has {whole[f'{name}_before']:,}"
+        for name, words in (("parameters", "parameters"), ("multiply_adds", "multiply-adds a step"))
+        if whole[name] > whole[f"{name}_before"]
+    ]
+    if not grown:
+        return ""
+    return (
+        f"The pruned module has {' and '.join(grown)}, since reconstructions stay layers of their "
+        "own."
+    )
+
+
+def n_parameters(module: nn.Module) -> int:
+    """Numbers in all parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def multiply_adds(layer: nn.Module) -> int:
+    """Of the weights of a layer, in a step of one sequence."""
+    return sum(weight.numel() for weight in weights_of(layer).values() if weight.ndim == 2)
+
+
+def expanding(module: nn.Module) -> int:
+    """Multiply-adds of the reconstructions that stay."""
+    parts: Iterable[Any] = (part for part in module.modules() if isinstance(part, Expanded))
+    linears = (getattr(part, "expand_output", part.expand) for part in parts)
+    return sum(linear.weight.numel() for each in linears for linear in each)
+
+
+def as_text(rows: list[dict[str, Any]]) -> str:
+    """The rows as a table."""
+    table = [list(HEADS.values()), *([cell(row.get(key, "")) for key in HEADS] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    last = len(widths) - 1
+    lines = (
+        "  ".join(
+            text.ljust(width) if i in (0, last) else text.rjust(width)
+            for i, (text, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in table
+    )
+    return "\n".join(lines)
+
+
+def cell(value: Any) -> str:
+    """A number or a word."""
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,109 @@
+"""The hidden states of the smaller network, as features for what comes behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from ..calibration.hidden_states import as_array, cutter, states_in_order
+from ..data.checks import check_sequences
+from ..rnn.layers.find import RecurrentLayer
+from ..rnn.states.collector import StateCollector
+from ..utils.validation import check_choice
+from .pruned_layer import of_layers
+
+POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
+    "last": lambda states: states[:, -1],
+    "mean": lambda states: states.mean(dim=1),
+    "sequence": lambda states: states,
+}
+
+
+class StateTransformer(TransformerMixin):
+    """What makes a fitted pruner a transformer: kept states, and which and how called they are."""
+
+    output: str
+    batch_size: int
+    verbose: int
+    pruned_module_: nn.Module
+    layers_: dict[str, Any]
+    _last: list[RecurrentLayer]
+    _layout: str | None
+
+    def transform(self, X: Any) -> Any:
+        """Hidden states of the smaller network.
+
+        Parameters
+        ----------
+        X : array-like, list, torch.Tensor, Dataset, DataLoader or iterable
+            Sequences, as in ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_sequences, m)
+            State of the last step, or mean over the steps. With ``output="sequence"``
+            (n_sequences, n_steps, m), or a list of (n_steps, m) when of unequal length.
+            Of several layers, the states of the last level, of all its directions.
+        """
+        check_is_fitted(self)
+        check_choice("output", self.output, POOLINGS)
+        sequences = check_sequences(X, self, reset=False)
+        # The states of the last level, of all directions.
+        host = self._last[0].host
+        shown = RecurrentLayer(host, host, host)
+        # Threads may share the pruner, and so each reads off the states of its own copy.
+        collector = StateCollector(self.pruned_module_, [shown], self._layout).copy()
+        batches = cutter(collector, sequences, self.batch_size)(0)
+        pooling, dtype = POOLINGS[self.output], sequences.dtype
+        return states_in_order(
+            collector,
+            batches,
+            "transform",
+            self.verbose,
+            lambda states: as_array(pooling(states)).astype(dtype),
+        )
+
+    def get_support(self, indices: bool = False) -> Any:
+        """Which nodes are kept.
+
+        Parameters
+        ----------
+        indices : bool, default=False
+            Whether to give their indices instead of a mask.
+
+        Returns
+        -------
+        ndarray or dict of ndarray
+            Mask of shape (n_nodes,), or indices of shape (m,); of several layers, by their names.
+        """
+        check_is_fitted(self)
+        found = {
+            name: layer.support if indices else layer.ranking <= layer.m
+            for name, layer in self.layers_.items()
+        }
+        return of_layers(found)
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
+        """Name the kept nodes whose states ``transform`` gives.
+
+        Parameters
+        ----------
+        input_features : object
+            Ignored; here for the sake of the interface.
+
+        Returns
+        -------
+        ndarray of str, shape (m,)
+            ``"h3"`` for node 3 of the dense layer; of several layers, ``"rnn.l1.h3"``.
+        """
+        check_is_fitted(self)
+        names = [layer.name for layer in self._last]
+        prefix = {name: f"{name}." if len(self.layers_) > 1 else "" for name in names}
+        nodes = [f"{prefix[name]}h{node}" for name in names for node in self.layers_[name].support]
+        return np.array(nodes, dtype=object)

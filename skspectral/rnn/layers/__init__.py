@@ -1,0 +1,1 @@
+"""Recurrent layers of torch: find, describe, split and wrap them."""

@@ -1,0 +1,134 @@
+"""Recurrent layers: find them in a module and describe them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from .checks import check_weights
+from .delegating import CORE, Delegating
+from .stack import StackedRNN, is_layer
+from .wrappers import StandIn
+
+Recurrent = nn.RNNBase | nn.RNNCellBase
+
+# What a forward pass raises when its input does not fit.
+MISFITS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, AttributeError)
+
+
+@dataclass(frozen=True)
+class RecurrentLayer:
+    """One recurrent layer of a module: a level and direction, or a cell.
+
+    Parameters
+    ----------
+    name : str
+        Its name, such as ``"rnn.l0"``, ``"rnn.l1_reverse"`` or, of a cell, ``"cell"``.
+    path : str
+        Path of the layer itself in the laid out module; empty when the module is one.
+    host : str
+        Path of what the rest of the module calls: an ``nn.RNN``, ``nn.GRU`` or ``nn.LSTM``, a
+        ``StackedRNN`` or a cell.
+    delegated : bool
+        Whether the host is the core of a layer with a ``forward`` of its own.
+    """
+
+    name: str
+    path: str
+    host: str
+    delegated: bool = False
+
+    def of(self, module: nn.Module) -> Any:
+        """The layer's torch module inside ``module``, even behind a stand-in for its host."""
+        host = module.get_submodule(self.host)
+        while isinstance(host, StandIn):
+            host = host.rnn
+        return host.get_submodule(self._inside)
+
+    def recurrent_weight(self, module: nn.Module) -> Tensor:
+        """Return its ``weight_hh`` in a module that is laid out or not, before or after pruning."""
+        part: Any = module.get_submodule(self.owner)
+        while isinstance(part, StandIn | Delegating):
+            part = getattr(part, "rnn" if isinstance(part, StandIn) else CORE)
+        if isinstance(part, StackedRNN):
+            part = part.get_submodule(self._inside)
+            return part.get_parameter("weight_hh_l0")
+        if isinstance(part, nn.RNNCellBase):
+            return part.get_parameter("weight_hh")
+        return part.get_parameter(f"weight_hh_{self._inside or 'l0'}")
+
+    @property
+    def owner(self) -> str:
+        """Path of the module of torch, or the subclass of one, in the module as it was given."""
+        return self.host.removesuffix(CORE).removesuffix(".") if self.delegated else self.host
+
+    @property
+    def _inside(self) -> str:
+        """Path within the host."""
+        return self.path[len(self.host) :].removeprefix(".")
+
+
+def find_layers(module: nn.Module) -> tuple[RecurrentLayer, ...]:
+    """The recurrent layers of a module that is laid out.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or one that cannot be pruned.
+    """
+    stacks = {path for path, part in module.named_modules() if isinstance(part, StackedRNN)}
+    cores = {
+        joined(path, CORE) for path, part in module.named_modules() if isinstance(part, Delegating)
+    }
+    found = []
+    for path, part in module.named_modules():
+        if is_layer(part):
+            outer, _, inside = path.rpartition(".")
+            within = outer in stacks and bool(path)
+            host = outer if within else path
+            owner = host.removesuffix(CORE).removesuffix(".") if host in cores else host
+            if not within:
+                inside = "" if isinstance(part, nn.RNNCellBase) else "l0"
+            found.append(RecurrentLayer(joined(owner, inside), path, host, host in cores))
+    compiled = [part for part in module.modules() if is_compiled(part)]
+    if not found and compiled:
+        raise ValueError(
+            f"estimator is or holds a {type(compiled[0]).__name__}, which is scripted or quantized"
+            "; give the eager module that it was made from."
+        )
+    if not found:
+        raise ValueError(
+            f"estimator holds no recurrent layer: {type(module).__name__} has no nn.RNN, nn.GRU, "
+            "nn.LSTM or cell of theirs inside; give a module that has one."
+        )
+    check_weights(module)
+    return tuple(found)
+
+
+def is_compiled(part: nn.Module) -> bool:
+    """Return whether a module is scripted or quantized, so that its weights cannot be taken."""
+    return isinstance(part, torch.jit.ScriptModule) or ".quantized" in type(part).__module__
+
+
+def joined(*parts: str) -> str:
+    """A path from its parts, some of which may be empty."""
+    return ".".join(filter(None, parts))
+
+
+def last_level(
+    layers: Iterable[RecurrentLayer], module: nn.Module, host: str
+) -> list[RecurrentLayer]:
+    """The layers whose states a host puts out: those of its last level, of both directions."""
+    both = getattr(module.get_submodule(host), "bidirectional", False)
+    return [layer for layer in layers if layer.host == host][-1 - both :]
+
+
+def states_of(output: Any) -> Tensor:
+    """The states among what a layer or a cell gives; of packed sequences, the valid steps."""
+    states = output if isinstance(output, Tensor) else output[0]
+    return states.data if isinstance(states, PackedSequence) else states

@@ -1,0 +1,292 @@
+"""Levels and directions of a recurrent module, each a layer of its own."""
+
+from typing import Any, ClassVar, cast, overload
+
+import torch
+from torch import Tensor, nn
+from torch._jit_internal import _overload_method as script_overload
+from torch._jit_internal import is_scripting
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from .checks import check_layer, check_ties, signature
+from .delegating import (
+    TORCH,
+    Delegating,
+    delegate,
+    is_customized,
+    plain_core,
+    restore,
+    runs_as_torch,
+)
+from .posing import Posing
+from .weights import copy_of, empty_like, filled, type_of, without_computed_weights
+from .wrappers import States, one_of, pair_of, with_data
+
+BIASES = ("bias_ih", "bias_hh")
+
+
+class StackedRNN(Posing, nn.ModuleDict):
+    """What an ``nn.RNN``, ``nn.GRU`` or ``nn.LSTM`` of several levels or directions computes.
+
+    The layers are its attributes ``l0``, ``l0_reverse``, ``l1`` and so on, and may have different
+    sizes. Then there is no tensor that holds the last states of all: they are a tuple of tensors
+    (n_sequences, n_nodes), and for an LSTM a pair of tuples. The states to start from may be given
+    alike, or in one tensor, with those of smaller layers filled up to the size of the largest.
+
+    Parameters
+    ----------
+    layers : dict of nn.RNNBase
+        One level and direction each, by name, in the order of torch.
+    like : nn.Module
+        The module whose place it takes.
+    """
+
+    __constants__: ClassVar = ["is_lstm"]
+    __jit_unused_properties__: ClassVar = ["layers", "input_size"]
+
+    def __init__(self, layers: dict[str, nn.RNNBase], like: Any) -> None:
+        super().__init__(layers)
+        self.mode, self.bias, self.batch_first = like.mode, like.bias, like.batch_first
+        self.hidden_size, self.proj_size = like.hidden_size, 0
+        self.num_layers: int = like.num_layers
+        self.bidirectional: bool = like.bidirectional
+        self.dropout = float(like.dropout)
+        self.is_lstm = like.mode == "LSTM"
+
+    def poses_as(self) -> type:
+        """Return the class of the module whose place it takes."""
+        kind: type = type_of(self["l0"])
+        return kind
+
+    @property
+    def layers(self) -> dict[str, nn.RNNBase]:
+        """The layers by name."""
+        return {name: cast(nn.RNNBase, layer) for name, layer in self.items()}
+
+    @property
+    def input_size(self) -> int:
+        """What the first level reads."""
+        return self.layers["l0"].input_size
+
+    def flatten_parameters(self) -> None:
+        """Bring the weights of every layer together, as cuDNN likes them."""
+        for layer in self.layers.values():
+            layer.flatten_parameters()
+
+    @overload
+    @script_overload
+    def forward(self, input: Tensor, hx: States = None):  # type: ignore[no-untyped-def]
+        pass
+
+    @overload
+    @script_overload
+    def forward(self, input: PackedSequence, hx: States = None):  # type: ignore[no-untyped-def]
+        pass
+
+    def forward(self, input: Any, hx: Any = None) -> Any:  # noqa: A002
+        """Run level after level."""
+        states = input
+        outputs: list[Tensor] = []
+        hidden = cells = ()
+        for i, (name, layer) in enumerate(self.items()):
+            is_reverse = name.endswith("_reverse")
+            given = self._turned(states) if is_reverse else states
+            if self.is_lstm:
+                output, (h, c) = layer(given, self._pair(hx, i))
+                cells = (*cells, c[0])  # type: ignore[assignment]
+            else:
+                output, h = layer(given, self._start(hx, i))
+            hidden = (*hidden, h[0])  # type: ignore[assignment]
+            output = self._turned(output) if is_reverse else output
+            outputs.append(output.data if isinstance(output, PackedSequence) else output)
+            if is_reverse or not self.bidirectional:
+                is_last = i // (1 + int(self.bidirectional)) == self.num_layers - 1
+                states = self._joined(output, outputs, self.training and not is_last)
+                outputs = []
+        if not is_scripting():  # for which those of one size are layers of torch again
+            hidden, cells = together(hidden), together(cells)
+        final = (hidden, cells) if self.is_lstm else hidden
+        return states, final
+
+    def _start(self, hx: States, i: int) -> Tensor | None:
+        """Where one layer starts from, of where all do."""
+        states = one_of(hx)
+        return None if states is None else self._own(states, i)
+
+    def _pair(self, hx: States, i: int) -> tuple[Tensor, Tensor] | None:
+        """The same of an LSTM."""
+        pair = pair_of(hx)
+        return None if pair is None else (self._own(pair[0], i), self._own(pair[1], i))
+
+    def _own(self, states: Tensor, i: int) -> Tensor:
+        """The states of one layer, which may be filled up to the size of the largest."""
+        own = states[i]
+        sizes: list[int] = [layer.hidden_size for layer in self.values()]  # type: ignore[misc]
+        if own.shape[-1] == max(sizes):
+            own = own[..., : sizes[i]]
+        return own.unsqueeze(0)
+
+    @overload
+    @script_overload
+    def _turned(self, states: Tensor):  # type: ignore[no-untyped-def]
+        pass
+
+    @overload
+    @script_overload
+    def _turned(self, states: PackedSequence):  # type: ignore[no-untyped-def]
+        pass
+
+    def _turned(self, states: Any) -> Any:
+        """Sequences from the last step to the first."""
+        if isinstance(states, PackedSequence):
+            padded, lengths = pad_packed_sequence(states, batch_first=True)
+            return pack_again(turn(padded, lengths), lengths, states)
+        return states.flip([1 if self.batch_first and states.dim() == 3 else 0])
+
+    @overload
+    @script_overload
+    def _joined(self, like: Tensor, outputs: list[Tensor], dropped: bool):  # type: ignore[no-untyped-def]
+        pass
+
+    @overload
+    @script_overload
+    def _joined(self, like: PackedSequence, outputs: list[Tensor], dropped: bool):  # type: ignore[no-untyped-def]
+        pass
+
+    def _joined(self, like: Any, outputs: list[Tensor], dropped: bool) -> Any:
+        """The states of all directions side by side, some of them dropped."""
+        states = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
+        if dropped:
+            states = nn.functional.dropout(states, self.dropout)
+        return with_data(like, states) if isinstance(like, PackedSequence) else states
+
+
+def directions(bidirectional: bool) -> tuple[str, ...]:
+    """What the names of the layers of a level end in."""
+    return ("", "_reverse") if bidirectional else ("",)
+
+
+def together(states: tuple[Tensor, ...]) -> Any:
+    """States of several layers, in one tensor where they have one size."""
+    if len({part.shape[-1] for part in states}) == 1:
+        return torch.stack(states)
+    return states
+
+
+def turn(padded: Tensor, lengths: Tensor) -> Tensor:
+    """Sequences backwards, with the padding where it was."""
+    steps = torch.arange(padded.shape[1])
+    index = torch.where(steps < lengths[:, None], lengths[:, None] - 1 - steps, steps)
+    return padded[torch.arange(len(padded))[:, None], index]
+
+
+def pack_again(padded: Tensor, lengths: Tensor, like: PackedSequence) -> PackedSequence:
+    """Pack sequences in the order in which others are packed."""
+    order = like.sorted_indices
+    if order is not None:
+        padded, lengths = padded[order], lengths[order.cpu()]
+    data = pack_padded_sequence(padded, lengths, batch_first=True).data
+    return with_data(like, data)
+
+
+def has_layers(part: nn.Module) -> bool:
+    """Whether a module holds several levels or directions."""
+    return isinstance(part, nn.RNNBase) and (part.num_layers > 1 or part.bidirectional)
+
+
+def laid_out(module: nn.Module) -> Any:
+    """Return a copy of a module in which every level and direction is a module of its own.
+
+    Layers that share all of their weights become one, which is used several times.
+
+    Raises
+    ------
+    ValueError
+        If a layer cannot be pruned.
+    """
+    module = without_computed_weights(module)
+    swaps: dict[nn.Module, nn.Module] = {}
+    known: dict[Any, tuple[str, nn.Module]] = {}
+    for path, part in module.named_modules():
+        if is_layer(part):
+            check_layer(part, path)
+            swaps[part] = known.setdefault(signature(part), (path, part))[1]
+    check_ties(dict(known.values()))
+    split = {part: plain_or_delegating(part, path) for path, part in known.values()}
+    for old, one in swaps.items():
+        if old is not one and split[one] is one:
+            split[one] = copy_of(one)
+    swaps = {old: split[one] for old, one in swaps.items()}
+    return copy_of(module, {old: new for old, new in swaps.items() if old is not new})
+
+
+def is_layer(part: nn.Module) -> bool:
+    """Return whether a module is a recurrent layer, and does not just pass for one."""
+    poses = isinstance(part, (Posing, Delegating))
+    return isinstance(part, (nn.RNNBase, nn.RNNCellBase)) and not poses
+
+
+def plain_or_delegating(part: Any, path: str) -> nn.Module:
+    """Return a layer with a module for every level and direction, which does all it did.
+
+    One that is the whole module and runs as torch's does becomes a layer of torch.
+    """
+    core = stacked(part) if has_layers(part) else None
+    if is_customized(part) and (path or not runs_as_torch(part)):
+        return delegate(part, core or plain_core(part), path)
+    return core or part
+
+
+def stacked(rnn: nn.RNNBase) -> StackedRNN:
+    """The same as layers of their own."""
+    layers = {}
+    for level in range(rnn.num_layers):
+        for suffix in directions(rnn.bidirectional):
+            layers[f"l{level}{suffix}"] = layer_of(rnn, f"_l{level}{suffix}")
+    return StackedRNN(layers, rnn).train(rnn.training)
+
+
+def layer_of(rnn: nn.RNNBase, suffix: str) -> nn.RNNBase:
+    """One level and direction; ``suffix`` is what its parameters end in."""
+    kinds = ("weight_ih", "weight_hh") + BIASES * rnn.bias
+    old = {f"{kind}_l0": rnn.get_parameter(kind + suffix) for kind in kinds}
+    n_inputs = old["weight_ih_l0"].shape[1]
+    layer = filled(empty_like(rnn, n_inputs, rnn.hidden_size, rnn.bias), old, rnn)
+    for name, parameter in layer.named_parameters():
+        parameter.requires_grad_(old[name].requires_grad)
+    return cast(nn.RNNBase, layer)
+
+
+def as_torch(rnn: StackedRNN) -> nn.Module:
+    """The module of torch that computes the same, where there is one: all layers of one size."""
+    layers = rnn.layers
+    if len({layer.hidden_size for layer in layers.values()}) > 1:
+        return rnn
+    first = layers["l0"]
+    bias = any(layer.bias for layer in layers.values())
+    empty = empty_like(first, rnn.input_size, first.hidden_size, bias, like=rnn)
+    weights: dict[str, Tensor] = {}
+    flags: dict[str, bool] = {}
+    for name, layer in layers.items():
+        for kind in ("weight_ih", "weight_hh") + BIASES * bias:
+            old: Tensor | None = getattr(layer, f"{kind}_l0", None)
+            known = layer.get_parameter("weight_hh_l0") if old is None else old
+            weights[f"{kind}_{name}"] = torch.zeros_like(known[:, 0]) if old is None else old
+            flags[f"{kind}_{name}"] = known.requires_grad
+    whole = filled(empty, weights, first)
+    for name, parameter in whole.named_parameters():
+        parameter.requires_grad_(flags[name])
+    return cast(nn.Module, whole.train(rnn.training))
+
+
+def put_together(module: nn.Module) -> Any:
+    """Return a copy that has the layers of torch again, wherever they compute the same."""
+    swaps: dict[nn.Module, nn.Module] = {}
+    for part in module.modules():
+        if isinstance(part, StackedRNN):
+            swaps[part] = as_torch(part)
+        elif isinstance(part, Delegating):
+            core = as_torch(part.core) if isinstance(part.core, StackedRNN) else part.core
+            if type(core) in TORCH:
+                swaps[part] = restore(part, core)
+    return copy_of(module, {old: new for old, new in swaps.items() if old is not new})

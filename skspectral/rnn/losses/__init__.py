@@ -1,0 +1,1 @@
+"""What the outputs of a small network are judged by."""

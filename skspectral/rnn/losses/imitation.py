@@ -1,0 +1,106 @@
+"""What a smaller network has to imitate of the dense one, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..layers.find import states_of
+from ..layers.weights import independent_copy
+from ..states.collector import StateCollector
+from .likelihood import Likelihood, answer_of
+
+MOST_NUMBERS = 2**26  # of answers and states that are kept
+
+# What tells how far answers are from those of the dense network, and its states by layer.
+Target = tuple[Callable[[Tensor], Tensor], dict[str, Tensor]]
+
+
+class Imitation:
+    """The loss of a network that should answer as the dense one does.
+
+    What the dense network answers is kept, as long as that is not too much.
+
+    Parameters
+    ----------
+    collector : StateCollector
+        The dense module and its layers.
+    supports : dict of Tensor of int, shape (m,)
+        The nodes that each smaller layer keeps.
+    likelihood : Likelihood
+        What the answers say of the labels.
+    batches : sequence
+        Batches to run.
+    states : float
+        Weight of the relative squared error of the kept nodes' states. Of a bare layer these are
+        the answer, and the weight is one.
+    """
+
+    def __init__(
+        self,
+        collector: StateCollector,
+        supports: Mapping[str, Tensor],
+        likelihood: Likelihood,
+        batches: Sequence[Any],
+        states: float,
+    ) -> None:
+        self._collector, self._likelihood = collector, likelihood
+        self._supports = supports
+        self._batches = batches
+        self._states = 1.0 if collector.is_bare else states
+        self._unit: float | None = None
+        self._known: dict[int, Target] = {}
+        self._n_kept = 0
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def loss(self, module: nn.Module, numbers: Tensor) -> Tensor:
+        """Loss of a smaller module on a batch, differentiable; its number is all of the numbers."""
+        number = int(numbers[0])
+        args, kwargs = self._collector.arguments(self._batches[number], whole=False)
+        divergence, wide = self._known.get(number) or self._dense(number, args, kwargs)
+        small, narrow = self._answer_and_states(module, args, kwargs)
+        loss = next(module.parameters()).new_zeros(())
+        if not self._collector.is_bare:
+            loss = loss + divergence(small).mean() / (self._unit or 1.0)
+        for name, kept in wide.items():
+            error = torch.cat(narrow[name]) - kept
+            loss = loss + self._states * error.square().sum() / kept.square().sum()
+        return loss
+
+    @torch.no_grad()
+    def _dense(self, number: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Target:
+        """What the dense network makes of a batch."""
+        answer, seen = self._answer_and_states(self._collector.module, args, kwargs)
+        if self._unit is None:
+            numbers = self._likelihood.family == "gaussian"
+            self._unit = 0.5 * float(answer.double().var()) or 1.0 if numbers else 1.0
+        wide = {
+            name: torch.cat(seen[name])[..., support.to(answer.device)]
+            for name, support in self._supports.items()
+            if self._states
+        }
+        found = self._likelihood.against(answer), wide
+        size = answer.numel() + sum(kept.numel() for kept in wide.values())
+        if self._n_kept + size <= MOST_NUMBERS:
+            self._known[number], self._n_kept = found, self._n_kept + size
+        return found
+
+    def _answer_and_states(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Tensor, dict[str, list[Tensor]]]:
+        """What a module answers, and the states of its layers on the way."""
+        module = independent_copy(module)  # so that no step begins with what another left behind
+        seen: dict[str, list[Tensor]] = {name: [] for name in self._supports}
+
+        def keep(name: str, _layer: nn.Module, _inputs: Any, output: Any) -> None:
+            seen[name].append(states_of(output).flatten(0, -2))
+
+        for layer in self._collector.layers:
+            layer.of(module).register_forward_hook(partial(keep, layer.name))
+        return answer_of(module(*args, **kwargs)), seen

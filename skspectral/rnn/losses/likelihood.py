@@ -1,0 +1,205 @@
+"""What a network says of the labels, and how far another network is from saying the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..outputs import tensors
+from ..tracing.origins import LINEAR, OTHER
+
+FAMILIES = ("auto", "bernoulli", "categorical", "gaussian")
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """Distribution of labels that the outputs of a network stand for.
+
+    Parameters
+    ----------
+    family : {"categorical", "bernoulli", "gaussian"}
+        Classes along the last axis, a yes or no for each output, or numbers with the outputs
+        as their means and a variance of one.
+    probabilities : bool
+        Whether the outputs are probabilities rather than logits.
+    """
+
+    family: str
+    probabilities: bool = False
+
+    def divergence(self, dense: Tensor, pruned: Tensor) -> Tensor:
+        """KL divergence from the labels of one network to those of another.
+
+        Parameters
+        ----------
+        dense, pruned : Tensor of shape (n_sequences, ...)
+            Outputs of both; for classes (n_sequences, ..., n_classes).
+
+        Returns
+        -------
+        Tensor of shape (n_sequences, ...)
+            In nats, of every label.
+        """
+        return self.against(dense)(pruned)
+
+    def against(self, dense: Tensor) -> Callable[[Tensor], Tensor]:
+        """The divergence from fixed outputs, for many others."""
+        fixed = self._natural(dense)
+        if self.family == "categorical":
+            log_p = fixed.log_softmax(-1)
+            return lambda pruned: cases(log_p, self._natural(pruned).log_softmax(-1)).sum(-1)
+        if self.family == "bernoulli":
+            return lambda pruned: bernoulli_divergence(fixed, self._natural(pruned))
+        return lambda pruned: 0.5 * (fixed - self._natural(pruned)).square()
+
+    def surprise(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Mean negative log-likelihood of labels, in nats and but for a constant.
+
+        Parameters
+        ----------
+        outputs : Tensor of shape (n_sequences, ...)
+            For classes (n_sequences, ..., n_classes).
+        labels : Tensor of shape (n_sequences, ...)
+            Numbers of classes, zeros and ones, or numbers.
+
+        Raises
+        ------
+        ValueError
+            If labels and outputs do not belong together.
+        """
+        natural = self._natural(outputs)
+        classes = self.family == "categorical"
+        expected = natural.shape[:-1] if classes else natural.shape
+        if labels.numel() != expected.numel():
+            raise ValueError(
+                f"y has targets of shape {tuple(labels.shape)} where the network answers with "
+                f"{tuple(natural.shape)} ({self.family}); give a target for each, or likelihood= "
+                "if the answers stand for something else."
+            )
+        if classes:
+            check_classes(labels, natural.shape[-1])
+            return F.cross_entropy(natural.flatten(0, -2), labels.flatten())
+        labels = labels.reshape(expected).to(natural)
+        if self.family == "bernoulli":
+            return F.binary_cross_entropy_with_logits(natural, labels)
+        return 0.5 * F.mse_loss(natural, labels)
+
+    def projected(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+        """A random projection of logits or numbers, differentiable.
+
+        Of the logits of classes, the part that they have in common says nothing and is left out.
+        """
+        natural = self._natural(outputs)
+        direction = torch.randn(natural.shape, generator=generator).to(natural)
+        if self.family == "categorical":
+            direction = direction - direction.mean(-1, keepdim=True)
+        return (direction * natural).sum()
+
+    def _natural(self, outputs: Tensor) -> Tensor:
+        """Logits of the outputs; of numbers the numbers themselves."""
+        if torch.finfo(outputs.dtype).bits < 32:
+            outputs = outputs.float()
+        if not self.probabilities:
+            return outputs
+        smallest = torch.finfo(outputs.dtype).tiny
+        if self.family == "categorical":
+            return outputs.clamp_min(smallest).log()
+        return outputs.clamp_min(smallest).log() - (1.0 - outputs).clamp_min(smallest).log()
+
+
+def check_classes(labels: Tensor, n_classes: int) -> None:
+    """Refuse what are no numbers of classes."""
+    if labels.is_floating_point() or labels.min() < 0 or labels.max() >= n_classes:
+        raise ValueError(
+            f"y must hold numbers of classes from 0 to {n_classes - 1}, by which the network "
+            f"answers; got {labels.dtype} from {labels.min()} to {labels.max()}."
+        )
+
+
+def bernoulli_divergence(p: Tensor, q: Tensor) -> Tensor:
+    """KL divergence of a yes or no, from logits."""
+    yes, no = ((F.logsigmoid(sign * p), F.logsigmoid(sign * q)) for sign in (1.0, -1.0))
+    return cases(*yes) + cases(*no)
+
+
+def cases(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """What every case adds to a KL divergence, ``q − p − p (log q − log p)``, from logarithms.
+
+    The terms ``q − p`` cancel in the sum. With them no case is negative, and errors in the
+    logarithms count by their squares where the distributions are close.
+    """
+    p, difference = log_p.exp(), log_q - log_p
+    near = difference.clamp(-1.0, 1.0)
+    close = p * (near.expm1() - near).clamp_min(0.0)
+    return torch.where(near == difference, close, log_q.exp() - p - p * difference)
+
+
+def likelihood_of(
+    outputs: Tensor,
+    family: str = "auto",
+    classifies: bool | None = None,
+    origin: str | None = None,
+) -> Likelihood:
+    """What some outputs stand for.
+
+    Distributions over classes are known by their values, which add up to one. That values lie in
+    [0, 1] says little: those of a regression may do so too. Where they are known to come from a
+    sigmoid, or their origin is not known, they are probabilities; so are those of a network that
+    classifies, unless they come out of a linear map. Other outputs are logits if the network is
+    known to classify, else numbers.
+
+    Parameters
+    ----------
+    outputs : Tensor
+        What the network answers.
+    family : str
+        The family, if it is known.
+    classifies : bool or None
+        Whether the network is known to answer with classes.
+    origin : str or None
+        Where the outputs come from, as ``Origins`` has it.
+    """
+    several = outputs.ndim > 1 and outputs.shape[-1] > 1
+    in_range = bool(((outputs >= 0.0) & (outputs <= 1.0)).all())
+    distribution = several and in_range and sums_to_one(outputs)
+    if origin == LINEAR or (origin == OTHER and family == "auto" and not classifies):
+        in_range = False
+    if family == "auto":
+        if classifies is None:
+            log_distribution = several and sums_to_one(outputs.exp())
+            family = "categorical" if distribution or log_distribution else "bernoulli"
+            classifies = in_range or distribution or log_distribution
+        else:
+            family = "categorical" if several else "bernoulli"
+        family = family if classifies else "gaussian"
+    probable = {"categorical": distribution, "bernoulli": in_range, "gaussian": False}
+    return Likelihood(family, probable[family])
+
+
+def sums_to_one(values: Tensor) -> bool:
+    """Whether the last axis holds a distribution, as far as its dtype can tell."""
+    missing = 1.0 - values.double().sum(-1)
+    return bool((missing.abs() <= max(1e-3, 4.0 * torch.finfo(values.dtype).eps)).all())
+
+
+def answer_of(output: Any) -> Tensor:
+    """The answer among all that ``forward`` returns: the first floating tensor.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    for value in tensors(output):
+        if value.is_floating_point():
+            return value
+    raise ValueError(
+        "forward of estimator returns no tensor of floating numbers, so its answers cannot be "
+        "compared; give a module that returns logits, probabilities or numbers, or "
+        "objective='one-step' and a solver that does not run the network."
+    )

@@ -1,0 +1,120 @@
+"""What an error in reading the hidden state does to the answers and to later states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import repeat
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..layers.find import states_of
+from ..layers.weights import copy_of
+from ..states.collector import StateCollector
+from .instrumented import Call, Exposed, ExposedCell, ExposedRNN
+from .likelihood import Likelihood, answer_of
+
+
+def sensitivity(
+    collector: StateCollector,
+    batches: Iterable[Any],
+    likelihood: Likelihood,
+    whitening: dict[str, Any],
+    seed: int,
+) -> dict[str, Tensor]:
+    """Gauss–Newton weight of a reading error, ``G = mean_t g_t g_tᵀ``.
+
+    With ``e_t`` added to the hidden state of step t wherever it is read, by ``weight_hh`` in the
+    next step and by whatever reads it outside, and ℓ a random projection of what the network
+    answers (of its logits, where it answers with labels), ``g_t = ∂ℓ/∂e_t`` at zero, through all
+    later steps. The same once more with ℓ a random projection of the states of all layers.
+
+    Parameters
+    ----------
+    collector : StateCollector
+        The module and its layers; both are left as they are.
+    batches : iterable
+        Batches to run.
+    likelihood : Likelihood
+        What the answer says of the labels.
+    whitening : dict of array, each (n_nodes, n_nodes)
+        By the name of the layer, what makes of states directions to project states on.
+    seed : int
+        Of the projections.
+
+    Returns
+    -------
+    dict of Tensor, each (2, n_nodes, n_nodes)
+        G of the answers and G of the states, of every layer, float64; zero where the answer does
+        not depend on the states.
+    """
+    products = {
+        name: torch.zeros(2, n_nodes, n_nodes, dtype=torch.float64)
+        for name, n_nodes in collector.sizes.items()
+    }
+    n_steps = dict.fromkeys(products, 0)
+    draws = [torch.Generator().manual_seed(seed + i) for i in range(2)]
+    for batch in batches:
+        args, kwargs = collector.arguments(batch, whole=False)
+        module, exposed = with_exposed_layers(collector)
+        # The backward pass of cuDNN needs training mode, in which dropout would be on.
+        with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
+            answer = likelihood.projected(answer_of(module(*args, **kwargs)), draws[0])
+            calls = {name: layer.take() for name, layer in exposed.items()}
+            scores = (answer, projected_states(calls, whitening, draws[1]))
+        for i, score in enumerate(scores):
+            for name, gradient in reading_gradients(exposed, calls, score).items():
+                products[name][i] += gradient.T @ gradient
+        for name, each in calls.items():
+            n_steps[name] += sum(states_of(call.output)[..., 0].numel() for call in each)
+    return {name: product / max(n_steps[name], 1) for name, product in products.items()}
+
+
+def projected_states(
+    calls: dict[str, list[Call]], whitening: dict[str, Any], generator: torch.Generator
+) -> Tensor:
+    """A random projection of the states of all layers.
+
+    On whitened states of other steps, with random signs and lengths: so that nothing depends on
+    the order of the nodes, as it would with directions drawn node by node.
+    """
+    total = torch.zeros(())
+    for name, each in calls.items():
+        for states in (states_of(call.output).flatten(0, -2) for call in each):
+            order = torch.randperm(len(states), generator=generator)
+            strength = torch.randn(len(states), 1, generator=generator).to(states)
+            unit = torch.as_tensor(whitening[name], device=states.device)
+            other = (states.detach()[order].double() @ unit).to(states)
+            total = total + (strength * other * states).sum().to("cpu")
+    return total
+
+
+def with_exposed_layers(collector: StateCollector) -> tuple[nn.Module, dict[str, Exposed]]:
+    """A copy of the module that does not train, and in it the layers laid open."""
+    exposed: dict[str, Exposed] = {}
+    swaps: dict[nn.Module, nn.Module] = {}
+    for layer in collector.layers:
+        part: Any = collector.module.get_submodule(layer.path)
+        kind = ExposedCell if isinstance(part, nn.RNNCellBase) else ExposedRNN
+        exposed[layer.name] = swaps[part] = kind(copy_of(part))
+    return copy_of(collector.module, swaps).requires_grad_(False), exposed
+
+
+def reading_gradients(
+    exposed: dict[str, Exposed], calls: dict[str, list[Call]], score: Tensor
+) -> dict[str, Tensor]:
+    """``g_t`` of every layer in a forward pass, each (n_states, n_nodes), float64."""
+    every = [tensor for each in calls.values() for call in each for tensor in call.watched]
+    gradients: Iterator[Tensor | None] = repeat(None)
+    if score.requires_grad and every:
+        gradients = iter(torch.autograd.grad(score, every, retain_graph=True, allow_unused=True))
+    found = {}
+    for name, layer in exposed.items():
+        for call in calls[name]:
+            pairs = zip(call.watched, gradients, strict=False)
+            call.gradients = [torch.zeros_like(x) if g is None else g for x, g in pairs]
+        if calls[name]:
+            rows = [states.flatten(0, -2) for states in layer.of_states(calls[name])]
+            found[name] = torch.cat(rows).to("cpu", torch.float64)
+    return found

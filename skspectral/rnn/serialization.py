@@ -1,0 +1,258 @@
+"""Pruned modules on disk: weights as safetensors, and in words how to build the module again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from os import PathLike
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_model, save_model
+from torch import nn
+
+from ..utils.atomic_fit import same_random_numbers
+from ..utils.doc_hints import explained_on
+from ..utils.safetensors_io import header, read_header, replacing
+from .file_checks import check_description, check_structure, check_supports, check_tensors
+from .layers.delegating import CORE, TORCH, delegate, is_customized, restore
+from .layers.stack import StackedRNN, is_layer
+from .layers.weights import copy_of, like_linear, type_of
+from .layers.wrappers import Expanded, ExpandedCell, ExpandedRNN, Started, StartedCell, StartedRNN
+from .surgery.inputs import SelectedCellInputs, SelectedInputs
+
+FORMAT = "skspectral pruned module"
+VERSION = 1
+STARTED, SELECTED = (StartedRNN, StartedCell), (SelectedInputs, SelectedCellInputs)
+OURS = (StackedRNN, *STARTED, ExpandedRNN, ExpandedCell, *SELECTED)
+# What building from a header that was tampered with can raise.
+MISFITS = (
+    *(AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError),
+    *(SafetensorError, StopIteration),
+)
+KINDS: dict[str, Any] = {kind.__name__: kind for kind in (nn.Linear, *TORCH, *OURS)}
+
+
+def save_pruned(module: nn.Module, path: str | PathLike[str]) -> None:
+    """Save a pruned module as safetensors.
+
+    The file holds the weights and, in its header as JSON, the sizes of all recurrent layers and
+    linear maps. Nothing is pickled.
+
+    Parameters
+    ----------
+    module : nn.Module
+        A pruned module.
+    path : str or path-like
+        The file to write.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> from skspectral import load_pruned, prune, save_pruned
+    >>> lstm = torch.nn.LSTM(input_size=3, hidden_size=32, batch_first=True)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_pruned(prune(lstm, torch.randn(50, 20, 3), m=8), f"{folder}/small.safetensors")
+    ...     load_pruned(f"{folder}/small.safetensors", into=lstm)
+    LSTM(3, 8, batch_first=True)
+    """
+    parts = {name: described(part) for name, part in module.named_modules() if name in kept(module)}
+    with replacing(path) as beside:
+        # On a GPU the weights of a layer share memory, which safetensors does not write.
+        here = copy_of(module).cpu()
+        save_model(here, beside, metadata=header(FORMAT, VERSION, parts=parts))
+
+
+def load_pruned(path: str | PathLike[str], into: nn.Module) -> nn.Module:
+    """Load a pruned module.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A file that :func:`save_pruned` wrote.
+    into : nn.Module
+        A module of the class that was pruned, of the old sizes; its weights do not matter. It is
+        left as it is.
+
+    Returns
+    -------
+    nn.Module
+        The pruned module, in evaluation mode.
+
+    Raises
+    ------
+    ValueError
+        If the file is of something else, or does not fit the module.
+
+    Examples
+    --------
+    See :func:`save_pruned`; the module to load into may be fresh:
+
+    >>> import tempfile, torch
+    >>> from skspectral import load_pruned, prune, save_pruned
+    >>> gru = torch.nn.GRU(input_size=3, hidden_size=32)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_pruned(prune(gru, torch.randn(50, 20, 3), m=8), f"{folder}/small.safetensors")
+    ...     load_pruned(f"{folder}/small.safetensors", into=torch.nn.GRU(3, 32))
+    GRU(3, 8)
+    """
+    with explained_on("Deployment"), same_random_numbers():
+        head = read_header(path, FORMAT, VERSION, "save_pruned")
+        try:
+            device = next(into.parameters(), torch.empty(0)).device
+            return loaded(path, head.get("parts"), copy_of(into).cpu()).to(device).eval()
+        except MISFITS as error:
+            raise ValueError(
+                f"path={str(path)!r} does not fit into {type(into).__name__}: {error}. Give a "
+                "module of the class that was pruned."
+            ) from error
+
+
+def loaded(path: str | PathLike[str], parts: Any, module: nn.Module) -> nn.Module:
+    """A module of the old sizes, with its parts built again where they are of others, filled.
+
+    Nothing is made of the sizes in the header before the tensors are seen to be of these.
+    """
+    with safe_open(str(path), framework="pt") as file:
+        for description in parts.values():
+            check_description(description, n_tensors=len(file.keys()))
+    for name, description in parts.items():
+        module = with_core(module, name)
+        part = module.get_submodule(name)
+        if kind_of(part) is None or described(part) != description:
+            with torch.device("meta"):
+                made = built(description)
+            check_structure(made, part)
+            if described(made) != description:
+                raise ValueError(f"its header describes a part by {description!r}")
+            module = copy_of(module, {part: in_place_of(part, made, name)})
+    check_tensors(path, module)
+    module._apply(lambda each: torch.empty_like(each, device="cpu") if each.is_meta else each)
+    load_model(module, str(path))
+    check_supports(module)
+    return module
+
+
+def with_core(module: nn.Module, path: str) -> nn.Module:
+    """Return a module in which a layer hands over to its core, if that is what a path is of."""
+    owner, _, name = path.rpartition(".")
+    part = module.get_submodule(owner)
+    if name != CORE or not is_layer(part):
+        return module
+    with torch.device("meta"):
+        core = type_of(part)(part.input_size, part.hidden_size)
+    return copy_of(module, {part: delegate(part, core, owner)})
+
+
+def in_place_of(part: Any, made: Any, path: str) -> nn.Module:
+    """Return a part that was built, as one of the class of another and with all it has beside."""
+    if isinstance(part, nn.Linear):
+        return like_linear(part, made)
+    if is_layer(part) and is_customized(part) and type(made) in TORCH:
+        return restore(delegate(part, made, path), made)
+    return cast(nn.Module, made)
+
+
+def kept(module: nn.Module) -> set[str]:
+    """Paths of the parts that are described, the outermost alone."""
+    found: list[str] = []
+    for path, part in module.named_modules():
+        inside = any(path.startswith(f"{outer}.") or not outer for outer in found)
+        if kind_of(part) and not inside:
+            found.append(path)
+    return set(found)
+
+
+def kind_of(part: nn.Module) -> str | None:
+    """Return what a part is built as: of a subclass, the class of torch; None of what stays."""
+    if type(part) in KINDS.values():
+        return type(part).__name__
+    if isinstance(part, nn.Linear):
+        return "Linear"
+    return str(type_of(part).__name__) if is_layer(part) and isinstance(part, TORCH) else None
+
+
+def described(part: Any) -> dict[str, Any]:
+    """What builds a part again."""
+    dtype = str(next(part.parameters()).dtype).removeprefix("torch.")
+    kind = kind_of(part)
+    options: dict[str, Any]
+    if isinstance(part, nn.Linear):
+        sizes = [part.in_features, part.out_features]
+        options = {"bias": part.bias is not None}
+        return {"kind": kind, "sizes": sizes, "options": options, "dtype": dtype}
+    if isinstance(part, SELECTED):
+        given = {"size": part.input_size, "kept": len(part.support)}
+        return {"kind": kind, "rnn": described(part.rnn), "dtype": dtype} | given
+    if isinstance(part, Started):
+        return {
+            "kind": kind,
+            "rnn": described(part.rnn),
+            "size": part.hidden_size,
+            "nodes": list(part.sizes),
+            "kept": part.n_kept,
+            "cells": isinstance(part, Expanded) and len(part.expand_cells) > 0,
+            "apart": isinstance(part, ExpandedRNN) and part.is_apart,
+            "dtype": dtype,
+        }
+    options = {"bias": bool(part.bias)}
+    if isinstance(part, nn.RNNCellBase):
+        options |= {"nonlinearity": part.nonlinearity} if isinstance(part, nn.RNNCell) else {}
+    else:
+        names = ("num_layers", "batch_first", "dropout", "bidirectional")
+        options |= {name: getattr(part, name) for name in names}
+        is_elman = issubclass(type(part), nn.RNN)
+        options |= {"nonlinearity": part.nonlinearity} if is_elman else {}
+    found: dict[str, Any] = {
+        "kind": kind,
+        "sizes": [part.input_size, part.hidden_size],
+        "dtype": dtype,
+    }
+    if isinstance(part, StackedRNN):
+        found["layers"] = {name: described(layer) for name, layer in part.layers.items()}
+        found["mode"] = part.mode
+    return found | {"options": options}
+
+
+def built(description: Mapping[str, Any]) -> nn.Module:
+    """A part with weights that do not matter."""
+    kind, dtype = description["kind"], getattr(torch, description["dtype"])
+    if kind == "StackedRNN":
+        layers = {name: built(layer) for name, layer in description["layers"].items()}
+        return StackedRNN(cast(dict[str, nn.RNNBase], layers), like_of(description))
+    if kind not in KINDS:
+        raise RuntimeError(f"it holds a part of the unknown kind {kind!r}")
+    if KINDS[kind] in OURS:
+        return stand_in(description, dtype)
+    return cast(
+        nn.Module, KINDS[kind](*description["sizes"], **description["options"], dtype=dtype)
+    )
+
+
+def like_of(description: Mapping[str, Any]) -> Any:
+    """The layer of torch whose attributes a stack has."""
+    kind = {"GRU": nn.GRU, "LSTM": nn.LSTM}.get(description["mode"], nn.RNN)
+    options = dict(description["options"])
+    if kind is nn.RNN:
+        options["nonlinearity"] = description["mode"].removeprefix("RNN_").lower()
+    return kind(*description["sizes"], **options)
+
+
+def stand_in(description: Mapping[str, Any], dtype: torch.dtype) -> nn.Module:
+    """A layer behind its stand-in."""
+    kind = KINDS[description["kind"]]
+    if kind in SELECTED:
+        support = torch.zeros(description["kept"], dtype=torch.long)
+        return kind(built(description["rnn"]), support, description["size"])
+    rnn, nodes, sizes = built(description["rnn"]), description["nodes"], description["kept"]
+    hidden_size = description["size"]
+    supports = [torch.zeros(size, dtype=torch.long) for size in sizes]
+    if kind in STARTED:
+        return kind(rnn, supports, nodes, hidden_size)
+    shapes = list(zip(sizes, nodes, strict=True))
+    expand = [nn.Linear(m, n, dtype=dtype) for m, n in shapes]
+    cells = [nn.Linear(m, n, dtype=dtype) for m, n in shapes if description["cells"]]
+    part = kind(rnn, supports, expand, cells, hidden_size)
+    if description["apart"]:
+        part.set_apart()
+    return cast(nn.Module, part)

@@ -1,0 +1,1 @@
+"""Run a module and read off its hidden states."""

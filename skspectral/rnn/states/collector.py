@@ -1,0 +1,370 @@
+"""Run sequences through a module and read off the hidden states of its layers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+from torch.utils._pytree import tree_map
+
+from ..kernels import KERNELS
+from ..layers.delegating import ForeignForward
+from ..layers.find import MISFITS, RecurrentLayer, states_of
+from ..layers.weights import independent_copy
+from ..tracing.paths import PathRecorder
+from .padded import Padded
+
+BLOCK = 16  # float32 numbers in the widest vector register of today's CPUs
+
+# How a batch of sequences (n_sequences, n_steps, n_features), or of token ids without the
+# last axis, can be laid out for `forward`.
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "batch first": lambda batch: batch,
+    "time first": lambda batch: batch.transpose(0, 1),
+    "univariate, batch first": lambda batch: batch.squeeze(2),
+    "univariate, time first": lambda batch: batch.squeeze(2).transpose(0, 1),
+}
+
+
+AS = " as "  # between a layout and a dtype
+
+
+class StateCollector:
+    """Hidden states of layers, read off while their module runs.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The module; it runs in the mode it is in.
+    layers : sequence of RecurrentLayer
+        The layers whose states are wanted.
+    layout : str or None
+        A key of ``LAYOUTS``, and a dtype where the module has several; None finds it out from the
+        first batch of sequences.
+    """
+
+    def __init__(
+        self, module: nn.Module, layers: Sequence[RecurrentLayer], layout: str | None = None
+    ) -> None:
+        self.module = module
+        self.layers = tuple(layers)
+        self.layout = layout
+        self.path: frozenset[tuple[str, str]] = frozenset()
+        self._fills: bool | None = None  # whether copies may fill up a batch; None: not known yet
+        self.device = next(layers[0].of(module).parameters()).device
+        floating = (each.dtype for each in module.parameters() if each.is_floating_point())
+        self._dtypes = {str(dtype).removeprefix("torch."): dtype for dtype in floating}
+        self._numbers = {id(each): number for number, each in enumerate(module.parameters())}
+        self._embeds = any(isinstance(part, nn.Embedding) for part in module.modules())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process needs to know, and results of a pass are known again by."""
+        known = ("path", "_fills", "_numbers")
+        return {name: value for name, value in vars(self).items() if name not in known}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over what another process knew."""
+        self.__init__(state["module"], state["layers"], state["layout"])  # type: ignore[misc]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Nodes of every layer."""
+        return {layer.name: layer.of(self.module).hidden_size for layer in self.layers}
+
+    def copy(self) -> StateCollector:
+        """Return one with the same weights, whose hooks and whatever it keeps are its own."""
+        return type(self)(independent_copy(self.module), self.layers, self.layout)
+
+    @staticmethod
+    def kept(_inputs: Sequence[Any], output: Any) -> Any:
+        """Return what is kept of a call of a layer."""
+        return output
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether the module is nothing but recurrent, so that its states are what it is for."""
+        return self.layers[0].host == ""
+
+    def run(self, batch: Any) -> dict[str, Tensor]:
+        """Call the module on a batch and read off the states.
+
+        An array or tensor holds sequences, batch first; anything else is what
+        ``forward`` takes: a tuple of arguments, or a dict of keyword arguments.
+
+        Returns
+        -------
+        dict of Tensor, each (n_sequences, n_steps, n_nodes)
+            By the name of the layer. Without the first axis where sequences are padded, or the
+            layer read packed ones, or ran on several numbers of them: the valid steps alone.
+
+        Raises
+        ------
+        ValueError
+            If sequences are padded and a layer does not run on their steps.
+        """
+        states = self._states(batch)
+        if isinstance(batch, Padded):
+            return {name: batch.own(self._padded(batch, found)) for name, found in states.items()}
+        if self._fills and not isinstance(batch, (tuple, dict)):
+            return {name: found[: len(batch)] for name, found in states.items()}
+        return states
+
+    def _states(self, batch: Any) -> dict[str, Tensor]:
+        """Run a batch, with copies of a sequence to fill it up where every layer runs on them.
+
+        Where a layer runs on other numbers of sequences, as on words beside sentences, what it
+        makes of the copies could not be told from the rest.
+        """
+        args, kwargs = self.arguments(batch)
+        if isinstance(batch, (tuple, dict)) or self._fills is not None:
+            return self._forward(*args, **kwargs)
+        filled, self._fills = len(batch) + -len(batch) % BLOCK, False
+        with suppress(*MISFITS):
+            states = self._forward(*args, **kwargs)
+            self._fills = all(each.ndim == 3 and len(each) == filled for each in states.values())
+            if self._fills or filled == len(batch):
+                return states
+        return self._states(batch)
+
+    def rows(self, batch: Any) -> dict[str, Tensor]:
+        """The same states, each (n_states, n_nodes), in an order in which fewer are copied."""
+        # Layers lay their states out by steps.
+        if not isinstance(batch, Padded):
+            return {
+                name: states.transpose(0, -2).flatten(0, -2)
+                for name, states in self.run(batch).items()
+            }
+        states = self._states(batch)
+        if self.is_bare:
+            return states
+        return {name: batch.by_steps(self._padded(batch, each)) for name, each in states.items()}
+
+    def _padded(self, batch: Padded, found: Tensor) -> Tensor:
+        if self.is_bare:
+            packed = PackedSequence(found, *batch.packed()[1:])
+            found = pad_packed_sequence(packed, batch_first=True)[0]
+        n_steps = batch.filled.shape[1]
+        if found.ndim != 3 or len(found) < len(batch.filled) or found.shape[1] != n_steps:
+            raise ValueError(f"its layers do not run on the {n_steps} steps of padded sequences")
+        return found[: len(batch.lengths)]
+
+    def ignores_padding(self, long: Tensor, short: Tensor) -> bool:
+        """Whether zeros behind a sequence leave its states as they are.
+
+        They do where it is read from its end, or normalised by all of its steps.
+        """
+        try:
+            alone, beside = self.run(short[None]), self.run(Padded.of([long, short]))
+        except MISFITS:
+            return False
+        return alone.keys() == beside.keys() and all(
+            close(states.flatten(0, -2), beside[name][len(long) :])
+            for name, states in alone.items()
+        )
+
+    @torch.no_grad()
+    def cells(self, batch: Any, layers: Sequence[RecurrentLayer]) -> dict[str, Tensor]:
+        """Last cell states of some LSTM layers, each (n_sequences, n_nodes)."""
+        found: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
+
+        def keep(name: str, part: nn.Module, _inputs: Any, output: Any) -> None:
+            cell = output[1] if isinstance(part, nn.RNNCellBase) else output[1][1]
+            found[name].append(cell.flatten(0, -2))
+
+        args, kwargs = self.arguments(batch, whole=False)
+        module = independent_copy(self.module)
+        for layer in layers:
+            layer.of(module).register_forward_hook(partial(keep, layer.name))
+        module(*args, **kwargs)
+        return {name: torch.cat(rows) for name, rows in found.items()}
+
+    def arguments(
+        self, batch: Any, *, whole: bool = True
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of ``forward`` for a batch, on the device of the module.
+
+        An array is filled up to ``whole_blocks``, unless that is not wanted.
+        """
+        if isinstance(batch, dict):
+            return (), tree_map(self._convert, batch, is_leaf=is_packed)
+        if isinstance(batch, tuple) and not isinstance(batch, Padded):
+            return tree_map(self._convert, batch, is_leaf=is_packed), {}
+        padded = isinstance(batch, Padded)
+        sequences = self._convert(batch.filled if padded else torch.as_tensor(batch))
+        if not self._are_tokens(sequences):
+            sequences = sequences.reshape(*sequences.shape[:2], -1)
+        self.layout = self.layout or self._find_layout(sequences)
+        if padded and self.is_bare:
+            filled = sequences.to(next(iter(self._dtypes.values())))
+            return (Padded(filled, batch.lengths).packed(),), {}
+        if whole and self._fills is not False:
+            sequences = whole_blocks(sequences)
+        return (self._laid_out(sequences, self.layout),), {}
+
+    def _are_tokens(self, sequences: Tensor) -> bool:
+        return self._embeds and sequences.ndim == 2 and not sequences.is_floating_point()
+
+    def _laid_out(self, sequences: Tensor, layout: str) -> Tensor:
+        """Bring sequences into a layout, and the dtype that goes with it."""
+        name, _, dtype = layout.partition(AS)
+        kind = torch.long if self._are_tokens(sequences) else self._dtypes.get(dtype)
+        kind = kind or next(iter(self._dtypes.values()))
+        return LAYOUTS[name](sequences.to(kind)).contiguous()
+
+    def _convert(self, value: Any) -> Any:
+        if is_packed(value):
+            return value.to(self.device)._replace(data=self._convert(value.data))
+        if not isinstance(value, Tensor):
+            return value
+        if value.is_floating_point() and len(self._dtypes) == 1:
+            return value.to(self.device, next(iter(self._dtypes.values())))
+        return value.to(self.device)
+
+    @torch.inference_mode()
+    def _forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        """Run a copy of the module, so that no pass begins with what another one left behind."""
+        module, path = independent_copy(self.module), PathRecorder(self._numbers)
+        seen: dict[str, list[Tensor]] = {layer.name: [] for layer in self.layers}
+        for layer in self.layers:
+            part = layer.of(module)
+            part.register_forward_hook(keeper(part, self.kept, seen[layer.name]), with_kwargs=True)
+        with path:
+            output = module(*args, **kwargs)
+        self.path = path.finished(output)
+        return {name: joined_steps(found) for name, found in seen.items() if found}
+
+    def _find_layout(self, sequences: Tensor) -> str:
+        """Return the layout in which a layer sees as many sequences as were fed."""
+        n_copies = 3 if sequences.shape[1] == 2 else 2
+        copies = sequences[:1].expand(n_copies, *sequences.shape[1:])
+        layout, _ = self._layout_of(copies)
+        if layout is not None:
+            return layout
+        # The module may take only as many as it was made for; then its error is about the copies.
+        layout, reason = self._layout_of(sequences)
+        shape, kind = tuple(sequences.shape[1:]), type(self.module).__name__
+        if layout is not None:
+            raise ValueError(
+                f"{kind} takes {len(sequences)} sequences at a time and no other number; give X as "
+                "an iterable of batches of that many, each a tuple for forward."
+            )
+        raise ValueError(
+            f"X with sequences of shape {shape} does not go through {kind}: {reason.rstrip('.')}. "
+            "Give sequences of shape (n_steps, n_features) like those the module was trained on, "
+            "or an iterable of batches, each a tuple for forward."
+        )
+
+    def _layout_of(self, fed: Tensor) -> tuple[str | None, str]:
+        """Return the layout in which sequences go through, or why they do not."""
+        reasons: list[str] = []
+        for layout in self._candidates(fed):
+            try:
+                states = self._forward(self._laid_out(fed, layout))
+            except ForeignForward:
+                raise
+            except MISFITS as error:
+                reasons.append(explained(error, self.module))
+            else:
+                if any(each.ndim == 3 and len(each) == len(fed) for each in states.values()):
+                    return layout, ""
+                reasons.append(self._reason(states, len(fed)))
+        return None, reasons[0]
+
+    def _reason(self, states: dict[str, Tensor], n_fed: int) -> str:
+        """Tell why states are not those of the sequences that were fed."""
+        if states:
+            return f"its layers do not see {n_fed} sequences where as many were fed"
+        if {name.split()[0] for _, name in self.path if name} & KERNELS.keys():
+            return (
+                "its recurrent layers run by their forward() and not by a call; write self.rnn(x) "
+                "in place of self.rnn.forward(x)"
+            )
+        return "none of its recurrent layers runs"
+
+    def _candidates(self, sequences: Tensor) -> Iterator[str]:
+        """Yield layouts; of a module of several dtypes, also which of them is fed."""
+        univariate = sequences.ndim == 3 and sequences.shape[2] == 1
+        for dtype in self._dtypes:
+            for name in LAYOUTS:
+                if univariate or not name.startswith("univariate"):
+                    yield f"{name}{AS}{dtype}" if len(self._dtypes) > 1 else name
+
+
+class InputCollector(StateCollector):
+    """What layers read, in place of their hidden states."""
+
+    @staticmethod
+    def kept(inputs: Sequence[Any], _output: Any) -> Any:
+        """Return the input of a call."""
+        return inputs[0]
+
+
+def explained(error: Exception, module: nn.Module) -> str:
+    """Return the text of an error; of missing arguments, how to give them."""
+    missing = isinstance(error, TypeError) and "missing" in str(error)
+    if not missing or "forward()" not in str(error):
+        return str(error)
+    parameters = ", ".join(inspect.signature(module.forward).parameters)
+    return (
+        f"its forward takes ({parameters}), of which an array is the first alone; give an iterable "
+        "of batches, each a tuple of all"
+    )
+
+
+def is_packed(value: Any) -> bool:
+    """Whether a value is packed sequences, whose sizes stay on the CPU."""
+    return isinstance(value, PackedSequence)
+
+
+def keeper(
+    part: nn.Module, kept: Callable[[Sequence[Any], Any], Any], into: list[Tensor]
+) -> Callable[..., None]:
+    """Return a forward hook that keeps states, batch first; those of a cell as one step."""
+
+    def keep(_part: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        states = states_of(kept((*args, *kwargs.values()), output))
+        if isinstance(part, nn.RNNCellBase):
+            into.append(states.unsqueeze(-2))
+        elif part.batch_first or isinstance(output[0], PackedSequence):
+            into.append(states)
+        else:
+            into.append(states.transpose(0, -2))
+
+    return keep
+
+
+def close(states: Tensor, others: Tensor) -> bool:
+    """Whether states are the same but for rounding."""
+    if states.shape != others.shape:
+        return False
+    most = float(states.abs().max())
+    return torch.allclose(
+        states, others, rtol=0.0, atol=most * torch.finfo(states.dtype).eps ** 0.7
+    )
+
+
+def joined_steps(found: list[Tensor]) -> Tensor:
+    """The states of all calls of a layer, one after another."""
+    if len(found) == 1:
+        return found[0]
+    if all(states.ndim == 3 and len(states) == len(found[0]) for states in found):
+        return torch.cat(found, dim=1)
+    return torch.cat([states.flatten(0, -2) for states in found])
+
+
+def whole_blocks(sequences: Tensor) -> Tensor:
+    """Copies of the last sequence appended until the batch is a multiple of ``BLOCK``.
+
+    Vectorised kernels round the rows of their last, partial block differently. Without
+    one, an answer does not depend on which other sequences are in the batch.
+    """
+    missing = -len(sequences) % BLOCK
+    if not missing:
+        return sequences
+    return torch.cat([sequences, sequences[-1:].expand(missing, *sequences.shape[1:])])

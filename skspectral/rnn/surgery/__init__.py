@@ -1,0 +1,1 @@
+"""Build the smaller module, and compare it with the given one."""

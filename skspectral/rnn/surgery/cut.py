@@ -1,0 +1,177 @@
+"""What a layer keeps, and the smaller layers and readers that follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..kernels import LayerCall
+from ..layers.weights import (
+    GATES,
+    empty_like,
+    filled,
+    in_float64,
+    mode_of,
+    reading_of,
+    resized,
+    weights_of,
+)
+from ..tracing.readers import Reader
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The nodes to keep of a layer and the map that rebuilds the rest.
+
+    Parameters
+    ----------
+    support : Tensor of int, shape (m,)
+        The kept nodes, ascending.
+    A : Tensor of shape (n_nodes, m)
+        Reconstruction, float64.
+    c : Tensor of shape (n_nodes,)
+        Its constant part, float64.
+    cell : tuple of Tensor or None
+        The same two for the cell state of an LSTM, where another layer starts from it.
+    fitted : dict of Tensor or None
+        Weights of the smaller layer by the inputs of the dense one, float64, where they are fitted
+        rather than folded.
+    """
+
+    support: Tensor
+    A: Tensor
+    c: Tensor
+    cell: tuple[Tensor, Tensor] | None = None
+    fitted: Mapping[str, Tensor] | None = None
+
+    @classmethod
+    def from_arrays(cls, support: Any, A: Any, c: Any) -> Cut:
+        """Take NumPy arrays."""
+        return cls(torch.as_tensor(support), torch.as_tensor(A), torch.as_tensor(c))
+
+    @classmethod
+    def nothing(cls, n_nodes: int) -> Cut:
+        """Keep all nodes."""
+        eye = torch.eye(n_nodes, dtype=torch.float64)
+        return cls(torch.arange(n_nodes), eye, torch.zeros(n_nodes, dtype=torch.float64))
+
+    @classmethod
+    def first(cls, n_nodes: int, m: int, affine: bool = False) -> Cut:
+        """Keep the first nodes and rebuild none: enough to see how a module is put together."""
+        whole = cls.nothing(n_nodes)
+        c = whole.c.clone()
+        c[m:] = 0.1 * affine
+        return cls(whole.support[:m], whole.A[:, :m], c)
+
+    @property
+    def n_nodes(self) -> int:
+        """Nodes before."""
+        return len(self.A)
+
+    @property
+    def lost(self) -> Tensor:
+        """The nodes that are not kept, ascending."""
+        lost = torch.ones(self.n_nodes, dtype=torch.bool)
+        return lost.index_fill(0, self.support, False).nonzero().flatten()
+
+    @property
+    def is_smaller(self) -> bool:
+        """Return whether any node is lost."""
+        return len(self.support) < self.n_nodes
+
+    def rebuild(self, states: Tensor) -> Tensor:
+        """Return the states of all nodes, from those of the kept ones."""
+        A, c = self.A.to(states.device), self.c.to(states.device)
+        return (states.double() @ A.T + c).to(states.dtype)
+
+    def rebuild_cells(self, cells: Tensor) -> Tensor:
+        """Return the cell states of all nodes, from those of the kept ones."""
+        A, c = (each.to(cells.device) for each in self.of_cells)
+        return (cells.double() @ A.T + c).to(cells.dtype)
+
+    def rows(self, rnn: nn.Module) -> Tensor:
+        """Rows J of every gate block of a layer."""
+        starts = torch.arange(GATES[mode_of(rnn)])[:, None] * self.n_nodes
+        return (starts + self.support).flatten()
+
+    @property
+    def of_cells(self) -> tuple[Tensor, Tensor]:
+        """What rebuilds the cell state; where that is not known, the kept ones among zeros."""
+        nothing = Cut.nothing(self.n_nodes)
+        return self.cell or (nothing.A[:, self.support], nothing.c)
+
+    def small_weights(self, rnn: Any) -> dict[str, Tensor]:
+        """Return the weights of the layer of the kept nodes, which reads what the dense one reads.
+
+        Unless they are fitted, they are rows J of every gate block.
+        """
+        if self.fitted is not None:
+            return dict(self.fitted)
+        wide = weights_of(rnn)
+        weight_hh, bias_hh = self.fold(wide["weight_hh"], wide.get("bias_hh"))
+        weights = {"weight_ih": in_float64(wide["weight_ih"]), "weight_hh": weight_hh}
+        if bias_hh is not None:
+            bias_ih = in_float64(wide["bias_ih"]) if rnn.bias else torch.zeros_like(bias_hh)
+            weights |= {"bias_ih": bias_ih, "bias_hh": bias_hh}
+        return {name: weight[self.rows(rnn)] for name, weight in weights.items()}
+
+    def small_call(self, call: LayerCall) -> LayerCall:
+        """Return the call of the fitted layer in the place of that of the dense one."""
+        if self.fitted is None:
+            raise ValueError("cut has no fitted weights; fit them, or build the smaller module.")
+        weights, support = list(self.fitted.values()), self.support.to(call.input.device)
+        start = tuple(each[..., support] for each in call.start)
+        return replace(call, weights=[each.to(call.input) for each in weights], start=start)
+
+    def fold(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias that read the kept nodes as the given ones read all nodes."""
+        wide = in_float64(weight)
+        shift = wide @ self.c
+        if bias is not None:
+            shift += in_float64(bias)
+        needed = bias is not None or bool(self.c.any())
+        return wide @ self.A, shift if needed else None
+
+
+def shrink_rnn(rnn: Any, cut: Cut) -> nn.Module:
+    """Return the layer of the kept nodes alone."""
+    return with_weights(rnn, cut.small_weights(rnn), len(cut.support))
+
+
+def with_weights(rnn: nn.Module, weights: dict[str, Tensor], hidden_size: int) -> nn.Module:
+    """A layer of the same kind with other weights."""
+    end = "" if isinstance(rnn, nn.RNNCellBase) else "_l0"
+    n_inputs = weights["weight_ih"].shape[1]
+    empty = empty_like(rnn, n_inputs, hidden_size, "bias_hh" in weights)
+    return filled(empty, {name + end: weight for name, weight in weights.items()}, rnn)
+
+
+def narrowed(part: Any, reader: Reader, cuts: Mapping[str, Cut]) -> nn.Module:
+    """A reader that reads the kept nodes of some layers as the given one reads all of them."""
+    weight, bias = reading_of(part)
+    wide = in_float64(weight)
+    shift = wide.new_zeros(len(wide)) if bias is None else in_float64(bias)
+    columns, start = [], 0
+    for name, width in reader.runs:
+        read = wide[:, start : start + width]
+        start += width
+        if name is not None and name in cuts:
+            shift = shift + read @ cuts[name].c
+            read = read @ cuts[name].A
+        columns.append(read)
+    needed = bias is not None or any(bool(cut.c.any()) for cut in cuts.values())
+    return with_input(part, torch.cat(columns, dim=1), shift if needed else None)
+
+
+def with_input(part: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:
+    """A linear map or a layer with other weights for its input."""
+    if isinstance(part, nn.Linear):
+        return resized(part, weight, bias)
+    weights = weights_of(part) | {"weight_ih": weight}
+    if bias is not None:
+        weights |= {"bias_ih": bias, "bias_hh": weights.get("bias_hh", torch.zeros_like(bias))}
+    return with_weights(part, weights, part.hidden_size)

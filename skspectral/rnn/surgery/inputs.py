@@ -1,0 +1,141 @@
+"""Layers that read some of their inputs."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, overload
+
+from torch import Tensor, nn
+from torch._jit_internal import _overload_method as script_overload
+from torch.nn.utils.rnn import PackedSequence
+
+from ..forward_pass import ForwardPass
+from ..layers.find import RecurrentLayer
+from ..layers.weights import copy_of, filled, in_float64, reading_of
+from ..layers.wrappers import StandIn, States, one_of, pair_of, with_data
+from .cut import with_input
+from .verification import same_outputs
+
+
+class Selecting(StandIn):
+    """Is given more inputs than it reads.
+
+    Parameters
+    ----------
+    rnn : nn.Module
+        The layer.
+    support : Tensor of int
+        The inputs that it reads.
+    input_size : int
+        How many it is given.
+    """
+
+    def __init__(self, rnn: nn.Module, support: Tensor, input_size: int) -> None:
+        super().__init__(rnn)
+        self.input_size = input_size
+        self.register_buffer("support", support)
+
+
+class SelectedInputs(Selecting):
+    """A layer that is given more inputs than it reads."""
+
+    @overload
+    @script_overload
+    def forward(self, input: Tensor, hx: States = None):  # type: ignore[no-untyped-def]
+        pass
+
+    @overload
+    @script_overload
+    def forward(self, input: PackedSequence, hx: States = None):  # type: ignore[no-untyped-def]
+        pass
+
+    def forward(self, input: Any, hx: Any = None) -> Any:  # noqa: A002  as in torch
+        """Run the layer."""
+        if isinstance(input, PackedSequence):
+            selected = with_data(input, input.data.index_select(-1, self.support))
+        else:
+            selected = input.index_select(-1, self.support)
+        if self.is_lstm:
+            return self.rnn(selected, pair_of(hx))
+        return self.rnn(selected, one_of(hx))
+
+
+class SelectedCellInputs(Selecting):
+    """A cell that is given more inputs than it reads."""
+
+    def forward(  # type: ignore[no-untyped-def]
+        self,
+        input: Tensor,  # noqa: A002  as in torch
+        hx: States = None,
+    ):
+        """Run the cell for a step."""
+        selected = input.index_select(-1, self.support)
+        if self.is_lstm:
+            return self.rnn(selected, pair_of(hx))
+        return self.rnn(selected, one_of(hx))
+
+
+def select_inputs(
+    module: nn.Module,
+    layers: Sequence[RecurrentLayer],
+    supports: Mapping[str, Tensor],
+    arguments: tuple[Any, Any],
+) -> nn.Module:
+    """A module whose hosts read some of their inputs alone.
+
+    Where an embedding makes the inputs, and nothing else reads it, it makes no others.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The module, which is left as it is.
+    layers : sequence of RecurrentLayer
+        The layers that read inputs.
+    supports : dict of Tensor of int
+        By host: the inputs to read.
+    arguments : tuple
+        Positional and keyword arguments of a forward pass.
+    """
+    for host, support in supports.items():
+        own = [layer for layer in layers if layer.host == host]
+        n_inputs = own[0].of(module).input_size
+        if len(support) < n_inputs:
+            narrow = reading(module, own, support)
+            part = narrow.get_submodule(host)
+            is_cell = isinstance(own[0].of(module), nn.RNNCellBase)
+            kind = SelectedCellInputs if is_cell else SelectedInputs
+            selecting = replaced(narrow, host, kind(part, support, n_inputs))
+            candidates = embedded(narrow, n_inputs, support)
+            fits = (
+                each
+                for each in candidates
+                if same_outputs(each, selecting, ForwardPass(*arguments))
+            )
+            module = next(fits, selecting)
+    return module
+
+
+def replaced(module: nn.Module, path: str, part: nn.Module) -> nn.Module:
+    """A copy of a module with another part."""
+    return copy_of(module, {module.get_submodule(path): copy_of(part)})
+
+
+def reading(module: nn.Module, layers: Sequence[RecurrentLayer], support: Tensor) -> nn.Module:
+    """A copy of a module in which some layers of a host have columns for some inputs alone."""
+    narrow: dict[nn.Module, nn.Module] = {}
+    for layer in layers:
+        part = layer.of(module)
+        weight, bias = reading_of(part)
+        narrow[part] = with_input(part, in_float64(weight)[:, support], bias)
+    return copy_of(module, narrow)
+
+
+def embedded(module: nn.Module, n_inputs: int, support: Tensor) -> Iterator[nn.Module]:
+    """Copies of a module in which an embedding of its own makes some of its outputs alone."""
+    uses = Counter(id(each) for part in module.modules() for each in part._parameters.values())
+    for path, part in module.named_modules():
+        fits = isinstance(part, nn.Embedding) and part.embedding_dim == n_inputs
+        if fits and uses[id(part.weight)] == 1:
+            weight = part.weight.detach()[:, support]
+            n_rows, width = weight.shape
+            empty = nn.Embedding(n_rows, width, padding_idx=part.padding_idx, device="meta")
+            yield replaced(module, path, filled(empty, {"weight": weight}, part))

@@ -1,0 +1,265 @@
+"""Build the smaller module: fewer rows, reconstruction folded into every reader."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..forward_pass import ForwardPass
+from ..layers.find import RecurrentLayer, last_level
+from ..layers.stack import put_together
+from ..layers.weights import copy_of, filled, without_computed_weights
+from ..layers.wrappers import ExpandedCell, ExpandedRNN, StartedCell, StartedRNN
+from ..tracing.methods import methods_calling
+from ..tracing.readers import Readers
+from .cut import Cut, narrowed, shrink_rnn
+from .verification import Judge
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a smaller module is put together.
+
+    Parameters
+    ----------
+    unfolded : dict of str
+        By host whose reconstruction stays a linear layer of its own: why, in words.
+    started : frozenset of str
+        Hosts that take states of the old size to start from.
+    """
+
+    unfolded: dict[str, str]
+    started: frozenset[str]
+
+
+class Surgery:
+    """Builds smaller modules of one dense module.
+
+    How they are put together is planned once, on trial: the reconstruction is folded into the
+    readers wherever the outcome is that of the given module with its states replaced.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The dense module, laid out; it is left as it is.
+    layers : sequence of RecurrentLayer
+        Its layers.
+    readers : Readers
+        Who reads them.
+    passes : sequence of ForwardPass
+        Forward passes on which smaller modules are compared with the given one.
+    given : nn.Module or None
+        The module as it was given; None is the one laid out.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        layers: Sequence[RecurrentLayer],
+        readers: Readers,
+        passes: Sequence[ForwardPass],
+        given: nn.Module | None = None,
+    ) -> None:
+        self.module, self.layers, self.readers = module, tuple(layers), readers
+        given = without_computed_weights(module if given is None else given)
+        self._judge = Judge(given, self.layers, readers, passes)
+        self._inner = frozenset(layer.host for layer in layers if layer.host)
+        self._plans: dict[bool, Plan] = {}
+        self._last = Plan({}, frozenset())
+
+    def build(self, cuts: Mapping[str, Cut]) -> nn.Module:
+        """Return a smaller module; layers without a cut keep all nodes."""
+        cuts = self._whole(cuts)
+        return self._built(cuts, self._planned(cuts))
+
+    def build_checked(self, cuts: Mapping[str, Cut]) -> nn.Module:
+        """Return the same, compared with the given module.
+
+        Raises
+        ------
+        ValueError
+            If it does not compute what it should, however it is put together.
+        """
+        cuts = self._whole(cuts)
+        self._check_whole(cuts)
+        plan = self._planned(cuts)
+        if objection := self._objection(cuts, plan):
+            if not self._inner:
+                self._refuse(objection)
+            plan = self._plans[is_affine(cuts)] = self._settled(cuts)
+        smaller = {layer.host for layer in self.layers if cuts[layer.name].is_smaller}
+        stays = {host: why for host, why in plan.unfolded.items() if host in smaller}
+        self._last = Plan(stays, plan.started)
+        return self._built(cuts, plan)
+
+    def expanded(self, cuts: Mapping[str, Cut]) -> nn.Module:
+        """Return one with all reconstructions as layers of their own."""
+        hosts = {layer.host for layer in self.layers}
+        return self._built(self._whole(cuts), Plan(dict.fromkeys(hosts, ""), frozenset()))
+
+    def unfolded(self) -> dict[str, str]:
+        """Return, by host, why its reconstruction stays a layer of its own."""
+        return dict(sorted(self._last.unfolded.items()))
+
+    def warn(self, cuts: Mapping[str, Cut]) -> None:
+        """Tell of reconstructions that stay, and of states whose new size X did not show."""
+        for host, obstacle in self.unfolded().items():
+            names = self._names(host)
+            warnings.warn(
+                f"The reconstruction of layer{'s' * (len(names) > 1)} {', '.join(names)} stays a "
+                f"linear layer of its own behind it, since its hidden state {obstacle}. "
+                "The page 'Whole models' of the user guide tells more.",
+                stacklevel=2,
+            )
+        for host in sorted(self._inner - self._last.unfolded.keys()):
+            own = [cuts[layer.name] for layer in self.layers if layer.host == host]
+            if any(cut.is_smaller for cut in own):
+                self._warn_of_sizes(host)
+
+    def _warn_of_sizes(self, host: str) -> None:
+        """Tell of what may take or show states of a host and did not run."""
+        owner = next(layer.owner for layer in self.layers if layer.host == host)
+        last = [layer.of(self.module) for layer in last_level(self.layers, self.module, host)]
+        widths = {last[0].hidden_size, sum(part.hidden_size for part in last)}
+        found = [
+            f"{path!r}, of {width} inputs, did not run on X"
+            for path, sizes in self.readers.idle.items()
+            for width in widths & set(sizes)
+        ]
+        others = methods_calling(self.module, owner) - self.readers.callers.get(host, set())
+        found += [f"{name}() calls the layer and did not run on X" for name in sorted(others)]
+        found += [
+            f"attribute {name!r} keeps it"
+            for name, kept in self.readers.kept.items()
+            if kept == host
+        ]
+        if found:
+            warnings.warn(
+                f"The hidden state of layer {', '.join(self._names(host))} has fewer nodes in the "
+                f"pruned module, which may not suit all that reads it: {'; '.join(found)}. "
+                "Give batches on which all of the module runs, or do not use that part.",
+                stacklevel=3,
+            )
+
+    def _names(self, host: str) -> list[str]:
+        return [repr(layer.name) for layer in self.layers if layer.host == host]
+
+    def _whole(self, cuts: Mapping[str, Cut]) -> dict[str, Cut]:
+        sizes = {layer.name: layer.of(self.module).hidden_size for layer in self.layers}
+        return {name: cuts.get(name) or Cut.nothing(size) for name, size in sizes.items()}
+
+    def _objection(self, cuts: Mapping[str, Cut], plan: Plan) -> str | None:
+        """Return what is wrong with a module that is put together by a plan."""
+        return self._judge.objection(put_together(self._built(cuts, plan)), cuts)
+
+    def _check_whole(self, cuts: Mapping[str, Cut]) -> None:
+        """Refuse a module that is not the same when it is put together with all nodes kept."""
+        if not any(cut.is_smaller for cut in cuts.values()):
+            return  # as which it is compared anyway
+        whole = {name: Cut.nothing(cut.n_nodes) for name, cut in cuts.items()}
+        if objection := self._objection(whole, Plan({}, frozenset())):
+            self._refuse(objection)
+
+    def _refuse(self, objection: str) -> None:
+        names = [repr(layer.name) for layer in self.layers]
+        raise ValueError(
+            f"layer{'s' * (len(names) > 1)} {', '.join(names)} cannot be pruned, since its hidden "
+            f"state {objection}; give a module in which torch's own layers run on what forward "
+            "gives them."
+        )
+
+    def _planned(self, cuts: Mapping[str, Cut]) -> Plan:
+        affine = is_affine(cuts)
+        if affine not in self._plans:
+            sizes = {name: cut.n_nodes for name, cut in cuts.items()}
+            trial = {name: Cut.first(n, max(1, n // 2), affine) for name, n in sizes.items()}
+            self._plans[affine] = self._settled(trial)
+        return self._plans[affine]
+
+    def _settled(self, cuts: Mapping[str, Cut]) -> Plan:
+        """Return the plan by which as much is folded as can be."""
+        if not self._inner:
+            return Plan({}, frozenset())
+        obstacles = dict(self.readers.obstacles)
+        if is_affine(cuts):
+            obstacles = {**self.readers.linear_only, **obstacles}
+        stays = {host: reason for host, reason in obstacles.items() if host in self._inner}
+        objection = ""
+        for _ in range(2):
+            for plan in self._plans_for(stays):
+                found = self._objection(cuts, plan)
+                if not found:
+                    return plan
+                objection = found
+            for host in self._inner - stays.keys():
+                others = dict.fromkeys(self._inner - {host}, "")
+                failed = [self._objection(cuts, plan) for plan in self._plans_for(others)]
+                if all(failed):
+                    stays = {**stays, host: str(failed[-1])}
+        stays = {host: stays.get(host, objection) for host in self._inner}
+        if found := self._objection(cuts, Plan(stays, frozenset())):
+            self._refuse(found)
+        return Plan(stays, frozenset())
+
+    def _plans_for(self, unfolded: dict[str, str]) -> list[Plan]:
+        """Return plans with and without states of the old size to start from."""
+        always, started = self.readers.startable, self.readers.started
+        begins = [frozenset(each - unfolded.keys()) for each in (always, always | started)]
+        return [Plan(unfolded, begin) for begin in dict.fromkeys(begins)]
+
+    def _built(self, cuts: Mapping[str, Cut], plan: Plan) -> nn.Module:
+        hosts = {layer.name: layer.host for layer in self.layers}
+        paths = {layer.path: layer for layer in self.layers}
+        parts: dict[str, nn.Module] = {
+            path: shrink_rnn(self.module.get_submodule(path), cuts[layer.name])
+            for path, layer in paths.items()
+        }
+        for reader in self.readers.readers:
+            inside = hosts[paths[reader.path].name] if reader.path in paths else None
+            folded = {
+                name: cuts[name]
+                for name, _ in reader.runs
+                if name
+                and (hosts[name] not in plan.unfolded or hosts[name] == inside != reader.path)
+            }
+            if folded:
+                part = parts.get(reader.path, self.module.get_submodule(reader.path))
+                parts[reader.path] = narrowed(part, reader, folded)
+        for host in {*plan.unfolded, *plan.started}:
+            own = [layer for layer in self.layers if layer.host == host]
+            if any(cuts[layer.name].is_smaller for layer in own):
+                if host not in parts:
+                    inner = {layer.of(self.module): parts.pop(layer.path) for layer in own}
+                    parts[host] = copy_of(self.module.get_submodule(host), inner)
+                kept = [cuts[layer.name] for layer in own]
+                parts[host] = self._wrapped(parts[host], kept, host, host in plan.unfolded)
+        swaps = {self.module.get_submodule(path): part for path, part in parts.items()}
+        return copy_of(self.module, swaps)
+
+    def _wrapped(self, part: nn.Module, cuts: list[Cut], host: str, expand: bool) -> nn.Module:
+        wide: Any = self.module.get_submodule(host)
+        supports, size = [cut.support for cut in cuts], wide.hidden_size
+        is_cell = isinstance(wide, nn.RNNCellBase)
+        if not expand:
+            started_kind = StartedCell if is_cell else StartedRNN
+            return started_kind(part, supports, [cut.n_nodes for cut in cuts], size)
+        kind = ExpandedCell if is_cell else ExpandedRNN
+        linear = [expanding(cut.A, cut.c, part) for cut in cuts]
+        started = host in self.readers.cells
+        cells = [expanding(*cut.of_cells, part) for cut in cuts] if started else []
+        return kind(part, supports, linear, cells, size)
+
+
+def expanding(A: Tensor, c: Tensor, like: nn.Module) -> nn.Linear:
+    """A reconstruction as a linear layer."""
+    n_nodes, m = A.shape
+    return filled(nn.Linear(m, n_nodes, device="meta"), {"weight": A, "bias": c}, like)
+
+
+def is_affine(cuts: Mapping[str, Cut]) -> bool:
+    """Return whether any reconstruction has a constant part."""
+    return any(bool(cut.c.any()) for cut in cuts.values())

@@ -1,0 +1,188 @@
+"""Compare a pruned module with the given one, run with its hidden states replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from ..forward_pass import ForwardPass
+from ..layers.find import MISFITS, RecurrentLayer
+from ..outputs import columns_apart
+from ..tracing.readers import Readers
+from .cut import Cut
+from .replaced import ROUNDINGS, Misfit, PlainRun, Ran, ReplacedRun, SmallRun
+
+DISTURBANCE = 0.5  # relative size of errors in states that show whether anything depends on them
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Tells whether pruned modules compute what they should.
+
+    The measure is the given module: its layers' hidden states are replaced, step by step, by what
+    the kept nodes of the pruned module rebuild, and every output has to be the same. Each step of
+    the pruned module has to be that of the given layer from the states before.
+
+    Parameters
+    ----------
+    given : nn.Module
+        The given module.
+    layers : tuple of RecurrentLayer
+        Its layers.
+    readers : Readers
+        Who reads them.
+    passes : sequence of ForwardPass
+        Forward passes to compare on.
+    """
+
+    given: nn.Module
+    layers: tuple[RecurrentLayer, ...]
+    readers: Readers
+    passes: Sequence[ForwardPass]
+
+    @torch.no_grad()
+    def objection(self, small: nn.Module, cuts: Mapping[str, Cut]) -> str | None:
+        """Return what is wrong with the hidden states of a pruned module; None if nothing is."""
+        unseen = {layer.host for layer in self.layers if cuts[layer.name].is_smaller}
+        try:
+            for forward in self._possible:
+                unseen -= self._compare(forward, small, cuts)
+            for host in sorted(unseen):
+                self._check_matters(host, small, cuts)
+        except Misfit as misfit:
+            return str(misfit)
+        return None
+
+    @cached_property
+    def _possible(self) -> list[ForwardPass]:
+        """Passes that the given module can make; training may want targets that are not there."""
+        return [each for each in self.passes if not each.training or runs(self.given, each)]
+
+    def _compare(self, forward: ForwardPass, small: nn.Module, cuts: Mapping[str, Cut]) -> set[str]:
+        """Compare both modules on a pass; return the hosts of which something was compared."""
+        ran, found, found_parts = self._run_small(forward, small)
+        if self.layers[0].host == "":
+            self._replaced(forward, ran, cuts)  # whose outputs are the states themselves
+            return {""}
+        expected, expected_parts = self._replaced(forward, ran, cuts)
+        ours, theirs = flat(found, found_parts), flat(expected, expected_parts)
+        eps = ran.eps or torch.finfo(torch.get_default_dtype()).eps
+        objection = columns_apart(ours, theirs, None, eps)
+        if objection:
+            rounding = self._replaced(forward, ran, cuts, noise=ROUNDINGS * eps)
+            objection = columns_apart(ours, theirs, flat(*rounding), eps)
+        if objection and forward.training:
+            drawn = flat(*self._replaced(forward, ran, cuts, seed=1))
+            if columns_apart(drawn, theirs, None, eps):
+                return set()  # what is drawn at random cannot be compared
+        if objection:
+            raise Misfit(objection)
+        return self._hosts_read(ran.ran, found_parts)
+
+    def _run_small(
+        self, forward: ForwardPass, small: nn.Module
+    ) -> tuple[SmallRun, list[Tensor], dict[str, list[Tensor]]]:
+        ran = SmallRun(names_of(small, self.layers))
+        try:
+            return ran, *forward.run(small, ran, self._paths)
+        except Misfit:
+            raise
+        except Exception as error:
+            text = str(error).strip().partition("\n")[0]
+            raise Misfit(f"does not fit where its reconstruction is folded ({text})") from error
+
+    def _replaced(
+        self,
+        forward: ForwardPass,
+        ran: SmallRun,
+        cuts: Mapping[str, Cut],
+        *,
+        noise: float = 0.0,
+        of: str | None = None,
+        seed: int = 0,
+    ) -> tuple[list[Tensor], dict[str, list[Tensor]]]:
+        """Run the given module with its states replaced, and perhaps disturbed."""
+        disturbed = {
+            layer.name: noise for layer in self.layers if noise and of in (None, layer.host)
+        }
+        run = ReplacedRun(names_of(self.given, self.layers), ran.ran, cuts, disturbed)
+        outputs, parts = forward.run(self.given, run, self._paths, seed)
+        run.check_finished()
+        read = {
+            layer.name: run.read[layer.name]
+            for layer in self.layers
+            if of not in (None, layer.host)
+        }
+        return outputs, parts | read
+
+    @property
+    def _paths(self) -> list[str]:
+        """Linear maps that read states."""
+        inside = {layer.path for layer in self.layers}
+        return [reader.path for reader in self.readers.readers if reader.path not in inside]
+
+    def _hosts_read(
+        self, ran: Mapping[str, list[Ran]], parts: Mapping[str, list[Tensor]]
+    ) -> set[str]:
+        """Return the hosts whose readers have run, and were compared."""
+        hosts = {layer.name: layer.host for layer in self.layers}
+        names = {layer.path: layer.name for layer in self.layers}
+        running = {path for path, outputs in parts.items() if any(out.numel() for out in outputs)}
+        running |= {path for path, name in names.items() if ran[name]}
+        return {
+            hosts[name]
+            for reader in self.readers.readers
+            if reader.path in running
+            for name, _ in reader.runs
+            if name is not None and hosts[name] != hosts.get(names.get(reader.path, ""))
+        }
+
+    def _check_matters(self, host: str, small: nn.Module, cuts: Mapping[str, Cut]) -> None:
+        """Refuse a host on whose states nothing depends that could be compared.
+
+        Neither an output, nor what another layer reads or starts from.
+        """
+        for forward in self._possible:
+            ran, _, _ = self._run_small(forward, small)
+            calm, disturbed = (
+                flat(*self._replaced(forward, ran, cuts, noise=noise, of=host))
+                for noise in (0.0, DISTURBANCE)
+            )
+            if columns_apart(disturbed, calm, None, 0.0):
+                return
+        raise Misfit("leads to no output that could be compared")
+
+
+def runs(module: nn.Module, forward: ForwardPass) -> bool:
+    """Return whether a module can make a pass."""
+    try:
+        forward.run(module, PlainRun(), [])
+    except Exception:
+        return False
+    return True
+
+
+def flat(outputs: list[Tensor], parts: Mapping[str, list[Tensor]]) -> list[Tensor]:
+    """Return outputs of a module and of its parts, one after another."""
+    return [*outputs, *(output for each in parts.values() for output in each)]
+
+
+def names_of(module: nn.Module, layers: Sequence[RecurrentLayer]) -> dict[int, str]:
+    """Return the names of layers by the id of their ``weight_hh``, before or after pruning."""
+    return {id(layer.recurrent_weight(module)): layer.name for layer in layers}
+
+
+@torch.no_grad()
+def same_outputs(one: nn.Module, other: nn.Module, forward: ForwardPass) -> bool:
+    """Return whether two modules put out the same, but for rounding."""
+    expected, _ = forward.run(other, PlainRun(), [])
+    try:
+        found, _ = forward.run(one, PlainRun(), [])
+    except MISFITS:
+        return False
+    eps = torch.finfo(next(other.parameters()).dtype).eps
+    return columns_apart(found, expected, None, eps) is None

@@ -1,0 +1,1 @@
+"""Follow hidden states through a forward pass, to what reads them."""

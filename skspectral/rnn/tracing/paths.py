@@ -1,0 +1,96 @@
+"""Which way a batch goes through ``forward``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakIdKeyDictionary
+
+from ..kernels import KERNELS
+from ..outputs import inside
+
+NOBODY: frozenset[int] = frozenset()
+
+
+class PathRecorder(TorchFunctionMode):
+    """Notes which torch function follows which, and what each was given.
+
+    Of parameters their numbers are noted; of tensors that were made of the states of layers, of
+    which layers, their axes, and what else the function was given.
+
+    Parameters
+    ----------
+    numbers : dict of int
+        Numbers of the parameters, by their ids.
+    """
+
+    def __init__(self, numbers: Mapping[int, int]) -> None:
+        super().__init__()
+        self._numbers, self._before = numbers, ""
+        self._pairs: set[tuple[str, str]] = set()
+        self._layers = WeakIdKeyDictionary()  # whose states a tensor was made of
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name: str = func.__name__
+        kwargs = kwargs or {}
+        values = [*args, *kwargs.values()] if kwargs else args
+        layers, words = NOBODY, [name]
+        for value in values:
+            first = value[0] if isinstance(value, (list, tuple)) and value else value
+            if id(first) in self._numbers:
+                words.append(f"{self._numbers[id(first)]}")
+            layers = layers.union(*map(self._of, parts(value)))
+        if name in KERNELS:
+            layers = frozenset((int(words[-1]),)) if len(words) > 1 else NOBODY
+        elif layers and name != "__get__":
+            words.append(" ".join(self._described(name, value) for value in values))
+        self._note(" ".join(words))
+        result = func(*args, **kwargs)
+        if layers:
+            for tensor in parts(result):
+                self._layers[tensor] = layers
+        return result
+
+    def finished(self, output: Any) -> frozenset[tuple[str, str]]:
+        """Return the way, which ends in what the module returned."""
+        leaves = inside(output, ())
+        self._note(" ".join(self._tensor(each) for each in leaves if isinstance(each, Tensor)))
+        return frozenset(self._pairs)
+
+    def _note(self, words: str) -> None:
+        self._pairs.add((self._before, words))
+        self._before = words
+
+    def _of(self, tensor: Tensor) -> frozenset[int]:
+        found: frozenset[int] = self._layers.get(tensor, NOBODY)
+        return found
+
+    def _tensor(self, tensor: Tensor) -> str:
+        """Return of which layers a tensor is, its axes, and whether the last is more than one."""
+        several = tensor.ndim > 0 and tensor.shape[-1] > 1
+        return f"{sorted(self._of(tensor))}{tensor.ndim}{several}"
+
+    def _described(self, name: str, value: Any) -> str:
+        """Return what a function was given; of an index, that of the last axis alone."""
+        if isinstance(value, Tensor):
+            return self._tensor(value)
+        if name in ("__getitem__", "__setitem__"):
+            index = value if isinstance(value, tuple) else ()
+            of_nodes = index and (len(index) > 2 or index[0] is Ellipsis)
+            kinds = [type(each).__name__ for each in index]
+            return f"{kinds} {index[-1] if of_nodes and not isinstance(index[-1], Tensor) else ''}"
+        if isinstance(value, (list, tuple)):
+            return " ".join(self._described(name, each) for each in value)
+        return repr(value) if isinstance(value, (bool, int, float, str, type(None))) else ""
+
+
+def parts(value: Any) -> Iterable[Tensor]:
+    """Return the tensors among what a function takes or gives."""
+    if isinstance(value, Tensor):
+        return (value,)
+    if isinstance(value, (list, tuple)):
+        return [tensor for each in value for tensor in parts(each)]
+    return ()

@@ -1,0 +1,1 @@
+"""Fit small layers to the trajectories of the dense ones."""

@@ -1,0 +1,96 @@
+"""Compare the answers of other networks with those of the dense one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from ..forward_pass import ForwardPass
+from ..kernels import KernelMode
+from ..layers.find import MISFITS
+from ..losses.likelihood import Likelihood, answer_of
+from ..surgery.replaced import PlainRun
+
+
+class DenseAnswers:
+    """Holds what a module answers in some forward passes, to compare others with.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The dense module.
+    passes : sequence of ForwardPass
+        The passes.
+    likelihood : Likelihood
+        What the answers say of the labels.
+    """
+
+    def __init__(
+        self, module: nn.Module, passes: Sequence[ForwardPass], likelihood: Likelihood
+    ) -> None:
+        self._module, self._passes, self._likelihood = module, passes, likelihood
+
+    @cached_property
+    @torch.no_grad()
+    def _known(self) -> list[tuple[ForwardPass, Tensor]]:
+        """Passes that lead to an answer that can be compared, and the answers."""
+        found = []
+        for forward in self._passes:
+            output, _ = forward.run(self._module, PlainRun(), [])
+            with suppress(ValueError):  # no answer
+                answer = answer_of(output)
+                if bool(self._likelihood.divergence(answer, answer).isfinite().all()):
+                    found.append((forward, answer))
+        return found
+
+    @torch.no_grad()
+    def divergence(
+        self,
+        module: nn.Module | None = None,
+        mode: Callable[[], KernelMode] = PlainRun,
+        columns: Tensor | None = None,
+    ) -> float:
+        """Return how far the answers of another module are from these.
+
+        Parameters
+        ----------
+        module : nn.Module or None
+            The other module; None is the dense one.
+        mode : callable
+            Makes the mode in which it runs.
+        columns : Tensor of int or None
+            Those of the dense answers, along the last axis, that the other module answers with;
+            None is all.
+
+        Returns
+        -------
+        float
+            Mean KL divergence of a label; of answers that are numbers, the squared error relative
+            to their variance. Infinite where answers are not finite, or of another length; NaN
+            where there is nothing to compare.
+        """
+        module = self._module if module is None else module
+        sums = torch.zeros(2, dtype=torch.float64)
+        known = [
+            (forward, answer if columns is None else answer[..., columns.to(answer.device)])
+            for forward, answer in self._known
+        ]
+        for forward, answer in known:
+            try:
+                output, _ = forward.run(module, mode(), [])
+                found = self._likelihood.divergence(answer, answer_of(output)).double()
+            except MISFITS:
+                return math.inf
+            sums += torch.tensor([float(found.sum()), found.numel()], dtype=torch.float64)
+        if not known:
+            return math.nan
+        mean = float(sums[0] / sums[1])
+        if self._likelihood.family == "gaussian":
+            every = torch.cat([answer.flatten().double() for _, answer in known])
+            mean /= 0.5 * float(every.var(correction=0)) or 1.0
+        return math.inf if math.isnan(mean) else mean

@@ -1,0 +1,266 @@
+"""Fit small layers to the trajectories of the dense ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..forward_pass import ForwardPass
+from ..layers.find import RecurrentLayer
+from ..surgery.cut import Cut
+from ..surgery.refit import Affine, refit
+from ..surgery.verification import names_of
+from .answers import DenseAnswers
+from .layer_fit import LayerFit
+from .windows import DenseCall, DenseRun, PartlySmallRun, Windows, windows_of
+
+WINDOW = 100  # steps
+BATCH = 32  # windows of a step of Adam
+N_CHECKS = 5  # of the divergence, evenly over the steps
+MAX_RECORDED = 2**26  # numbers in the recorded inputs and states of all layers
+MAX_MULTIPLY_ADDS = 2e12  # of the steps of a layer; fewer steps are taken beyond
+FEW_WEIGHTS = 2**18  # of a layer, whose steps several threads would not make faster
+# Learning rates. Without gates, a relu lets errors grow over as many steps as a window has.
+RATES = {"RNN_TANH": 3e-3, "RNN_RELU": 3e-4, "GRU": 5e-3, "LSTM": 5e-3}
+
+
+class TrajectoryFit:
+    """Fits small layers to the trajectories of the dense ones.
+
+    A layer whose reconstruction is folded takes the right step from the states of the dense
+    network, but from its own states it strays further with every step. Here each small layer runs
+    freely over windows of calibration sequences, from the dense state ``h[J]`` before the window,
+    and its weights and reconstruction are trained to lower the error of the states that it
+    rebuilds, ``mean ‖M (h_t − A s_t − c)‖²``. With ``MᵀM = Q`` this is the information loss of
+    states along the way that the small layer takes, instead of along the dense one. Kept nodes
+    are rebuilt by themselves. One layer is fitted after another, from the first to the last, each
+    to what those before it put out.
+
+    Of the weights that it goes through, a layer takes those with which the whole network answers
+    most like the dense one on passes that are held out, where other layers are dense. Those it
+    started with are among them. After a part of the steps that ended with a larger divergence, it
+    goes on from the best weights at half of the learning rate.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The dense module, laid out; it is left as it is.
+    layers : sequence of RecurrentLayer
+        Its layers.
+    weights : dict of Tensor of shape (n_nodes, n_nodes)
+        Q of every layer.
+    passes : sequence of ForwardPass
+        Forward passes to fit to; some at the end are left out when too much would be recorded.
+    answers : DenseAnswers
+        Of other passes, to judge by. Where there are none that can be compared, the error of the
+        states decides.
+    seed : int
+        Of the order of the windows.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        layers: Sequence[RecurrentLayer],
+        weights: Mapping[str, Tensor],
+        passes: Sequence[ForwardPass],
+        answers: DenseAnswers,
+        seed: int = 0,
+    ) -> None:
+        self._module, self._layers = module, {layer.name: layer for layer in layers}
+        self._names = names_of(module, layers)
+        self._weights, self._passes = weights, passes
+        self._answers, self._seed = answers, seed
+
+    def n_steps(self, cuts: Mapping[str, Cut], most: int) -> dict[str, int]:
+        """Return how many steps of Adam to take, for each layer that loses nodes.
+
+        They are fewer than the most where they would take more than ``MAX_MULTIPLY_ADDS``.
+        """
+        with trainable(self._module):
+            ran = dict.fromkeys(name for _, calls in self._recorded for name in calls)
+        return {name: self._affordable(name, cuts, most) for name in ran if cuts[name].is_smaller}
+
+    def _affordable(self, name: str, cuts: Mapping[str, Cut], most: int) -> int:
+        weights = cuts[name].small_weights(self._layers[name].of(self._module)).values()
+        # A step goes forward, and back to states and to weights.
+        each = 3 * WINDOW * BATCH * sum(weight.numel() for weight in weights)
+        return min(most, max(N_CHECKS, int(MAX_MULTIPLY_ADDS / each)))
+
+    def fitted(
+        self,
+        cuts: Mapping[str, Cut],
+        n_steps: Mapping[str, int],
+        on_step: Callable[[], Any] = lambda: None,
+    ) -> tuple[dict[str, Cut], dict[str, list[float]]]:
+        """Fit some layers.
+
+        Parameters
+        ----------
+        cuts : dict of Cut
+            What every layer keeps.
+        n_steps : dict of int
+            Steps of Adam for each layer to fit.
+        on_step : callable
+            Called after every step.
+
+        Returns
+        -------
+        cuts : dict of Cut
+            The same nodes, with fitted weights and reconstructions.
+        history : dict of list of float
+            By layer, its divergence on passes held out before the first step and after each part
+            of them.
+        """
+        done: dict[str, Cut] = {}
+        history: dict[str, list[float]] = {}
+        with trainable(self._module):
+            for name, steps in n_steps.items():
+                fit = LayerFit.of(self._layers[name].of(self._module), cuts[name])
+                with one_thread(fit.n_weights < FEW_WEIGHTS):
+                    history[name] = self._fit(fit, name, done, steps, on_step)
+                done[name] = fit.cut
+                if cuts[name].cell is not None:
+                    done[name] = self._with_cells(name, done)
+        return {**cuts, **done}, history
+
+    def _fit(
+        self,
+        fit: LayerFit,
+        name: str,
+        done: Mapping[str, Cut],
+        n_steps: int,
+        on_step: Callable[[], Any],
+    ) -> list[float]:
+        """Fit a layer, in place, when those before it are; return its divergences."""
+        windows = self._windows(name, done)
+        if windows is None:
+            return []
+        factor = root(self._weights[name]).to(fit.map)
+        windows = windows.seen_by(factor)
+
+        def divergence() -> float:
+            cuts = {**done, name: fit.cut}
+            found = self._answers.divergence(mode=lambda: PartlySmallRun(self._names, cuts))
+            return fit.loss(windows, factor) if math.isnan(found) else found
+
+        rate, best = RATES[fit.mode], fit.values()
+        optimizer = torch.optim.Adam(fit.parameters, lr=rate)
+        history = [divergence()]
+        ends = {round(n_steps * (i + 1) / N_CHECKS) for i in range(N_CHECKS)}
+        for step, index in zip(range(n_steps), batches(len(windows), self._seed), strict=False):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * (1.0 - step / n_steps)
+            optimizer.zero_grad()
+            fit.error(windows.take(index), factor).backward()
+            nn.utils.clip_grad_norm_(fit.parameters, 1.0)
+            optimizer.step()
+            on_step()
+            if step + 1 in ends:
+                history.append(divergence())
+                if history[-1] < least(history[:-1]):
+                    best = fit.values()
+                else:
+                    fit.set(best)
+                    optimizer.state.clear()
+                    rate /= 2.0
+        return history
+
+    @cached_property
+    @torch.no_grad()
+    def _recorded(self) -> list[tuple[ForwardPass, dict[str, list[DenseCall]]]]:
+        """Passes, and what the dense layers do in them."""
+        found: list[tuple[ForwardPass, dict[str, list[DenseCall]]]] = []
+        n_numbers = 0
+        for forward in self._passes:
+            if n_numbers < MAX_RECORDED:
+                run = DenseRun(self._names)
+                forward.run(self._module, run, [])
+                found.append((forward, run.calls))
+                every = (own for calls in run.calls.values() for own in calls)
+                n_numbers += sum(own.states.numel() + own.call.input.numel() for own in every)
+        return found
+
+    @torch.no_grad()
+    def _windows(self, name: str, done: Mapping[str, Cut]) -> Windows | None:
+        """Return what a layer runs over, when those before it are small; None if it does not."""
+        parts = []
+        for forward, dense in self._recorded:
+            calls = [own.call for own in dense.get(name, ())]
+            if done and calls:
+                run = self._partly_small(forward, done, dense)
+                calls = run.calls[name] if run.follows(name) else []
+            if calls:
+                parts.append(windows_of(dense[name], calls, WINDOW))
+        windows = Windows.joined(parts) if parts else None
+        return windows if windows is not None and len(windows) else None
+
+    def _partly_small(
+        self, forward: ForwardPass, done: Mapping[str, Cut], dense: Mapping[str, list[DenseCall]]
+    ) -> PartlySmallRun:
+        """Return a pass in which some layers are small, and the others give their dense states."""
+        run = PartlySmallRun(self._names, done, dense)
+        forward.run(self._module, run, [])
+        return run
+
+    @torch.no_grad()
+    def _with_cells(self, name: str, done: Mapping[str, Cut]) -> Cut:
+        """Return a cut that rebuilds the last cell states which the small layer reaches."""
+        cut = done[name]
+        pairs: list[tuple[Tensor, Tensor]] = []
+        for forward, dense in self._recorded:
+            run = self._partly_small(forward, done, dense)
+            if run.follows(name):
+                wide = [own.last[1] for own in dense.get(name, ())]
+                pairs += zip(wide, run.cells[name], strict=True)
+        A, c = (each.clone() for each in cut.of_cells)
+        refit(None, Affine(A, c), pairs, cut.support)
+        return replace(cut, cell=(A, c))
+
+
+def batches(n_windows: int, seed: int) -> Iterator[Tensor]:
+    """Yield numbers of windows for ever, each as often as the others."""
+    generator = torch.Generator().manual_seed(seed)
+    size, left = min(BATCH, n_windows), torch.empty(0, dtype=torch.long)
+    while True:
+        while len(left) < size:
+            left = torch.cat([left, torch.randperm(n_windows, generator=generator)])
+        yield left[:size]
+        left = left[size:]
+
+
+def least(values: Sequence[float]) -> float:
+    """Return the least of some numbers that are numbers."""
+    return min((value for value in values if not math.isnan(value)), default=math.inf)
+
+
+def root(weight: Tensor) -> Tensor:
+    """Return M of a weight ``MᵀM``."""
+    values, vectors = torch.linalg.eigh(weight.double())
+    return values.clamp_min(0.0).sqrt()[:, None] * vectors.T
+
+
+@contextmanager
+def one_thread(only: bool) -> Iterator[None]:
+    """Compute on one thread where a step of a layer is too small to be shared."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1 if only else n_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+@contextmanager
+def trainable(module: nn.Module) -> Iterator[None]:
+    """Compute derivatives, in the dtype of the weights, wherever this is called."""
+    device = next(module.parameters()).device.type
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device, enabled=False):
+        yield

@@ -1,0 +1,119 @@
+"""A small layer in training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from ..kernels import LayerCall
+from ..layers.weights import mode_of
+from ..surgery.cut import Cut
+from .gru import run_gru
+from .windows import Windows
+
+MANY = 128  # windows that run side by side where no derivatives are needed
+
+
+@dataclass(frozen=True)
+class LayerFit:
+    """A small layer and the map from its states to those of the dense one, in training.
+
+    Parameters
+    ----------
+    mode : str
+        A key of ``GATES``.
+    weights : dict of Tensor
+        Weights of the small layer, which reads what the dense one reads.
+    map : Tensor of shape (n_lost, m)
+        What rebuilds the lost nodes.
+    shift : Tensor of shape (n_lost,) or None
+        Its constant part, if it has one.
+    start : Cut
+        What the layer keeps, and what it starts with.
+    """
+
+    mode: str
+    weights: dict[str, Tensor]
+    map: Tensor
+    shift: Tensor | None
+    start: Cut
+
+    @classmethod
+    def of(cls, layer: nn.Module, cut: Cut) -> LayerFit:
+        """Return one to train of a layer; in float32, unless that is in float64."""
+        place = next(layer.parameters())
+        dtype = torch.float64 if place.dtype == torch.float64 else torch.float32
+
+        def trained(value: Tensor) -> Tensor:
+            return value.detach().to(place.device, dtype, copy=True).requires_grad_()
+
+        weights = {name: trained(each) for name, each in cut.small_weights(layer).items()}
+        shift = trained(cut.c[cut.lost]) if bool(cut.c.any()) else None
+        return cls(mode_of(layer), weights, trained(cut.A[cut.lost]), shift, cut)
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """All that is trained."""
+        return [*self.weights.values(), self.map, *([] if self.shift is None else [self.shift])]
+
+    @property
+    def n_weights(self) -> int:
+        """Numbers in the weights of the layer."""
+        return sum(weight.numel() for weight in self.weights.values())
+
+    def values(self) -> list[Tensor]:
+        """Return copies of all that is trained."""
+        return [each.detach().clone() for each in self.parameters]
+
+    @torch.no_grad()
+    def set(self, values: Sequence[Tensor]) -> None:
+        """Take other values."""
+        for parameter, value in zip(self.parameters, values, strict=True):
+            parameter.copy_(value)
+
+    @property
+    def cut(self) -> Cut:
+        """What the layer keeps, with the weights of now."""
+        lost, A, c = self.start.lost, self.start.A.clone(), self.start.c.clone()
+        A[lost] = in_cut(self.map)
+        if self.shift is not None:
+            c[lost] = in_cut(self.shift)
+        fitted = {name: in_cut(weight) for name, weight in self.weights.items()}
+        return replace(self.start, A=A, c=c, fitted=fitted)
+
+    def error(self, windows: Windows, factor: Tensor) -> Tensor:
+        """Return the mean over all steps of ``‖M (h − A s − c)‖²``, differentiable.
+
+        Parameters
+        ----------
+        windows : Windows
+            Windows with ``M h`` as their states.
+        factor : Tensor of shape (n_nodes, n_nodes)
+            M.
+        """
+        support, lost = (each.to(factor.device) for each in (self.start.support, self.start.lost))
+        start = tuple(each[:, support] for each in windows.start)
+        weights = list(self.weights.values())
+        call = LayerCall(self.mode, weights, windows.input, None, start)
+        slow = self.mode == "GRU" and not windows.input.is_cuda
+        states = run_gru(call) if slow else call.run()[0]
+        seen = factor[:, support] + factor[:, lost] @ self.map
+        shift = None if self.shift is None else factor[:, lost] @ self.shift
+        error = (windows.states - nn.functional.linear(states, seen, shift)) * windows.valid
+        return error.square().sum() / windows.lengths.sum()
+
+    @torch.no_grad()
+    def loss(self, windows: Windows, factor: Tensor) -> float:
+        """Return the same of many windows."""
+        parts = torch.arange(len(windows), device=windows.lengths.device).split(MANY)
+        taken = [windows.take(index) for index in parts]
+        total = sum(float(self.error(each, factor)) * int(each.lengths.sum()) for each in taken)
+        return total / int(windows.lengths.sum())
+
+
+def in_cut(value: Tensor) -> Tensor:
+    """Return numbers as a ``Cut`` holds them."""
+    return value.detach().to("cpu", torch.float64, copy=True)

@@ -1,0 +1,1 @@
+"""What a selection minimizes: the problem, the losses, and the reconstruction."""

@@ -1,0 +1,1 @@
+"""Estimators that train recurrent networks, and repairs that train pruned ones."""

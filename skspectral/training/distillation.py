@@ -1,0 +1,207 @@
+"""Label-free repair of a pruned network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from torch import nn
+
+from ..calibration.calibrator import Calibration
+from ..data.sampling import HANDFUL, count, first, split
+from ..rnn.layers.find import MISFITS
+from ..rnn.losses.imitation import Imitation
+from ..rnn.states.collector import StateCollector
+from ..rnn.surgery.cut import Cut
+from ..utils.doc_hints import explained_on
+from ..utils.validation import check_training, is_number
+
+N_STEPS = 40  # in an epoch, at least
+WINDOW = 1000  # steps of a sequence that are trained on at a time
+
+
+class Distillation(BaseEstimator):
+    """How a pruned network learns to answer as the dense one does.
+
+    It goes on from the fitted weights and sees calibration sequences alone: the loss is the
+    divergence of its answers from those of the dense network. What pruning changed is trained, the
+    layer and its readers; the rest of the network stays as it is. Training is done by skorch, with
+    Adam, a learning rate that decays to zero and clipped gradients. The weights kept are those of
+    the least divergence on sequences held out, and those it started from are among them, so it is
+    never worse there. Sequences of more than 1000 steps are trained on in windows of at most as
+    many, where the module takes these; each is a sequence of its own, for both networks. What is
+    held out stays whole.
+
+    Parameters
+    ----------
+    max_epochs : int, default=10
+        Passes over the calibration sequences. Where these make fewer than 40 training steps, each
+        pass takes them several times.
+    lr : float, default=1e-3
+        First learning rate of Adam. After an epoch that raises the divergence, the rest goes at
+        half of the rate. One that ends with more than twice the divergence
+        at the start is undone, and the rest goes at a tenth.
+    batch_size : int, default=32
+        Sequences in a training step. Batches that were given as such are taken as they are.
+    states : float, default=0.3
+        Weight of the relative squared error of the kept nodes' states, beside the divergence, which
+        is relative to the variance of the answers where these are numbers.
+    n_sequences : int, default=4096
+        The most calibration sequences to train on, held out ones included.
+    validation_fraction : float, default=0.1
+        Part of the sequences held out. Up to three batches are both.
+    patience : int, default=5
+        Epochs without improvement before stopping.
+
+    References
+    ----------
+    .. [1] G. Hinton, O. Vinyals and J. Dean, *Distilling the Knowledge in a Neural Network*, 2015,
+       arXiv:1503.02531.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skspectral import Distillation, SpectralRNNPruner
+    >>> _ = torch.manual_seed(0)
+    >>> gru = torch.nn.GRU(input_size=3, hidden_size=32, batch_first=True)
+    >>> pruner = SpectralRNNPruner(gru, m=8, distill=Distillation(max_epochs=3, lr=1e-3))
+    >>> history = pruner.fit(torch.randn(200, 20, 3)).distillation_history_
+    >>> min(history["held_out"]) < history["held_out"][0]
+    True
+    """
+
+    def __init__(
+        self,
+        max_epochs: int = 10,
+        *,
+        lr: float = 1e-3,
+        batch_size: int = 32,
+        states: float = 0.3,
+        n_sequences: int = 4096,
+        validation_fraction: float = 0.1,
+        patience: int = 5,
+    ) -> None:
+        self.max_epochs = max_epochs
+        self.lr = lr
+        self.batch_size = batch_size
+        self.states = states
+        self.n_sequences = n_sequences
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+
+    def check_params(self) -> None:
+        """Refuse parameters that cannot be used.
+
+        Raises
+        ------
+        ValueError
+            If a value is out of range.
+        TypeError
+            If a count is no int.
+        """
+        check_training(self, ("max_epochs", "batch_size", "n_sequences", "patience"))
+        if not (is_number(self.states) and 0.0 <= self.states < np.inf):
+            raise ValueError(
+                f"states of Distillation must be a number of at least 0; got {self.states!r}."
+            )
+
+    def cut(self, batches: list[Any]) -> list[Any]:
+        """Cut arrays into training steps.
+
+        Parameters
+        ----------
+        batches : list
+            Arrays of sequences, or batches for ``forward``, which are taken as they are.
+
+        Returns
+        -------
+        list
+            Batches of at most ``batch_size`` sequences.
+        """
+        size = self.batch_size
+        return [
+            part
+            for batch in batches
+            for part in (
+                [batch[i : i + size] for i in range(0, len(batch), size)]
+                if isinstance(batch, np.ndarray)
+                else [batch]
+            )
+        ]
+
+
+def windows_of(batch: Any, collector: StateCollector) -> list[Any]:
+    """Return windows of a batch of long sequences; the batch, where the module takes no others."""
+    n_windows = math.ceil(batch.shape[1] / WINDOW) if isinstance(batch, np.ndarray) else 1
+    if n_windows == 1:
+        return [batch]
+    windows = np.array_split(batch, n_windows, axis=1)
+    with suppress(*MISFITS):
+        for window in (windows[0], windows[-1]):  # of which the last can be a step shorter
+            collector.copy().run(window)
+        return windows
+    return [batch]
+
+
+@explained_on("Repair and fine-tuning")
+def as_distillation(distill: Any) -> Distillation | None:
+    """A Distillation from a number of epochs; None from none."""
+    if isinstance(distill, Distillation):
+        distill.check_params()
+        return distill
+    if not is_number(distill, int) or distill < 0:
+        raise ValueError(
+            f"distill must be a number of epochs of at least 0, or a Distillation; got {distill!r}."
+        )
+    return Distillation(int(distill)) if distill else None
+
+
+def distilled(
+    module: nn.Module,
+    cuts: Mapping[str, Cut],
+    calibration: Calibration,
+    distill: Any,
+    seed: int,
+    verbose: int,
+) -> dict[str, list[float]]:
+    """Train a pruned module in place, if that is asked for; returns how its divergence fell."""
+    settings = as_distillation(distill)
+    if settings is None:
+        return {"train": [], "held_out": []}
+    from .trainer import Numbers, repair  # noqa: PLC0415  skorch is loaded when it trains
+
+    collector = calibration.collector
+    whole = settings.cut(first(calibration.sample, settings.n_sequences))
+    few = len(whole) <= HANDFUL
+    seen, held_out = (whole, whole) if few else split(whole, settings.validation_fraction)
+    windows = [window for batch in seen for window in windows_of(batch, collector)]
+    batches = [*windows, *held_out]
+    supports = {name: cut.support for name, cut in cuts.items()}
+    imitation = Imitation(collector, supports, calibration.likelihood, batches, settings.states)
+    # Each number as often as its batch has sequences, by which skorch weighs it.
+    numbers = [np.full(count(batch), number) for number, batch in enumerate(batches)]
+    steps = (
+        Numbers(numbers[: len(windows)], settings.n_sequences, N_STEPS),
+        Numbers(numbers[len(windows) :], settings.n_sequences),
+    )
+    surgery = calibration.surgery
+    inside = {layer.path for layer in surgery.layers}
+    hosts = dict.fromkeys(layer.host for layer in surgery.layers)
+    readers = (each.path for each in surgery.readers.readers if each.path not in inside)
+    changed = [module.get_submodule(path) for path in (*hosts, *readers)]
+    return repair(
+        module,
+        changed,
+        imitation,
+        steps,
+        settings,
+        what="distillation",
+        careful=True,
+        frozen=True,
+        seed=seed,
+        verbose=verbose,
+    )

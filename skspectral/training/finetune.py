@@ -1,0 +1,147 @@
+"""Training of a pruned network on labelled sequences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import train_test_split
+from torch import nn
+
+from ..data.labelled import Labelled, Loss, Task
+from ..rnn.states.collector import StateCollector
+from ..utils.doc_hints import explained_on
+from ..utils.validation import check_training, is_number
+
+
+class FineTune(BaseEstimator):
+    """How a pruned network is trained on the targets.
+
+    It starts from the folded weights, or from the distilled ones if there is distillation too, and
+    all of the network is trained. The loss is that of the wrapped skorch net, or else the negative
+    log-likelihood of the targets: cross entropy for classes, squared error for numbers. Training is
+    done by skorch, with Adam, a learning rate that decays to zero and clipped gradients. The
+    weights kept are those of the least loss on sequences held out, and the folded ones are among
+    the candidates.
+
+    Parameters
+    ----------
+    max_epochs : int, default=10
+        Passes over the sequences.
+    lr : float, default=2e-3
+        First learning rate of Adam. An epoch that ends with more than twice the loss at the start
+        is undone, and the rest goes at a tenth of the rate. Networks that run over hundreds of
+        steps want the rate that they were trained with.
+    batch_size : int, default=32
+        Sequences in a training step. Batches that were given as such are taken as they are.
+    validation_fraction : float, default=0.1
+        Part of the sequences held out.
+    patience : int, default=5
+        Epochs without improvement before stopping.
+    n_rounds : int, default=1
+        Prune and train so many times, each time to the same fraction of the nodes. What the pruner
+        tells of the selection is of the dense network: its nodes that are left in the end, and how
+        well they rebuild its states. Histories are those of the last round.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skspectral import FineTune, RNNClassifier, SpectralRNNPruner
+    >>> X = torch.randn(200, 8, 1, generator=torch.manual_seed(0))
+    >>> y = X.sum(dim=(1, 2)).gt(0).long().numpy()
+    >>> dense = RNNClassifier(32, max_epochs=10, random_state=0).fit(X, y)
+    >>> pruner = SpectralRNNPruner(dense, m=2, finetune=FineTune(max_epochs=5))
+    >>> history = pruner.fit(X, y).fine_tuning_history_
+    >>> min(history["held_out"]) < history["held_out"][0]
+    True
+    """
+
+    def __init__(
+        self,
+        max_epochs: int = 10,
+        *,
+        lr: float = 2e-3,
+        batch_size: int = 32,
+        validation_fraction: float = 0.1,
+        patience: int = 5,
+        n_rounds: int = 1,
+    ) -> None:
+        self.max_epochs = max_epochs
+        self.lr = lr
+        self.batch_size = batch_size
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.n_rounds = n_rounds
+
+    def check_params(self) -> None:
+        """Refuse parameters that cannot be used.
+
+        Raises
+        ------
+        ValueError
+            If a value is out of range.
+        TypeError
+            If a count is no int.
+        """
+        check_training(self, ("max_epochs", "batch_size", "patience", "n_rounds"))
+
+
+@explained_on("Repair and fine-tuning")
+def as_finetune(finetune: Any, name: str = "finetune") -> FineTune | None:
+    """A FineTune from a number of epochs; None from none."""
+    if isinstance(finetune, FineTune):
+        finetune.check_params()
+        return finetune
+    if finetune is None:
+        return None
+    if not is_number(finetune, int) or finetune < 0:
+        raise ValueError(
+            f"{name} must be None, a number of epochs of at least 0, or a FineTune; got "
+            f"{finetune!r}."
+        )
+    return FineTune(int(finetune)) if finetune else None
+
+
+def training_steps(labelled: Labelled, settings: FineTune, seed: int) -> tuple[Any, Any]:
+    """Steps to train on, and held out a fraction of all examples; a single one is both."""
+    from .trainer import Numbers  # noqa: PLC0415  skorch is loaded when it trains
+
+    groups = labelled.groups
+    parts = [np.concatenate(groups)] * 2
+    if len(parts[0]) > 1:
+        fraction = settings.validation_fraction
+        parts = train_test_split(parts[0], test_size=fraction, random_state=seed)
+    train, held_out = (
+        Numbers([group[np.isin(group, part)] for group in groups], settings.batch_size)
+        for part in parts
+    )
+    return train, held_out
+
+
+def fine_tuned(
+    module: nn.Module,
+    collector: StateCollector,
+    labelled: Labelled | None,
+    loss: Loss,
+    finetune: Any,
+    seed: int,
+    verbose: int,
+) -> dict[str, list[float]]:
+    """Train a pruned module in place, if that is asked for; returns how its loss fell."""
+    settings = as_finetune(finetune)
+    if settings is None or labelled is None:
+        return {"train": [], "held_out": []}
+    from .trainer import repair  # noqa: PLC0415  skorch is loaded when it trains
+
+    return repair(
+        module,
+        [module],
+        Task(labelled, collector, loss),
+        training_steps(labelled, settings, seed),
+        settings,
+        what="fine-tuning",
+        frozen=False,
+        seed=seed,
+        verbose=verbose,
+    )
