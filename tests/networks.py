@@ -6,6 +6,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from skspectral.calibration.previous import Before
+from skspectral.data.checks import check_sequences
+from skspectral.pruners.steps import calibrate, train_dense
 from skspectral.rnn.forward_pass import ForwardPass
 from skspectral.rnn.layers.find import find_layers
 from skspectral.rnn.layers.stack import laid_out
@@ -207,3 +210,10 @@ def linear_reference(linear, A=None, c=None):
     if A is not None:
         weight, bias = weight @ A, bias + weight @ c
     return lambda states: states @ weight.T + bias
+
+
+def calibration_of(pruner, X):
+    """What the sequences show of the network of a fitted pruner."""
+    sequences = check_sequences(X, pruner, reset=False)
+    dense, data = train_dense(pruner, sequences, X, None)
+    return calibrate(pruner, dense, data, Before())

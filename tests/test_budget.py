@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from networks import calibration_of
 from torch import nn
 
 from skspectral import Distillation, SpectralRNNPruner
-from skspectral.calibration.previous import Before
 from skspectral.pruners.budget import N_SIZES, largest, part_of, smallest
 from skspectral.rnn.forward_pass import ForwardPass
 from skspectral.rnn.losses.likelihood import Likelihood
@@ -138,7 +138,7 @@ def test_the_divergence_is_measured_on_sequences_that_nothing_is_fitted_to():
 
 def test_nothing_is_fitted_to_what_is_held_out():
     fit = pruner(Levels().eval(), 4).fit(X)
-    calibration = fit._calibrate(fit._train(X, None), Before())
+    calibration = calibration_of(fit, X)
     (batch,) = held_out(fit)
     read = [each.args[0] for each in calibration.trajectory_fit._passes]
     read += [args[0] for args, _ in calibration.refit.passes]

@@ -5,14 +5,21 @@ import copy
 import numpy as np
 import pytest
 import torch
-from networks import CELLS, N_FEATURES, Net, collector_of, linear_reference, make_rnn
+from networks import (
+    CELLS,
+    N_FEATURES,
+    Net,
+    calibration_of,
+    collector_of,
+    linear_reference,
+    make_rnn,
+)
 from oracles import STEPS, run_cell, run_layer
 from scipy.linalg import solve_discrete_lyapunov
 from sklearn.model_selection import GridSearchCV
 from torch import nn
 
 from skspectral import SpectralRNNPruner, SpectralRNNPrunerCV, prune
-from skspectral.calibration.previous import Before
 from skspectral.rnn.forward_pass import ForwardPass
 from skspectral.rnn.kernels import LayerCall
 from skspectral.rnn.losses.likelihood import Likelihood
@@ -169,7 +176,7 @@ def test_the_module_steps_by_the_fitted_weights_and_reads_by_the_fitted_map(cell
 
 def refitted_by_hand(net, pruner, X):
     """The cut of the fit of a pruner, and its history."""
-    calibration = pruner._calibrate(pruner._train(X, None), Before())
+    calibration = calibration_of(pruner, X)
     cuts = {name: layer.cut for name, layer in pruner.layers_.items()}
     fit = calibration.trajectory_fit
     found, history = fit.fitted(cuts, fit.n_steps(cuts, pruner.trajectory_fit))
@@ -231,7 +238,7 @@ def test_what_did_harm_is_undone(monkeypatch):
 
 def trajectory_fit_of(pruner, X):
     """What fits the layers of a pruner, and what they keep before."""
-    calibration = pruner._calibrate(pruner._train(X, None), Before())
+    calibration = calibration_of(pruner, X)
     return calibration.trajectory_fit, {n: layer.cut for n, layer in pruner.layers_.items()}
 
 

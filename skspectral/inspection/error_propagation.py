@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
+from ..pruners.collected import collected
 from ..pruners.dense_network import module_of
 from ..pruners.pruned_layer import name_among
 from ..rnn.layers.find import RecurrentLayer
@@ -21,7 +22,6 @@ from ..rnn.states.collector import InputCollector, StateCollector
 from ..rnn.tracing.readers import Readers
 from ..theory import propagated_errors
 from ..utils.doc_hints import explained_on
-from .trajectories import run_both
 
 Array = NDArray[np.float64]
 
@@ -110,9 +110,10 @@ def error_propagation(pruner: Any, X: Any) -> ErrorPropagation:
         maps = Maps.of(pruner)
     if isinstance(X, Iterator):
         X = list(X)
-    (name,) = pruner.layers_
-    inputs = run_both(pruner, name, X, InputCollector)
-    states = run_both(pruner, name, X, StateCollector)
+    inputs, states = (
+        tuple(collected(pruner, X, None, dense=dense, collector=each) for dense in (True, False))
+        for each in (InputCollector, StateCollector)
+    )
     if isinstance(states[0], np.ndarray):
         return ErrorPropagation(*maps.errors(inputs, states), maps.recurrent_norm)
     each = zip(zip(*inputs, strict=True), zip(*states, strict=True), strict=True)
@@ -168,10 +169,10 @@ class Maps:
         """Those of a fitted pruner."""
         modules = laid_out(module_of(pruner.estimator_)), laid_out(pruner.pruned_module_)
         name_among(pruner.layers_, None)
-        (layer,) = pruner._found
+        (layer,) = pruner._network.found
         support = pruner.support_
         wide, narrow = (layer.of(module) for module in modules)
-        check_elman(wide, layer, pruner._readers)
+        check_elman(wide, layer, pruner._network.readers)
         weights, small = weights_of(wide), weights_of(narrow)
         kept = {name: weight[support] for name, weight in weights.items()}
         recurrent = [
@@ -182,8 +183,8 @@ class Maps:
             )
             for each in (kept, small)
         ]
-        found, readers = pruner._readers, shown(wide.hidden_size, support)
-        if found.readers and not pruner._unfolded:
+        found, readers = pruner._network.readers, shown(wide.hidden_size, support)
+        if found.readers and not pruner._network.unfolded:
             readers = stacked_readers(found, modules[0]), stacked_readers(found, modules[1])
         return cls(support, (recurrent[0], recurrent[1]), readers)
 

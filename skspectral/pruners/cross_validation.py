@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +13,22 @@ from sklearn.utils import _safe_indexing
 
 from ..calibration.calibrator import Calibration
 from ..calibration.previous import Before
+from ..data.checks import check_sequences
 from ..utils.atomic_fit import drawn, same_random_numbers
 from .allocation import node_counts
 from .delegation import wrapped_has
 from .node_selection import choose
+from .parameters import as_solver
 from .pruned_layer import PrunedLayer, relative_loss
 from .spectral import SpectralRNNPruner
+from .steps import DenseNetwork, calibrate, dense_moments, prune_layers, train_dense
+
+
+class Scores(NamedTuple):
+    """Scores on one fold, and how many nodes are kept of all layers together, for every m."""
+
+    scores: list[float]
+    n_nodes: list[int]
 
 
 def count_each(
@@ -32,42 +42,53 @@ def fold_scores(
     pruner: SpectralRNNPruner,
     ms: Iterable[Any],
     scoring: Any,
-    data: tuple[Any, Any],
+    X_and_y: tuple[Any, Any],
     fold: tuple[NDArray[np.intp], NDArray[np.intp]],
-) -> list[float]:
-    """Score of every m on one fold, for which the network is trained once and run once."""
+) -> Scores:
+    """Return the score of every m on one fold, for which the network is trained and run once."""
     train, test = (
-        [None if part is None else _safe_indexing(part, index) for part in data] for index in fold
+        [None if part is None else _safe_indexing(part, index) for part in X_and_y]
+        for index in fold
     )
     pruner._drawn = drawn(pruner.random_state)
     with same_random_numbers():
-        sequences = pruner._train(*train)
-        calibration = pruner._calibrate(sequences, Before())
+        sequences = check_sequences(train[0], pruner, reset=True)
+        dense, data = train_dense(pruner, sequences, *train)
+        calibration = calibrate(pruner, dense, data, Before())
         counts = count_each(ms, calibration, pruner.allocation)
-        score, scores = scorer(pruner, scoring, *test), []
+        score, scores = scorer(pruner, dense, scoring, *test), []
         for m, layers in zip(ms, select_each(pruner, calibration, counts), strict=True):
             pruner.m = m
-            pruner._shrink(calibration, layers)
+            network = prune_layers(pruner, dense, calibration, layers)
+            pruner._set_results(dense, calibration, network)
             scores.append(score())
-    return scores
+    return Scores(scores, [sum(each.values()) for each in counts])
 
 
 def select_each(
     pruner: SpectralRNNPruner, calibration: Calibration, counts: list[dict[str, int]]
 ) -> Iterator[dict[str, PrunedLayer]]:
-    """A choice of each number of nodes; of a nested solver they are parts of the largest."""
-    solver = pruner._solver()
+    """Yield a choice for each number of nodes; a nested solver chooses once, for the largest."""
+    solver = as_solver(pruner.solver, pruner._drawn)
     if solver.nested and not solver.refine:  # swaps are for their own number of nodes
         most = {name: max(count[name] for count in counts) for name in counts[0]}
         paths = choose(calibration, solver, most)
-        return ({name: path.first(count[name]) for name, path in paths.items()} for count in counts)
-    return (choose(calibration, solver, count) for count in counts)
+        every = (
+            {name: path.first(count[name]) for name, path in paths.items()} for count in counts
+        )
+    else:
+        every = (choose(calibration, solver, count) for count in counts)
+    for layers in every:
+        yield {name: layer.within(pruner.tol) for name, layer in layers.items()}
 
 
-def scorer(pruner: SpectralRNNPruner, scoring: Any, X: Any, y: Any) -> Callable[[], float]:
-    """The score of a pruner as it then is; what does not depend on m is done here, once."""
+def scorer(
+    pruner: SpectralRNNPruner, dense: DenseNetwork, scoring: Any, X: Any, y: Any
+) -> Callable[[], float]:
+    """Return what scores a pruner as it then is; what does not depend on m is done once."""
     if scoring is None and not wrapped_has("score")(pruner):
-        moments = pruner._dense_moments(X)
+        sequences = check_sequences(X, pruner, reset=False)
+        moments = dense_moments(pruner, dense, sequences)
         return lambda: 1.0 - relative_loss(pruner.layers_, moments)
     given = check_scoring(pruner, scoring)
     targets = () if y is None else (y,)

@@ -13,6 +13,8 @@ from torch import nn
 from ..calibration.calibrator import Calibration
 from ..calibration.hidden_states import collect
 from ..calibration.moments import HiddenStateMoments
+from ..data.memory import recalled
+from ..data.sampling import HELD_OUT, split
 from ..rnn.layers.find import last_level
 from ..rnn.states.collector import StateCollector
 from .pruned_layer import PrunedLayer
@@ -41,6 +43,18 @@ def held_out_loss(
         every.n_steps - some.n_steps, every.sum_ - some.sum_, every.products_ - some.products_
     )
     return layer.made_from(others.covariance, others.mean).loss_on(some.covariance, some.mean)
+
+
+def held_out_losses(
+    calibration: Calibration, layers: Mapping[str, PrunedLayer], memory: Any
+) -> dict[str, float]:
+    """Return the relative loss of every layer on a part of the sequences that it has not seen."""
+    collector, batches = calibration.collector, split(calibration.sample, HELD_OUT)[1]
+    found = recalled(moments_of, memory, (collector, batches))(collector, batches)
+    return {
+        name: held_out_loss(layer, calibration.moments[name], found.get(name))
+        for name, layer in layers.items()
+    }
 
 
 def measured_divergence(

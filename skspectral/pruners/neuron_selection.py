@@ -203,7 +203,9 @@ class NeuronSelectionPruner(PredictorMixin, StateTransformer, AllOrNothing):
         TypeError
             If a parameter or X is of a wrong type.
         """
-        return self._become(unfitted(self), lambda fresh: fresh._fit(X, y))
+        with self._commit_on_success(unfitted(self)) as new:
+            new._fit(X, y)
+        return self
 
     def _fit(self, X: Any, y: Any) -> None:
         sequences = check_sequences(X, self, reset=True)
@@ -243,7 +245,7 @@ class NeuronSelectionPruner(PredictorMixin, StateTransformer, AllOrNothing):
             small, collector, labelled, loss, self.finetune, self._seed(), self.verbose
         )
         self._layout = collector.layout
-        self._last = last_level(layers, module, layers[-1].host)
+        self._shown = last_level(layers, module, layers[-1].host)
         self.pruned_module_ = put_together(small)
         self.pruned_estimator_ = with_module(self.estimator_, self.pruned_module_)
         self.n_parameters_ = sum(p.numel() for p in self.pruned_module_.parameters())

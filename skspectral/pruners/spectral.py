@@ -1,69 +1,59 @@
-"""The estimator: from sequences to a smaller module."""
+"""The estimator that prunes by spectra: from sequences to a smaller module."""
 
 from __future__ import annotations
 
 import copy
 import time
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
-from torch import nn
 
-from ..calibration.calibrator import Calibration, Calibrator
+from ..calibration.calibrator import Calibration
 from ..calibration.moments import HiddenStateMoments
 from ..calibration.previous import Before
 from ..data.batches import Batches
 from ..data.checks import check_sequences
-from ..data.dask_sequences import Chunked
-from ..data.labelled import Labelled, task_loss
-from ..data.memory import as_memory, recalled
-from ..data.sampling import HELD_OUT, split
+from ..data.memory import as_memory
 from ..data.sequences import Sequences
-from ..rnn.layers.find import find_layers, last_level
-from ..rnn.layers.stack import laid_out, put_together
 from ..rnn.losses.likelihood import FAMILIES
-from ..rnn.states.collector import StateCollector
 from ..selection.objective import Objective
 from ..selection.reconstruction import RECONSTRUCTIONS, Kind
 from ..solvers import Solver
-from ..training.distillation import Distillation, as_distillation, distilled
-from ..training.finetune import FineTune, as_finetune, fine_tuned
+from ..training.distillation import Distillation, as_distillation
+from ..training.finetune import FineTune, as_finetune
 from ..utils.atomic_fit import AllOrNothing, unfitted
-from ..utils.doc_hints import explained_on
-from ..utils.progress import phase
 from ..utils.validation import check_choice, check_count
-from .allocation import ALLOCATIONS, check_nodes, node_counts, part_way
-from .budget import N_SIZES, largest, parameters_of, part_of, smallest
+from .allocation import ALLOCATIONS, check_nodes
+from .collected import collected
 from .delegation import PredictorMixin, wrapped_has
-from .dense_network import classifies, encoded, module_of, planned_size, trained, with_module
-from .held_out import held_out_loss, measured_divergence, moments_of, warn_of_few_steps
-from .node_selection import choose, layer_of
+from .dense_network import planned_size
+from .held_out import held_out_losses, warn_of_few_steps
 from .parameters import (
-    as_moments,
     as_objective,
     as_solver,
     check_max_divergence,
     check_n_jobs,
     check_tol,
 )
-from .pruned_layer import ATTRIBUTES, PrunedLayer, of_layers, relative_loss
-from .summary import SummaryMixin
-from .trajectory_fit import trajectory_fitted
-from .transformer import POOLINGS, StateTransformer
-
-Data = tuple[Sequences | Batches, Labelled | None]
-N_SEQUENCES = 2048  # to fit trajectories to
-# What pruning gives, beside what is told of the choice.
-OUTCOME = (
-    "trajectory_history_",
-    *("distillation_history_", "fine_tuning_history_", "n_parameters_", "pruned_estimator_"),
-    *("pruned_module_", "_found", "_last", "_readers", "_unfolded", "_unrefitted"),
+from .pruned_layer import ATTRIBUTES, of_layers, relative_loss
+from .steps import (
+    Data,
+    DenseNetwork,
+    SmallNetwork,
+    calibrate,
+    dense_moments,
+    memory_for,
+    prune_network,
+    train_dense,
+    with_targets,
 )
+from .summary import SummaryMixin, n_parameters
+from .transformer import POOLINGS, StateTransformer
 
 
 class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNothing):
@@ -313,7 +303,15 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         TypeError
             If a parameter or X is of a wrong type.
         """
-        return self._become(unfitted(self), lambda fresh: fresh._fit(X, y, moments))
+        with self._commit_on_success(unfitted(self)) as new:
+            sequences = check_sequences(X, new, reset=True)
+            m = new._choose_m(sequences, X, y)
+            dense, data = train_dense(new, sequences, X, y)
+            calibration = calibrate(new, dense, data, Before(moments))
+            network = prune_network(new, m, dense, calibration, data)
+            new._set_results(dense, calibration, network)
+            new._hold_out(calibration, data)
+        return self
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Add calibration sequences to those seen so far, and choose again.
@@ -336,21 +334,73 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         """
         if not hasattr(self, "layers_"):
             return self.fit(X, y)
-        sample = getattr(self, "_sample", [])
-        return self._become(
-            copy.copy(self),
-            lambda fresh: fresh._prune(
-                fresh._with_targets(check_sequences(X, fresh, reset=False), y),
-                Before(fresh._moments, fresh._weights, sample),
-            ),
-        )
+        with self._commit_on_success(copy.copy(self)) as new:
+            sequences = check_sequences(X, new, reset=False)
+            data = with_targets(new, self._dense, sequences, y)
+            sample = getattr(self, "_sample", [])
+            before = Before(self._moments, self._weights, sample)
+            calibration = calibrate(new, self._dense, data, before)
+            network = prune_network(new, new._chosen_m, self._dense, calibration, data)
+            new._set_results(self._dense, calibration, network)
+            new._hold_out(calibration, data)
+        return self
 
-    def _become(self, fresh: Self, step: Callable[[Self], None]) -> Self:
+    @contextmanager
+    def _commit_on_success(self, new: Self) -> Iterator[Self]:
         start = time.perf_counter()
-        super()._become(fresh, step)
+        with super()._commit_on_success(new):
+            yield new
         if self.verbose:
             print(self._headline(time.perf_counter() - start))
-        return self
+
+    def _choose_m(self, _sequences: Sequences | Batches, _X: Any, _y: Any) -> Any:
+        """Choose how many nodes to keep, and return that."""
+        return self._chosen_m
+
+    @property
+    def _chosen_m(self) -> Any:
+        """How many nodes to keep."""
+        return self.m
+
+    def _set_results(
+        self, dense: DenseNetwork, calibration: Calibration, network: SmallNetwork
+    ) -> None:
+        """Set the attributes that tell of a pruned network."""
+        self._layout, self._shown = calibration.collector.layout, network.shown
+        self._dense = replace(dense, layout=self._layout)
+        self._network, self._sample = network, calibration.sample
+        self._moments: dict[str, HiddenStateMoments] = calibration.moments
+        self._weights: dict[str, Any] = {
+            name: each.sensitivities for name, each in calibration.statistics.items()
+        }
+        self.layers_ = network.layers
+        for attribute, value in ATTRIBUTES.items():
+            found = {name: value(layer) for name, layer in self.layers_.items()}
+            setattr(self, attribute, of_layers(found))
+        self.sensitivity_ = of_layers(
+            {name: each.sensitivity for name, each in calibration.statistics.items()}
+        )
+        self.covariance_, self.mean_ = (
+            of_layers({name: getattr(each, what) for name, each in self._moments.items()})
+            for what in ("covariance", "mean")
+        )
+        self.estimator_, self.pruned_estimator_ = dense.estimator, network.estimator
+        self.pruned_module_ = network.module
+        self.n_parameters_ = n_parameters(network.module)
+        self.divergence_ = network.divergence
+        self.trajectory_history_ = of_layers(network.trajectory_history)
+        self.distillation_history_ = network.distillation_history
+        self.fine_tuning_history_ = network.fine_tuning_history
+
+    def _hold_out(self, calibration: Calibration, data: Data) -> None:
+        """Set what sequences held out tell, and warn of what is wrong."""
+        if isinstance(data.sequences, Batches):
+            self.n_features_in_ = data.sequences.n_features(calibration.batch)
+        memory = memory_for(self, data.sequences)
+        losses = held_out_losses(calibration, self.layers_, memory)
+        self.held_out_loss_ = of_layers(losses)
+        warn_of_few_steps(self.layers_, self._moments, losses)
+        self._warn_of_growth()
 
     def __copy__(self) -> Self:
         """All of it, with the sequences that files do not hold."""
@@ -376,221 +426,42 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         check_is_fitted(self)
         return of_layers(copy.deepcopy(self._moments))
 
-    def _fit(self, X: Any, y: Any, moments: Any) -> None:
-        self._prune(self._train(X, y), Before(moments))
+    def hidden_states(self, X: Any, layer: str | None = None, *, dense: bool = False) -> Any:
+        """Return the hidden states of a layer at every step.
 
-    def _train(self, X: Any, y: Any) -> Data:
-        """The dense network, trained if it has to be, and the sequences to calibrate it on."""
-        sequences = check_sequences(X, self, reset=True)
-        memory = self._memory_for(sequences)
-        self.estimator_ = trained(self.estimator, X, y, self._drawn, self.verbose, memory)
-        if self.device is not None:
-            module_of(self.estimator_).to(self.device)
-        self._layout: str | None = None
-        sequences, labelled = self._with_targets(sequences, y)
-        self._classifies = classifies(self.estimator_, labelled.targets if labelled else y)
-        return sequences, labelled
+        Parameters
+        ----------
+        X : array-like, list, torch.Tensor, Dataset, DataLoader or iterable
+            Sequences, as in ``fit``.
+        layer : str or None, default=None
+            Name of the layer, a key of ``layers_``; None if there is only one.
+        dense : bool, default=False
+            Whether to run the dense network instead of the pruned one.
 
-    def _with_targets(self, sequences: Sequences | Batches, y: Any) -> Data:
-        """Sequences, and their targets if training will need them."""
-        if as_finetune(self.finetune) is None:
-            return sequences, None
-        if isinstance(sequences, Batches):
-            sequences = sequences.in_memory()
-        return sequences, Labelled.of(
-            sequences, encoded(self.estimator_, y), module_of(self.estimator_)
-        )
+        Returns
+        -------
+        ndarray of shape (n_sequences, n_steps, m)
+            States of the kept nodes; of all ``n_nodes`` nodes for the dense network. A list of
+            arrays of shape (n_steps, m) for sequences of unequal length. A layer that runs backward
+            has the last step first.
 
-    def _prune(self, data: Data, before: Before) -> None:
-        """From sequences, and what is known of others, to the smaller module."""
-        calibration = self._calibrate(data, before)
-        if self.max_divergence is None:
-            self._prune_to(N_SIZES, calibration, data)
-        else:
-            self._search_sizes(calibration, data, self.max_divergence)
-        self._hold_out(calibration, data)
+        Raises
+        ------
+        ValueError
+            If ``layer`` is not the name of a layer.
+        NotFittedError
+            If the pruner is not fitted.
 
-    def _prune_to(self, size: int, calibration: Calibration, data: Data) -> None:
-        """Prune to a size, of which the largest is that of the parameters."""
-        counts, settings = self._counts(calibration, size), as_finetune(self.finetune)
-        if settings is None or settings.n_rounds == 1:
-            self._shrink(calibration, self._select(calibration, counts))
-        else:
-            self._prune_in_rounds(calibration, counts, data, settings.n_rounds)
-        with explained_on("Sequences and shapes"):
-            self.divergence_ = measured_divergence(calibration, self.pruned_module_, self.layers_)
-
-    def _search_sizes(self, calibration: Calibration, data: Data, most: float) -> None:
-        """Prune to the smallest size that is good enough; to the largest, if none is."""
-        tried: dict[int, Self] = {}
-
-        def is_good(size: int) -> bool:
-            tried[size] = copy.copy(self)
-            tried[size]._prune_to(size, calibration, data)
-            return tried[size].divergence_ <= most
-
-        size = smallest(is_good)
-        if size is None:
-            warnings.warn(
-                f"max_divergence={most} is out of reach: the pruned module has a divergence of "
-                f"{tried[N_SIZES].divergence_:.2g} with as many nodes as m allows. Give a larger "
-                "m, or more calibration sequences.",
-                stacklevel=2,
-            )
-        self.__dict__.update(tried[size or N_SIZES].__dict__)
-
-    def _hold_out(self, calibration: Calibration, data: Data) -> None:
-        """See how the choice does on part of the sequences when it is made from the others."""
-        collector, batches = calibration.collector, split(calibration.sample, HELD_OUT)[1]
-        memory = self._memory_for(data[0])
-        found = recalled(moments_of, memory, (collector, batches))(collector, batches)
-        losses = {
-            name: held_out_loss(layer, self._moments[name], found.get(name))
-            for name, layer in self.layers_.items()
-        }
-        self.held_out_loss_ = of_layers(losses)
-        warn_of_few_steps(self.layers_, self._moments, losses)
-        self._warn_of_growth()
-
-    def _prune_in_rounds(
-        self, dense: Calibration, counts: dict[str, int], data: Data, n_rounds: int
-    ) -> None:
-        """The same in rounds; what is told of the choice is told of the dense network."""
-        inner, part = copy.copy(self), dense
-        nodes = {name: np.arange(problem.n_nodes) for name, problem in dense.problems.items()}
-        for left in range(n_rounds, 0, -1):
-            inner.tol = self.tol if left == 1 else None
-            inner._shrink(part, inner._select(part, part_way(part, counts, 1 / left)))
-            told = {name: layer.among(nodes[name]) for name, layer in inner.layers_.items()}
-            nodes = {name: selection.support for name, selection in told.items()}
-            if left > 1:
-                inner.estimator_ = inner.pruned_estimator_
-                part = inner._calibrate(data, Before())
-        for name in OUTCOME:
-            setattr(self, name, getattr(inner, name))
-        self._describe(
-            {name: layer_of(dense, name, each).posed_anew() for name, each in told.items()}
-        )
-
-    def _calibrate(self, data: Data, before: Before) -> Calibration:
-        """From sequences to the choices that they pose, added to those seen before."""
-        sequences, labelled = data
-        collector = self._collector(laid_out(module_of(self.estimator_)))
-        before = replace(before, moments=as_moments(before.moments, collector.sizes))
-        with explained_on("Sequences and shapes"):
-            calibration = self._calibrator(sequences).calibrate(
-                collector, sequences, before, module_of(self.estimator_)
-            )
-        calibration = replace(calibration, labelled=labelled)
-        if isinstance(sequences, Batches):
-            self.n_features_in_ = sequences.n_features(calibration.batch)
-        self._layout, self._sample = collector.layout, calibration.sample
-        self._moments: dict[str, HiddenStateMoments] = calibration.moments
-        self._weights: dict[str, Any] = {
-            name: each.sensitivities for name, each in calibration.statistics.items()
-        }
-        self.sensitivity_ = of_layers(
-            {name: each.sensitivity for name, each in calibration.statistics.items()}
-        )
-        self.covariance_, self.mean_ = (
-            of_layers({name: getattr(each, what) for name, each in self._moments.items()})
-            for what in ("covariance", "mean")
-        )
-        return calibration
-
-    def _calibrator(self, sequences: Sequences | Batches) -> Calibrator:
-        distillation, rebuilds = as_distillation(self.distill), self.reconstruction != "none"
-        return Calibrator(
-            objective=as_objective(self.objective),
-            kind=self.reconstruction,
-            family=self.likelihood,
-            classifies=self._classifies,
-            n_distill=distillation.n_sequences if distillation else 0,
-            finetunes=as_finetune(self.finetune) is not None,
-            n_trajectory=N_SEQUENCES if rebuilds and self.trajectory_fit else 0,
-            n_refit=self.n_refit if rebuilds else 0,
-            batch_size=self.batch_size,
-            memory=self._memory_for(sequences),
-            n_jobs=self.n_jobs,
-            seed=self._seed(),
-            verbose=self.verbose,
-        )
-
-    def _select(self, calibration: Calibration, counts: dict[str, int]) -> dict[str, PrunedLayer]:
-        """Nodes of every layer, as many as are asked for, or with ``tol`` at most as many."""
-        return choose(calibration, self._solver(), counts, self.verbose)
-
-    def _counts(self, calibration: Calibration, size: int) -> dict[str, int]:
-        """How many nodes every layer keeps, at a size and within the parameters that are allowed.
-
-        The largest size is that of m.
+        Examples
+        --------
+        >>> import torch
+        >>> from skspectral import SpectralRNNPruner
+        >>> gru, X = torch.nn.GRU(3, 8, batch_first=True), torch.randn(50, 20, 3)
+        >>> pruner = SpectralRNNPruner(gru, m=4).fit(X)
+        >>> pruner.hidden_states(X).shape, pruner.hidden_states(X, dense=True).shape
+        ((50, 20, 4), (50, 20, 8))
         """
-
-        def counts(size: int) -> dict[str, int]:
-            return node_counts(calibration, part_of(self.m, size), self.allocation)
-
-        most = self.max_parameters
-        if most is None:
-            return counts(size)
-        room = largest(lambda size: parameters_of(calibration, counts(size)) <= most)
-        if parameters_of(calibration, counts(room)) > most:
-            raise ValueError(
-                f"max_parameters must be at least {parameters_of(calibration, counts(1)):,}, the "
-                f"parameters of a module with the fewest nodes; got {most!r}."
-            )
-        return counts(max(1, room * size // N_SIZES))
-
-    def _shrink(self, calibration: Calibration, layers: Mapping[str, PrunedLayer]) -> None:
-        """From a choice to the smaller module; as often as there are choices to try."""
-        self._describe({name: layer.within(self.tol) for name, layer in layers.items()})
-        cuts = {name: layer.cut for name, layer in self.layers_.items()}
-        small = calibration.surgery.build_checked(cuts)
-        calibration.surgery.warn(cuts)
-        cuts, history = trajectory_fitted(calibration, cuts, self.trajectory_fit, self.verbose)
-        if history:
-            small = calibration.surgery.build_checked(cuts)
-        self.trajectory_history_ = of_layers({name: history.get(name, []) for name in cuts})
-        self._unrefitted: dict[str, str] = {}
-        if calibration.refit and any(cut.n_nodes > len(cut.support) for cut in cuts.values()):
-            with phase("refit", self.verbose):
-                self._unrefitted = calibration.refit.apply(small, cuts)
-        self.distillation_history_ = distilled(
-            small, cuts, calibration, self.distill, self._seed(), self.verbose
-        )
-        self.fine_tuning_history_ = fine_tuned(
-            small,
-            calibration.collector,
-            calibration.labelled,
-            task_loss(self.estimator_, calibration.likelihood),
-            self.finetune,
-            self._seed(),
-            self.verbose,
-        )
-        surgery = calibration.surgery
-        self._found, self._unfolded = surgery.layers, surgery.unfolded()
-        self._readers = surgery.readers
-        self._last = last_level(surgery.layers, surgery.module, surgery.layers[-1].host)
-        self.pruned_module_ = put_together(small)
-        self.pruned_estimator_ = with_module(self.estimator_, self.pruned_module_)
-        self.n_parameters_ = sum(p.numel() for p in self.pruned_module_.parameters())
-
-    def _describe(self, layers: dict[str, PrunedLayer]) -> None:
-        """Set the attributes that tell of the selection."""
-        self.layers_ = layers
-        for attribute, value in ATTRIBUTES.items():
-            found = {name: value(layer) for name, layer in layers.items()}
-            setattr(self, attribute, of_layers(found))
-
-    def _collector(self, module: nn.Module) -> StateCollector:
-        with explained_on("Whole models"):
-            return StateCollector(module, find_layers(module), self._layout)
-
-    def _memory_for(self, sequences: Sequences | Batches) -> Any:
-        """Where to keep results; what lies elsewhere or is used up by reading is not compared."""
-        return None if isinstance(sequences, Batches | Chunked) else self.memory
-
-    def _solver(self) -> Solver:
-        return as_solver(self.solver, self._drawn)
+        return collected(self, X, layer, dense=dense)
 
     def score(self, X: Any, y: Any = None) -> float:
         """Score of the smaller network.
@@ -611,13 +482,8 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         check_is_fitted(self)
         if wrapped_has("score")(self):
             return self._ask("score", X, y)
-        return 1.0 - relative_loss(self.layers_, self._dense_moments(X))
-
-    def _dense_moments(self, X: Any) -> dict[str, HiddenStateMoments]:
-        """Moments of the hidden states of the dense network on other sequences."""
         sequences = check_sequences(X, self, reset=False)
-        collector = self._collector(laid_out(module_of(self.estimator_)))
-        return self._calibrator(sequences).collect(collector, sequences)[0]
+        return 1.0 - relative_loss(self.layers_, dense_moments(self, self._dense, sequences))
 
     def _check_params(self) -> None:
         self._check_m()

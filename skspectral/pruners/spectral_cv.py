@@ -15,9 +15,8 @@ from sklearn.model_selection import check_cv
 from sklearn.utils import indexable
 from sklearn.utils.parallel import Parallel, delayed
 
-from ..calibration.calibrator import Calibration
 from ..data.batches import Batches
-from ..data.checks import check_sequences
+from ..data.sequences import Sequences
 from ..selection.objective import Objective
 from ..selection.reconstruction import Kind
 from ..solvers import Solver
@@ -25,7 +24,7 @@ from ..training.distillation import Distillation
 from ..training.finetune import FineTune, as_finetune
 from ..utils.validation import check_choice, is_number
 from .allocation import check_nodes
-from .cross_validation import best_index, count_each, fold_scores, tabulate
+from .cross_validation import best_index, fold_scores, tabulate
 from .dense_network import default_estimator, planned_size
 from .spectral import SpectralRNNPruner
 
@@ -165,23 +164,26 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _fit(self, X: Any, y: Any, moments: Any) -> None:
-        if isinstance(check_sequences(X, self, reset=True), Batches):
+    def _choose_m(self, sequences: Sequences | Batches, X: Any, y: Any) -> Any:
+        if isinstance(sequences, Batches):
             raise TypeError(
                 f"X is of type {type(X).__name__}, which cannot be split into folds; give an array "
                 "or a list of sequences."
             )
-        self.cv_results_ = self._validate(X, y)
-        super()._fit(X, y, moments)
-
-    def _validate(self, X: Any, y: Any) -> dict[str, NDArray[Any]]:
-        """Scores of every m on every fold."""
-        data = indexable(X, y)
+        X_and_y = indexable(X, y)
         jobs = (
-            delayed(fold_scores)(self._candidate(), self.ms, self.scoring, data, fold)
-            for fold in self._folds(*data)
+            delayed(fold_scores)(self._candidate(), self.ms, self.scoring, X_and_y, fold)
+            for fold in self._folds(*X_and_y)
         )
-        return tabulate(self.ms, np.array(Parallel(n_jobs=self.n_jobs)(jobs)))
+        folds = Parallel(n_jobs=self.n_jobs)(jobs)
+        self.cv_results_ = tabulate(self.ms, np.array([fold.scores for fold in folds]))
+        n_nodes = folds[0].n_nodes
+        self.best_index_ = best_index(self.cv_results_, n_nodes, self.one_standard_error)
+        return self._chosen_m
+
+    @property
+    def _chosen_m(self) -> Any:
+        return self.ms[self.best_index_]
 
     def _folds(self, X: Any, y: Any) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
         kind = default_estimator(y) if self.estimator is None else self
@@ -197,12 +199,6 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
         names = params.keys() & known - {"estimator", "n_jobs"}
         shared = {name: clone(params[name], safe=False) for name in names}
         return SpectralRNNPruner(self.estimator, **shared | {"random_state": self._drawn})
-
-    def _counts(self, calibration: Calibration, size: int) -> dict[str, int]:
-        counts = count_each(self.ms, calibration, self.allocation)
-        totals = [sum(count.values()) for count in counts]
-        self.best_index_ = best_index(self.cv_results_, totals, self.one_standard_error)
-        return counts[self.best_index_]
 
     def _check_m(self) -> None:
         is_list = isinstance(self.ms, (list, tuple)) or np.ndim(self.ms) == 1

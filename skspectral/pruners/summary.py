@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils import estimator_html_repr
@@ -19,6 +19,9 @@ from ..rnn.layers.wrappers import Expanded
 from .dense_network import module_of
 from .pruned_layer import PrunedLayer, of_layers
 
+if TYPE_CHECKING:
+    from .steps import SmallNetwork
+
 
 class SummaryMixin:
     """What makes a fitted pruner tell what it did."""
@@ -26,9 +29,7 @@ class SummaryMixin:
     layers_: dict[str, PrunedLayer]
     estimator_: Any
     pruned_module_: nn.Module
-    _found: tuple[RecurrentLayer, ...]
-    _unfolded: dict[str, str]
-    _unrefitted: dict[str, str]
+    _network: SmallNetwork
     held_out_loss_: Any
     divergence_: float
     trajectory_history_: Any
@@ -43,8 +44,9 @@ class SummaryMixin:
         dense = module_of(self.estimator_)
         held_out = self.held_out_loss_
         losses = held_out if isinstance(held_out, dict) else dict.fromkeys(self.layers_, held_out)
-        notes = self._unfolded, self._unrefitted
-        rows = summarise(self._found, self.layers_, losses, dense, self.pruned_module_, *notes)
+        network = self._network
+        notes = network.unfolded, network.unrefitted
+        rows = summarise(network.found, self.layers_, losses, dense, self.pruned_module_, *notes)
         rows[-1]["divergence"] = self.divergence_
         return rows
 

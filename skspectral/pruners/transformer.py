@@ -33,8 +33,9 @@ class StateTransformer(TransformerMixin):
     verbose: int
     pruned_module_: nn.Module
     layers_: dict[str, Any]
-    _last: list[RecurrentLayer]
-    _layout: str | None
+
+    _shown: list[RecurrentLayer]  # whose states ``transform`` gives
+    _layout: str | None  # in which the module reads a batch of sequences
 
     def transform(self, X: Any) -> Any:
         """Hidden states of the smaller network.
@@ -55,7 +56,7 @@ class StateTransformer(TransformerMixin):
         check_choice("output", self.output, POOLINGS)
         sequences = check_sequences(X, self, reset=False)
         # The states of the last level, of all directions.
-        host = self._last[0].host
+        host = self._shown[0].host
         shown = RecurrentLayer(host, host, host)
         # Threads may share the pruner, and so each reads off the states of its own copy.
         collector = StateCollector(self.pruned_module_, [shown], self._layout).copy()
@@ -103,7 +104,7 @@ class StateTransformer(TransformerMixin):
             ``"h3"`` for node 3 of the dense layer; of several layers, ``"rnn.l1.h3"``.
         """
         check_is_fitted(self)
-        names = [layer.name for layer in self._last]
+        names = [layer.name for layer in self._shown]
         prefix = {name: f"{name}." if len(self.layers_) > 1 else "" for name in names}
         nodes = [f"{prefix[name]}h{node}" for name in names for node in self.layers_[name].support]
         return np.array(nodes, dtype=object)

@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from torch import nn
+from torch import Tensor, nn
 
 from ..calibration.calibrator import Calibration
 from ..data.sampling import HANDFUL, count, first, split
 from ..rnn.layers.find import MISFITS
 from ..rnn.losses.imitation import Imitation
 from ..rnn.states.collector import StateCollector
-from ..rnn.surgery.cut import Cut
 from ..utils.doc_hints import explained_on
 from ..utils.validation import check_training, is_number
 
@@ -162,7 +161,7 @@ def as_distillation(distill: Any) -> Distillation | None:
 
 def distilled(
     module: nn.Module,
-    cuts: Mapping[str, Cut],
+    supports: Mapping[str, Tensor],
     calibration: Calibration,
     distill: Any,
     seed: int,
@@ -180,7 +179,6 @@ def distilled(
     seen, held_out = (whole, whole) if few else split(whole, settings.validation_fraction)
     windows = [window for batch in seen for window in windows_of(batch, collector)]
     batches = [*windows, *held_out]
-    supports = {name: cut.support for name, cut in cuts.items()}
     imitation = Imitation(collector, supports, calibration.likelihood, batches, settings.states)
     # Each number as often as its batch has sequences, by which skorch weighs it.
     numbers = [np.full(count(batch), number) for number, batch in enumerate(batches)]

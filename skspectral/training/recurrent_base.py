@@ -59,7 +59,9 @@ class RecurrentEstimator(AllOrNothing):
 
     def fit(self, X: Any, y: Any) -> Self:
         """Train; a fit that fails or is interrupted leaves the estimator as it was."""
-        return self._become(unfitted(self), lambda fresh: fresh._fit(X, y))
+        with self._commit_on_success(unfitted(self)) as new:
+            new._fit(X, y)
+        return self
 
     @abstractmethod
     def _fit(self, X: Any, y: Any) -> None:

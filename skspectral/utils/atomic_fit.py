@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral
 from typing import Any, Self
@@ -20,15 +20,18 @@ class AllOrNothing(BaseEstimator):
     random_state: int | np.random.RandomState | None
     _drawn: int | None = None  # what the fit goes by in place of random_state
 
-    def _become(self, fresh: Self, step: Callable[[Self], None]) -> Self:
-        """Take over the outcome of a step on a copy; random numbers of torch stay as they were."""
+    @contextmanager
+    def _commit_on_success(self, new: Self) -> Iterator[Self]:
+        """Take over what becomes of a copy, unless an error is raised.
+
+        The random numbers of torch stay as they are.
+        """
         self._check_params()
-        fresh._drawn = drawn(self.random_state)
+        new._drawn = drawn(self.random_state)
         # What is made in inference mode could neither be trained nor changed.
         with same_random_numbers(), torch.inference_mode(False), torch.enable_grad():
-            step(fresh)
-        self.__dict__ = fresh.__dict__
-        return self
+            yield new
+        self.__dict__ = new.__dict__
 
     def _seed(self) -> int:
         """A seed for what is drawn, the same whenever it is needed."""

@@ -1,0 +1,376 @@
+"""The steps of a fit, from sequences to a smaller module.
+
+Each is a function of frozen results and of the parameters of a pruner, which it leaves as it is.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ..calibration.calibrator import Calibration, Calibrator
+from ..calibration.moments import HiddenStateMoments
+from ..calibration.previous import Before
+from ..data.batches import Batches
+from ..data.dask_sequences import Chunked
+from ..data.labelled import Labelled, task_loss
+from ..data.sequences import Sequences
+from ..rnn.layers.find import RecurrentLayer, find_layers, last_level
+from ..rnn.layers.stack import laid_out, put_together
+from ..rnn.states.collector import StateCollector
+from ..rnn.tracing.readers import Readers
+from ..training.distillation import as_distillation, distilled
+from ..training.finetune import as_finetune, fine_tuned
+from ..utils.doc_hints import explained_on
+from ..utils.progress import phase
+from .allocation import node_counts, part_way
+from .budget import N_SIZES, largest, parameters_of, part_of, smallest
+from .dense_network import classifies, encoded, module_of, trained, with_module
+from .held_out import measured_divergence
+from .node_selection import choose, layer_of
+from .parameters import as_moments, as_objective, as_solver
+from .pruned_layer import PrunedLayer
+from .trajectory_fit import trajectory_fitted
+
+if TYPE_CHECKING:
+    from .spectral import SpectralRNNPruner
+
+N_TRAJECTORY = 2048  # sequences to fit trajectories to
+
+
+@dataclass(frozen=True)
+class DenseNetwork:
+    """The trained network that is pruned.
+
+    Parameters
+    ----------
+    estimator : nn.Module or estimator
+        The network, or the estimator around it.
+    classifies : bool or None
+        Whether its outputs are known to be classes.
+    layout : str or None
+        How its module reads a batch of sequences, once that is known.
+    """
+
+    estimator: Any
+    classifies: bool | None = None
+    layout: str | None = None
+
+    @property
+    def module(self) -> nn.Module:
+        """The torch module."""
+        return module_of(self.estimator)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a network is calibrated on.
+
+    Parameters
+    ----------
+    sequences : Sequences or Batches
+        The sequences.
+    labelled : Labelled or None
+        The same with their targets, where the pruned network is trained on these.
+    """
+
+    sequences: Sequences | Batches
+    labelled: Labelled | None = None
+
+
+@dataclass(frozen=True)
+class SmallNetwork:
+    """A pruned network, and what became of it on the way.
+
+    Parameters
+    ----------
+    layers : dict of PrunedLayer
+        What each layer keeps.
+    module : nn.Module
+        The smaller module.
+    estimator : nn.Module or estimator
+        What was given, with the finished module in it.
+    found : tuple of RecurrentLayer
+        Where its layers are.
+    shown : list of RecurrentLayer
+        Those whose states ``transform`` gives.
+    readers : Readers
+        Who reads their states.
+    unfolded : dict of str
+        By the path of a layer, why its reconstruction stays a layer of its own.
+    unrefitted : dict of str
+        By layer, which of its readers are not refitted, and why.
+    trajectory_history, distillation_history, fine_tuning_history : dict
+        How the divergence, or the loss, went.
+    divergence : float
+        How far its outputs are from those of the dense network.
+    """
+
+    layers: dict[str, PrunedLayer]
+    module: nn.Module
+    estimator: Any
+    found: tuple[RecurrentLayer, ...]
+    shown: list[RecurrentLayer]
+    readers: Readers
+    unfolded: dict[str, str]
+    unrefitted: dict[str, str] = field(default_factory=dict)
+    trajectory_history: dict[str, list[float]] = field(default_factory=dict)
+    distillation_history: dict[str, list[float]] = field(default_factory=dict)
+    fine_tuning_history: dict[str, list[float]] = field(default_factory=dict)
+    divergence: float = np.nan
+
+
+def train_dense(
+    pruner: SpectralRNNPruner, sequences: Sequences | Batches, X: Any, y: Any
+) -> tuple[DenseNetwork, Data]:
+    """Return a copy of the network that was given, trained if it is not yet, and its data."""
+    memory = memory_for(pruner, sequences)
+    estimator = trained(pruner.estimator, X, y, pruner._drawn, pruner.verbose, memory)
+    if pruner.device is not None:
+        module_of(estimator).to(pruner.device)
+    data = with_targets(pruner, DenseNetwork(estimator), sequences, y)
+    targets = data.labelled.targets if data.labelled else y
+    return DenseNetwork(estimator, classifies(estimator, targets)), data
+
+
+def with_targets(
+    pruner: SpectralRNNPruner, dense: DenseNetwork, sequences: Sequences | Batches, y: Any
+) -> Data:
+    """Return sequences, and their targets where the pruned network is trained on these."""
+    if as_finetune(pruner.finetune) is None:
+        return Data(sequences)
+    if isinstance(sequences, Batches):
+        sequences = sequences.in_memory()
+    targets = encoded(dense.estimator, y)
+    return Data(sequences, Labelled.of(sequences, targets, dense.module))
+
+
+def calibrate(
+    pruner: SpectralRNNPruner, dense: DenseNetwork, data: Data, before: Before
+) -> Calibration:
+    """Return what the sequences show of the network, added to what was seen before."""
+    collector = collector_of(dense)
+    before = replace(before, moments=as_moments(before.moments, collector.sizes))
+    with explained_on("Sequences and shapes"):
+        calibration = calibrator(pruner, dense, data.sequences).calibrate(
+            collector, data.sequences, before, dense.module
+        )
+    return replace(calibration, labelled=data.labelled)
+
+
+def collector_of(dense: DenseNetwork) -> StateCollector:
+    """Return what reads off the hidden states of all layers of the network."""
+    module = laid_out(dense.module)
+    with explained_on("Whole models"):
+        return StateCollector(module, find_layers(module), dense.layout)
+
+
+def calibrator(
+    pruner: SpectralRNNPruner, dense: DenseNetwork, sequences: Sequences | Batches
+) -> Calibrator:
+    """Return what runs sequences through the network, as the parameters of a pruner ask for."""
+    distillation, rebuilds = as_distillation(pruner.distill), pruner.reconstruction != "none"
+    return Calibrator(
+        objective=as_objective(pruner.objective),
+        kind=pruner.reconstruction,
+        family=pruner.likelihood,
+        classifies=dense.classifies,
+        n_distill=distillation.n_sequences if distillation else 0,
+        finetunes=as_finetune(pruner.finetune) is not None,
+        n_trajectory=N_TRAJECTORY if rebuilds and pruner.trajectory_fit else 0,
+        n_refit=pruner.n_refit if rebuilds else 0,
+        batch_size=pruner.batch_size,
+        memory=memory_for(pruner, sequences),
+        n_jobs=pruner.n_jobs,
+        seed=pruner._seed(),
+        verbose=pruner.verbose,
+    )
+
+
+def dense_moments(
+    pruner: SpectralRNNPruner, dense: DenseNetwork, sequences: Sequences | Batches
+) -> dict[str, HiddenStateMoments]:
+    """Return moments of the hidden states of the dense network, by layer."""
+    collector = collector_of(dense)
+    return calibrator(pruner, dense, sequences).collect(collector, sequences)[0]
+
+
+def memory_for(pruner: SpectralRNNPruner, sequences: Sequences | Batches) -> Any:
+    """Return where to keep results; what lies elsewhere or is used up by reading has no place."""
+    return None if isinstance(sequences, Batches | Chunked) else pruner.memory
+
+
+def prune_network(
+    pruner: SpectralRNNPruner, m: Any, dense: DenseNetwork, calibration: Calibration, data: Data
+) -> SmallNetwork:
+    """Prune to m nodes, or to the fewest that ``max_divergence`` allows."""
+    most, tried = pruner.max_divergence, {}
+
+    def at(size: int) -> SmallNetwork:
+        counts = counts_at(pruner, m, calibration, size)
+        tried[size] = prune_to(pruner, counts, dense, calibration, data)
+        return tried[size]
+
+    if most is None:
+        return at(N_SIZES)
+    size = smallest(lambda size: at(size).divergence <= most)
+    if size is None:
+        warnings.warn(
+            f"max_divergence={most} is out of reach: the pruned module has a divergence of "
+            f"{tried[N_SIZES].divergence:.2g} with as many nodes as m allows. Give a larger m, or "
+            "more calibration sequences.",
+            stacklevel=2,
+        )
+    return tried[size or N_SIZES]
+
+
+def counts_at(
+    pruner: SpectralRNNPruner, m: Any, calibration: Calibration, size: int
+) -> dict[str, int]:
+    """Return the nodes to keep of every layer at a size, of which the largest is that of m.
+
+    All sizes stay within ``max_parameters``.
+    """
+
+    def counts(size: int) -> dict[str, int]:
+        return node_counts(calibration, part_of(m, size), pruner.allocation)
+
+    most = pruner.max_parameters
+    if most is None:
+        return counts(size)
+    room = largest(lambda size: parameters_of(calibration, counts(size)) <= most)
+    if parameters_of(calibration, counts(room)) > most:
+        raise ValueError(
+            f"max_parameters must be at least {parameters_of(calibration, counts(1)):,}, the "
+            f"parameters of a module with the fewest nodes; got {most!r}."
+        )
+    return counts(max(1, room * size // N_SIZES))
+
+
+def prune_to(
+    pruner: SpectralRNNPruner,
+    counts: dict[str, int],
+    dense: DenseNetwork,
+    calibration: Calibration,
+    data: Data,
+) -> SmallNetwork:
+    """Prune to so many nodes of every layer, in as many rounds as fine-tuning has."""
+    settings = as_finetune(pruner.finetune)
+    n_rounds = 1 if settings is None else settings.n_rounds
+    part = calibration
+    kept: dict[str, NDArray[np.intp]] = {}
+    for left in range(n_rounds, 1, -1):
+        layers = select_nodes(pruner, part, part_way(part, counts, 1 / left))
+        kept = kept_before(kept, layers)
+        network = prune_layers(pruner, dense, part, layers)
+        layout = part.collector.layout
+        dense = replace(dense, estimator=network.estimator, layout=layout)
+        part = calibrate(pruner, dense, data, Before())
+    layers = select_nodes(pruner, part, counts, pruner.tol)
+    network = prune_layers(pruner, dense, part, layers)
+    if n_rounds == 1:
+        return network
+    # What is told of the choice is told of the nodes of the first network.
+    told = {
+        name: layer_of(calibration, name, layer.among(kept[name])).posed_anew()
+        for name, layer in layers.items()
+    }
+    divergence = measured_divergence(calibration, network.module, told)
+    return replace(network, layers=told, divergence=divergence)
+
+
+def kept_before(
+    kept: Mapping[str, NDArray[np.intp]], layers: Mapping[str, PrunedLayer]
+) -> dict[str, NDArray[np.intp]]:
+    """Return the nodes that are kept, by the numbers they had before the first round."""
+    return {
+        name: kept[name][layer.support] if kept else layer.support for name, layer in layers.items()
+    }
+
+
+def select_nodes(
+    pruner: SpectralRNNPruner,
+    calibration: Calibration,
+    counts: Mapping[str, int],
+    tol: float | None = None,
+) -> dict[str, PrunedLayer]:
+    """Choose the nodes of every layer, as many as are asked for; with ``tol``, at most as many."""
+    solver = as_solver(pruner.solver, pruner._drawn)
+    layers = choose(calibration, solver, counts, pruner.verbose)
+    return {name: layer.within(tol) for name, layer in layers.items()}
+
+
+def prune_layers(
+    pruner: SpectralRNNPruner,
+    dense: DenseNetwork,
+    calibration: Calibration,
+    layers: dict[str, PrunedLayer],
+) -> SmallNetwork:
+    """Build the module of the chosen nodes, and repair it."""
+    return repair(pruner, calibration, build(pruner, dense, calibration, layers))
+
+
+def build(
+    pruner: SpectralRNNPruner,
+    dense: DenseNetwork,
+    calibration: Calibration,
+    layers: dict[str, PrunedLayer],
+) -> SmallNetwork:
+    """Build the module of the chosen nodes, with weights fitted to trajectories."""
+    surgery = calibration.surgery
+    cuts = {name: layer.cut for name, layer in layers.items()}
+    small = surgery.build_checked(cuts)
+    surgery.warn(cuts)
+    cuts, history = trajectory_fitted(calibration, cuts, pruner.trajectory_fit, pruner.verbose)
+    if history:
+        small = surgery.build_checked(cuts)
+    unrefitted: dict[str, str] = {}
+    if calibration.refit and any(cut.is_smaller for cut in cuts.values()):
+        with phase("refit", pruner.verbose):
+            unrefitted = calibration.refit.apply(small, cuts)
+    return SmallNetwork(
+        layers,
+        small,
+        dense.estimator,
+        surgery.layers,
+        last_level(surgery.layers, surgery.module, surgery.layers[-1].host),
+        surgery.readers,
+        surgery.unfolded(),
+        unrefitted,
+        {name: history.get(name, []) for name in cuts},
+    )
+
+
+def repair(
+    pruner: SpectralRNNPruner, calibration: Calibration, network: SmallNetwork
+) -> SmallNetwork:
+    """Train the module, without labels and on targets, as far as that is asked for."""
+    supports = {name: torch.as_tensor(layer.support) for name, layer in network.layers.items()}
+    small, seed, verbose = network.module, pruner._seed(), pruner.verbose
+    distillation = distilled(small, supports, calibration, pruner.distill, seed, verbose)
+    loss = task_loss(network.estimator, calibration.likelihood)
+    fine_tuning = fine_tuned(
+        small,
+        calibration.collector,
+        calibration.labelled,
+        loss,
+        pruner.finetune,
+        seed,
+        verbose,
+    )
+    finished = put_together(small)
+    return replace(
+        network,
+        module=finished,
+        estimator=with_module(network.estimator, finished),
+        distillation_history=distillation,
+        fine_tuning_history=fine_tuning,
+        divergence=measured_divergence(calibration, finished, network.layers),
+    )
