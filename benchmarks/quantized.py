@@ -20,7 +20,7 @@ from skspectral import SpectralRNNPruner
 FRACTIONS = (1.0, 0.75, 0.5)
 
 
-def quantised(module):
+def quantized(module):
     """The module with int8 weights in its layers and linear maps."""
     kinds = {nn.LSTM, nn.GRU, nn.Linear}
     return torch.ao.quantization.quantize_dynamic(module, kinds)
@@ -36,7 +36,7 @@ def table(name):
     for fraction in FRACTIONS:
         pruner = SpectralRNNPruner(dense, fraction, likelihood=likelihood)
         small = pruner.fit(iter(batches)).pruned_module_
-        for kind, module in (("float32", small), ("int8", quantised(small))):
+        for kind, module in (("float32", small), ("int8", quantized(small))):
             cells = f"{n_kilobytes(module):8.0f} kB  {n_milliseconds(module, *batch):7.2f} ms"
             print(f"  {fraction:4.0%} {kind:8} {loader.evaluate(module):8.2f} {cells}", flush=True)
 

@@ -20,8 +20,8 @@ from tqdm.auto import tqdm
 
 from skspectral import Distillation, SpectralRNNPruner
 from skspectral.rnn.forward_pass import ForwardPass
-from skspectral.rnn.losses.likelihood import answer_of, likelihood_of
-from skspectral.rnn.trajectory.answers import DenseAnswers
+from skspectral.rnn.losses.likelihood import likelihood_of, primary_output
+from skspectral.rnn.trajectory.dense_outputs import DenseOutputs
 from skspectral.solvers import RandomSolver
 
 FRACTIONS = (0.75, 0.5, 0.33)
@@ -61,9 +61,9 @@ class Network:
     def __init__(self, module, X, others, likelihood):
         self.module, self.X, self.likelihood = module, X, likelihood
         with torch.inference_mode():
-            stands_for = likelihood_of(answer_of(module(*others[0])), likelihood)
+            stands_for = likelihood_of(primary_output(module(*others[0])), likelihood)
         passes = [ForwardPass(batch, {}) for batch in others]
-        self._answers = DenseAnswers(module, passes, stands_for)
+        self._answers = DenseOutputs(module, passes, stands_for)
 
     def row(self, parameters, fraction):
         """Return what is measured of a method."""

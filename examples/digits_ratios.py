@@ -13,7 +13,7 @@ time; the trained networks are cached.
 # %%
 # The data
 # --------
-# The digits that ship with scikit-learn, 8 × 8 pixels, as sequences of 64 grey values.
+# The digits that ship with scikit-learn, 8 × 8 pixels, as sequences of 64 gray values.
 
 import time
 from pathlib import Path
@@ -152,13 +152,13 @@ figure, axes = plt.subplots(2, 2, figsize=(9, 6), sharex=True, layout="constrain
 for (name, rows), (top, bottom) in zip(tables.items(), axes.T, strict=True):
     ratios = [row["nodes"] / 128 for row in rows]
     top.axhline(rows[0]["dense"], color="0.6", linestyle=":", label="dense")
-    for key, colour, marker in (
+    for key, color, marker in (
         ("pruned", "C0", "o"),
         ("folded", "C1", "s"),
         ("deleted", "C3", "x"),
     ):
         label = {"folded": "not fitted", "deleted": "no reconstruction"}.get(key, key)
-        top.plot(ratios, [row[key] for row in rows], color=colour, marker=marker, label=label)
+        top.plot(ratios, [row[key] for row in rows], color=color, marker=marker, label=label)
     top.set(title=name, ylabel="test accuracy", ylim=(0, 1.02))
     # Where nothing is lost a logarithmic axis has no place for the point.
     loss, bound = ([row[key] or np.nan for row in rows] for key in ("loss", "bound"))

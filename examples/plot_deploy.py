@@ -3,7 +3,7 @@ Does a pruned network still deploy?
 ===================================
 
 What comes out of pruning is an ordinary torch module, and so the tools for ordinary modules take
-it. This example puts int8 quantisation on top of pruning, and exports the small network to ONNX.
+it. This example puts int8 quantization on top of pruning, and exports the small network to ONNX.
 """
 
 # %%
@@ -35,7 +35,7 @@ small = prune(dense, X_train, m=32, likelihood="categorical")
 # %%
 # In eight bits
 # -------------
-# Dynamic quantisation of torch keeps the weights as integers of one byte. (It warns that it will
+# Dynamic quantization of torch keeps the weights as integers of one byte. (It warns that it will
 # move to another package, and that is left out here.)
 
 with warnings.catch_warnings():
@@ -108,8 +108,8 @@ print(f"pruned, in int8: {share:.0%} of the bytes; int8 changes {changed:.1%} of
 # The size of each file, and how well the network in it reads digits.
 
 figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
-colours = ["#666666", "#666666", "#0072B2", "#0072B2", "#D55E00"]
-bars = axes.barh(list(sizes), list(sizes.values()), color=colours[: len(sizes)])
+colors = ["#666666", "#666666", "#0072B2", "#0072B2", "#D55E00"]
+bars = axes.barh(list(sizes), list(sizes.values()), color=colors[: len(sizes)])
 axes.bar_label(bars, [f"accuracy {accuracy[name]:.3f}" for name in sizes], padding=4)
 axes.invert_yaxis()
 axes.set(xlabel="size of the file (kB)", title="An LSTM of 64 nodes, pruned to 32", xlim=(0, 95))

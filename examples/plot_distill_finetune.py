@@ -72,8 +72,8 @@ styles = {
     "fine-tuned": ("#D55E00", "s"),
 }
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
-for name, (colour, marker) in styles.items():
-    left.plot(sizes, accuracies[name], marker=marker, color=colour, label=name)
+for name, (color, marker) in styles.items():
+    left.plot(sizes, accuracies[name], marker=marker, color=color, label=name)
 left.axhline(dense, color="#666666", linestyle=":", label="dense")
 left.set(xlabel="nodes kept", ylabel="accuracy on test digits", title="Four epochs", xticks=sizes)
 left.legend()

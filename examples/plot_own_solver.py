@@ -97,9 +97,9 @@ styles = {
     "greedy": ("#0072B2", "o-"),
 }
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
-for name, (colour, style) in styles.items():
-    left.semilogy(sizes, losses[name], style, color=colour, label=name)
-    right.plot(sizes, accuracies[name], style, color=colour, label=name)
+for name, (color, style) in styles.items():
+    left.semilogy(sizes, losses[name], style, color=color, label=name)
+    right.plot(sizes, accuracies[name], style, color=color, label=name)
 bounds = [pruner.loss_lower_bound_ for pruner in pruners["greedy"]]
 left.semilogy(sizes, bounds, "--", color="#666666", label="lower bound")
 left.set(xlabel="nodes kept", ylabel="relative information loss", title="Loss")

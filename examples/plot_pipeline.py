@@ -9,7 +9,7 @@ images, and a grid search chooses how much of the network to keep.
 # %%
 # Images, as scikit-learn ships them
 # ----------------------------------
-# Five kinds of handwritten digits, each a row of 64 grey values from 0 to 16. The first step of the
+# Five kinds of handwritten digits, each a row of 64 gray values from 0 to 16. The first step of the
 # pipeline scales them and makes 16 steps of four pixels out of each.
 
 from tempfile import TemporaryDirectory

@@ -48,7 +48,7 @@ for _ in range(12):
 # %%
 # Smaller
 # -------
-# The head answers with logits, the unnormalised logarithms of probabilities. Nothing in the module
+# The head answers with logits, the unnormalized logarithms of probabilities. Nothing in the module
 # says so, so we do: ``likelihood="categorical"``.
 
 sizes = [8, 12, 16, 24, 32, 48]
@@ -97,9 +97,9 @@ print(
 figure, panels = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
 _, *columns = zip(*found.values(), strict=True)
 labels = ["accuracy on test digits", f"time for {len(X_test)} digits (ms)"]
-colours = ["#0072B2", "#D55E00"]
-for axes, values, label, colour in zip(panels, columns, labels, colours, strict=True):
-    axes.plot(sizes, values[:-1], "o-", color=colour, label="pruned")
+colors = ["#0072B2", "#D55E00"]
+for axes, values, label, color in zip(panels, columns, labels, colors, strict=True):
+    axes.plot(sizes, values[:-1], "o-", color=color, label="pruned")
     axes.axhline(values[-1], color="#666666", linestyle=":", label="dense, 64 nodes")
     axes.set(xlabel="nodes kept", ylabel=label)
     axes.legend(loc="lower right")

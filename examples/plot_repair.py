@@ -70,7 +70,7 @@ def log_probabilities(module):
 
 
 dense = log_probabilities(network.module_)
-colours = {"deletion": "C3", "fold": "C1", "trajectory fit (the default)": "C0"}
+colors = {"deletion": "C3", "fold": "C1", "trajectory fit (the default)": "C0"}
 figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
 for name, pruner in pruners.items():
     pruned = log_probabilities(pruner.pruned_module_)
@@ -78,7 +78,7 @@ for name, pruner in pruners.items():
     axes.semilogy(
         np.arange(1, 17),
         divergence,
-        color=colours.get(name, "C2"),
+        color=colors.get(name, "C2"),
         marker="o",
         label=f"{name}: accuracy {pruner.score(X_test, y_test):.3f}",
     )

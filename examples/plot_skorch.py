@@ -62,7 +62,7 @@ print(f"pruned: {pruner.m_} nodes, accuracy {pruned:.3f}")
 # %%
 # Trained on
 # ----------
-# ``partial_fit`` is skorch's own: ten epochs more, with the optimiser and the settings of the net.
+# ``partial_fit`` is skorch's own: ten epochs more, with the optimizer and the settings of the net.
 # To compare, a net of 16 nodes is trained for all twenty epochs.
 
 small.partial_fit(X_train, y_train)

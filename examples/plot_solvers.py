@@ -90,8 +90,8 @@ styles = {
     "convex, refined": ("#CC79A7", "x--"),
 }
 figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
-for name, (colour, style) in styles.items():
-    axes.plot(sizes, certificates[name], style, color=colour, label=name)
+for name, (color, style) in styles.items():
+    axes.plot(sizes, certificates[name], style, color=color, label=name)
 axes.axhline(1, color="#666666", linestyle=":", label="lower bound")
 axes.set(xlabel="nodes kept", ylabel="loss over lower bound", title="Certificates")
 axes.legend()

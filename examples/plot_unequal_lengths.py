@@ -85,10 +85,10 @@ print(f"6 nodes: accuracy {by_list:.3f} from the list, {by_padded:.3f} from the 
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.5), layout="constrained")
 styles = {"padded": ("#D55E00", "s"), "list": ("#0072B2", "o")}
-for name, (colour, marker) in styles.items():
+for name, (color, marker) in styles.items():
     second = pruners[name][0].covariance_.diagonal()
-    left.plot(moments.covariance.diagonal(), second, marker, color=colour, label=name)
-    right.plot(sizes, accuracies[name], f"{marker}-", color=colour, label=name)
+    left.plot(moments.covariance.diagonal(), second, marker, color=color, label=name)
+    right.plot(sizes, accuracies[name], f"{marker}-", color=color, label=name)
 left.axline((0, 0), slope=1, color="#666666", linestyle=":", label="the same")
 left.set(
     xlabel="second moment of a node, one by one (no unit)",

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from skspectral.calibration.previous import Before
+from skspectral.calibration.previous import PreviousCalibration
 from skspectral.data.checks import check_sequences
 from skspectral.pruners.steps import calibrate, train_dense
 from skspectral.rnn.forward_pass import ForwardPass
 from skspectral.rnn.layers.find import find_layers
-from skspectral.rnn.layers.stack import laid_out
+from skspectral.rnn.layers.stack import split_layers
 from skspectral.rnn.states.collector import StateCollector
 from skspectral.rnn.surgery.surgery import Surgery
 from skspectral.rnn.tracing.tracer import find_readers
@@ -38,7 +38,7 @@ def make_rnn(cell="gru", n_features=N_FEATURES, n_nodes=N_NODES, **options):
 
 def collector_of(module):
     """Of all layers of a module."""
-    module = laid_out(module.eval())
+    module = split_layers(module.eval())
     return StateCollector(module, find_layers(module))
 
 
@@ -216,4 +216,4 @@ def calibration_of(pruner, X):
     """What the sequences show of the network of a fitted pruner."""
     sequences = check_sequences(X, pruner, reset=False)
     dense, data = train_dense(pruner, sequences, X, None)
-    return calibrate(pruner, dense, data, Before())
+    return calibrate(pruner, dense, data, PreviousCalibration())

@@ -156,7 +156,7 @@ def test_lists_of_steps_are_sequences():
 
 # Targets
 
-LABELLED = {
+LABELED = {
     "one input": (Net, lambda: loader(X, Y)),
     "optional arguments": (WithState, lambda: loader(X, Y)),
     "several inputs": (WithLengths, lambda: loader(X, LENGTHS, Y)),
@@ -165,16 +165,16 @@ LABELLED = {
 }
 
 
-@pytest.mark.parametrize("name", LABELLED)
+@pytest.mark.parametrize("name", LABELED)
 def test_the_last_entry_of_a_list_is_what_training_learns(name):
-    net, make = LABELLED[name]
+    net, make = LABELED[name]
     pruner = SpectralRNNPruner(net().eval(), m=3, finetune=3, random_state=0, trajectory_fit=0).fit(
         make()
     )
     first, *_, last = pruner.fine_tuning_history_["train"][1:]
     assert last < first
     forward = Forward.of(net())
-    inputs, targets = forward.labelled(next(iter(make())), 0)
+    inputs, targets = forward.labeled(next(iter(make())), 0)
     assert torch.equal(targets, Y[:8])
     assert torch.equal(inputs["x"] if isinstance(inputs, dict) else inputs[0], X[:8])
 

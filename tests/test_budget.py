@@ -10,7 +10,7 @@ from skspectral import Distillation, SpectralRNNPruner
 from skspectral.pruners.budget import N_SIZES, largest, part_of, smallest
 from skspectral.rnn.forward_pass import ForwardPass
 from skspectral.rnn.losses.likelihood import Likelihood
-from skspectral.rnn.trajectory.answers import DenseAnswers
+from skspectral.rnn.trajectory.dense_outputs import DenseOutputs
 
 X = np.random.default_rng(0).normal(size=(160, 10, 3)).astype(np.float32)
 
@@ -153,11 +153,11 @@ def test_answers_that_are_not_finite_are_infinitely_far(worst):
             return torch.full_like(x, worst)
 
     passes = [ForwardPass((torch.as_tensor(X),), {})]
-    answers = DenseAnswers(nn.Identity(), passes, Likelihood("gaussian"))
+    answers = DenseOutputs(nn.Identity(), passes, Likelihood("gaussian"))
     assert answers.divergence(Constant()) == float("inf")
     assert answers.divergence(nn.Identity()) == 0.0
     assert answers.divergence(nn.Flatten()) == float("inf")
-    nothing = DenseAnswers(Constant(), passes, Likelihood("gaussian"))
+    nothing = DenseOutputs(Constant(), passes, Likelihood("gaussian"))
     assert np.isnan(nothing.divergence(nn.Identity()))
 
 

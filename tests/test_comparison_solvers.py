@@ -22,7 +22,7 @@ from skspectral.solvers import (
 )
 from skspectral.theory import lam_of, leverage_scores
 
-COMPARISON = [name for name, kind in SOLVERS.items() if not kind.optimises]
+COMPARISON = [name for name, kind in SOLVERS.items() if not kind.optimizes]
 
 
 def uneven_problem():

@@ -73,7 +73,7 @@ def test_loss_is_convex_along_segments_and_above_its_tangents(noise, rng):
 def test_minimum_less_its_gap_bounds_every_support(noise, m):
     relaxation = relaxed(4, noise)
     problem = relaxation.problem
-    z, _, gap = relaxation.minimise(np.full(8, m / 8), tol=1e-3, max_iter=2000)
+    z, _, gap = relaxation.minimize(np.full(8, m / 8), tol=1e-3, max_iter=2000)
     loss = relaxation.evaluate(z)[0]
     assert 0.0 <= gap <= 1e-3
     assert z.sum() == pytest.approx(m)
@@ -86,7 +86,7 @@ def test_minimum_less_its_gap_bounds_every_support(noise, m):
 @pytest.mark.parametrize("m", [2, 5])
 def test_minimum_agrees_with_a_general_solver(noise, m):
     relaxation = relaxed(5, noise)
-    z, _, gap = relaxation.minimise(np.full(8, m / 8), tol=1e-5, max_iter=5000)
+    z, _, gap = relaxation.minimize(np.full(8, m / 8), tol=1e-5, max_iter=5000)
     loss = relaxation.evaluate(z)[0]
     general = optimize.minimize(
         lambda x: relaxation.evaluate(np.clip(x, 0.0, 1.0))[0],

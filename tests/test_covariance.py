@@ -39,9 +39,9 @@ def test_moments_are_those_of_a_loop_over_all_steps(seed):
 
 
 @given(st.lists(st.integers(0, 15), max_size=6), st.integers(0, 99))
-def test_any_split_into_blocks_gives_the_same(cuts, seed):
+def test_any_split_into_blocks_gives_the_same(reductions, seed):
     steps = np.concatenate(sequences(seed))
-    assert_same(streamed(np.split(steps, sorted(cuts))), streamed([steps]))
+    assert_same(streamed(np.split(steps, sorted(reductions))), streamed([steps]))
 
 
 @given(st.permutations(range(15)))

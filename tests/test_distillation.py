@@ -19,9 +19,9 @@ from skspectral import (
     SpectralRNNPrunerCV,
     prune,
 )
-from skspectral.rnn.losses.imitation import Imitation
+from skspectral.rnn.losses.distillation_loss import DistillationLoss
 from skspectral.training import distillation, trainer
-from skspectral.training.trainer import KeepBest
+from skspectral.training.trainer import RestoreBest
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(160, 10, N_FEATURES)).astype(np.float32)
@@ -171,7 +171,7 @@ def test_frozen_parts_stay_as_they_are():
     assert not torch.equal(repaired.rnn.weight_hh_l0, folded.rnn.weight_hh_l0)
 
 
-class Normalised(nn.Module):
+class Normalized(nn.Module):
     """Has statistics that training mode would change, and dropout that it would switch on."""
 
     def __init__(self):
@@ -186,7 +186,7 @@ class Normalised(nn.Module):
 
 
 def test_dropout_and_batch_norm_stay_as_in_use():
-    fitted = pruner(Normalised().eval(), 4).fit(X)
+    fitted = pruner(Normalized().eval(), 4).fit(X)
     np.testing.assert_array_equal(fitted.pruned_module_.norm.running_mean, np.zeros(N_FEATURES))
     history = fitted.distillation_history_["held_out"]
     assert min(history) < history[0]
@@ -271,13 +271,13 @@ def test_batches_of_any_size_make_about_the_same_repair():
 
 def test_the_dense_network_answers_once(monkeypatch):
     dense, calls = network(), []
-    answer = Imitation._dense
+    answer = DistillationLoss._dense
 
     def counted(self, number, *args):
         calls.append(number)
         return answer(self, number, *args)
 
-    monkeypatch.setattr(Imitation, "_dense", counted)
+    monkeypatch.setattr(DistillationLoss, "_dense", counted)
     batches = [(part,) for part in torch.as_tensor(X).split(40)]
     pruner(dense, Distillation(2)).fit(batches)
     assert sorted(calls) == [0, 1, 2, 3]
@@ -288,13 +288,13 @@ def test_after_harm_it_goes_on_at_half_of_the_rate():
     fitted = pruner(dense, Distillation(6, lr=0.3, states=0.0, patience=9))
     seen = []
 
-    class Watch(KeepBest):
+    class Watch(RestoreBest):
         def on_epoch_end(self, net, **options):
             super().on_epoch_end(net, **options)
             seen.append(self.scale_)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "KeepBest", Watch)
+        patch.setattr(trainer, "RestoreBest", Watch)
         history = fitted.fit([(torch.as_tensor(X),)]).distillation_history_["held_out"]
     expected, scale, best = [], 1.0, history[0]
     for before, loss in itertools.pairwise(history):
@@ -321,8 +321,8 @@ def test_long_sequences_are_trained_on_in_windows_where_the_module_takes_them(
             raise ValueError("another number of steps")
         return net.head(states)
 
-    original = Imitation.loss
-    monkeypatch.setattr(Imitation, "loss", loss)
+    original = DistillationLoss.loss
+    monkeypatch.setattr(DistillationLoss, "loss", loss)
     monkeypatch.setattr(distillation, "WINDOW", 10)
     x = RNG.normal(size=(300, 25, N_FEATURES)).astype(np.float32)
     history = pruner(network(read=read), distill=3).fit(x).distillation_history_["held_out"]

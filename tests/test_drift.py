@@ -62,16 +62,16 @@ def test_errors_are_those_of_both_networks_and_never_above_the_bound(cell, param
     np.testing.assert_allclose(found.state_errors, errors, rtol=1e-9)
     with torch.no_grad():
         apart = (net(torch.as_tensor(fresh)) - small(torch.as_tensor(fresh))).numpy()
-    np.testing.assert_allclose(found.answer_errors, np.linalg.norm(apart, axis=-1), rtol=1e-9)
+    np.testing.assert_allclose(found.output_errors, np.linalg.norm(apart, axis=-1), rtol=1e-9)
     assert (found.state_errors <= found.state_bounds * (1.0 + 1e-9)).all()
-    assert (found.answer_errors <= found.answer_bounds * (1.0 + 1e-9)).all()
+    assert (found.output_errors <= found.output_bounds * (1.0 + 1e-9)).all()
     assert (found.state_errors[:, 1:] > 0.0).all()
 
 
 def test_all_nodes_stray_nowhere():
     net, x = Net(), sequences()
     found = error_propagation(SpectralRNNPruner(net, m=N_NODES, trajectory_fit=0).fit(x), x)
-    for each in (found.state_errors, found.state_bounds, found.answer_errors, found.answer_bounds):
+    for each in (found.state_errors, found.state_bounds, found.output_errors, found.output_bounds):
         np.testing.assert_allclose(each, 0.0, atol=1e-12)
 
 
@@ -90,10 +90,10 @@ def test_sequences_of_unequal_length_are_followed_each_for_itself():
     whole = error_propagation(pruner, x)
     parts = error_propagation(pruner, [each[: 3 + i % 4] for i, each in enumerate(x)])
     for i, (errors, bounds) in enumerate(
-        zip(parts.answer_errors, parts.answer_bounds, strict=True)
+        zip(parts.output_errors, parts.output_bounds, strict=True)
     ):
-        np.testing.assert_allclose(errors, whole.answer_errors[i, : 3 + i % 4], rtol=1e-9)
-        np.testing.assert_allclose(bounds, whole.answer_bounds[i, : 3 + i % 4], rtol=1e-9)
+        np.testing.assert_allclose(errors, whole.output_errors[i, : 3 + i % 4], rtol=1e-9)
+        np.testing.assert_allclose(bounds, whole.output_bounds[i, : 3 + i % 4], rtol=1e-9)
 
 
 @pytest.mark.filterwarnings("ignore:The reconstruction of:UserWarning")
@@ -101,15 +101,15 @@ def test_sequences_of_unequal_length_are_followed_each_for_itself():
 def test_where_no_linear_map_reads_the_states_they_are_the_answers(net):
     x = sequences()
     found = error_propagation(SpectralRNNPruner(net, m=4, trajectory_fit=0).fit(x), x)
-    np.testing.assert_array_equal(found.answer_errors, found.state_errors)
-    np.testing.assert_allclose(found.answer_bounds, found.state_bounds, rtol=1e-12)
+    np.testing.assert_array_equal(found.output_errors, found.state_errors)
+    np.testing.assert_allclose(found.output_bounds, found.state_bounds, rtol=1e-12)
 
 
 def started(net, x):
     return net.head(net.rnn(x, net.start.expand(1, len(x), -1).contiguous())[0])
 
 
-class Started(nn.Module):
+class InitialStateWrapper(nn.Module):
     def __init__(self):
         super().__init__()
         self.rnn, self.start = make_rnn("tanh"), nn.Parameter(torch.ones(1, 1, N_NODES).double())
@@ -135,7 +135,7 @@ class Joined(nn.Module):
         (Net("gru"), r"an nn\.GRU, and the bound is for nn\.RNN alone"),
         (Net("lstm"), r"an nn\.LSTM, and the bound is for nn\.RNN alone"),
         (Net("tanh", num_layers=2), r"layer must be one of .*rnn\.l0.*; got None"),
-        (Started(), "'rnn', which is given a state to start from"),
+        (InitialStateWrapper(), "'rnn', which is given a state to start from"),
         (Joined(), "'rnn', whose states .* are read together with other inputs"),
     ],
     ids=["gru", "lstm", "levels", "started", "joined"],

@@ -86,9 +86,9 @@ def test_vectors_stand_for_the_nodes(tau, rank):
 def test_a_cut_is_over_every_choice_of_the_columns_behind_it(tau, k):
     problem = random_problem(4, n=8, tau=tau)
     X, W = vectors(problem, np.arange(8))
-    cuts = list(Search(X, W, np.arange(k))._cuts(X, k))
-    assert (np.diff(cuts) <= 1e-12 * problem.total).all()
-    for i, cut in enumerate(cuts[: 9 - k]):
+    reductions = list(Search(X, W, np.arange(k))._cuts(X, k))
+    assert (np.diff(reductions) <= 1e-12 * problem.total).all()
+    for i, cut in enumerate(reductions[: 9 - k]):
         least = min(direct_loss(problem, support) for support in combinations(range(i, 8), k))
         assert problem.total - least <= cut * (1.0 + 1e-9)
 

@@ -160,7 +160,7 @@ def test_batches_run_at_once_as_far_as_moments_have_room(room, at_once, each, mo
     net = scaled(1.0, torch.float32)
     copies, copy = [], StateCollector.copy
     monkeypatch.setattr(StateCollector, "copy", lambda own: copies.append(1) or copy(own))
-    monkeypatch.setattr(forward_pass, "ROOM", room)
+    monkeypatch.setattr(forward_pass, "MAX_MOMENT_BYTES", room)
     data = np.random.default_rng(2).normal(size=(300, 4, 3)).astype(np.float32)
     try:
         torch.set_num_threads(4)

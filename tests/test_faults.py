@@ -28,7 +28,7 @@ from skspectral import (
 )
 from skspectral.calibration import checkpoint, forward_pass
 from skspectral.calibration import moments as moments_module
-from skspectral.calibration.checkpoint import Pass
+from skspectral.calibration.checkpoint import PassCheckpoint
 from skspectral.calibration.witnesses import Witnesses
 
 N_NODES = 16
@@ -106,7 +106,7 @@ def test_a_stopped_pass_goes_on_where_it_was(stop, error, tmp_path, n_threads):
     with pytest.raises(error):
         pruner.fit(X)
     (saved,) = (tmp_path / "skspectral").iterdir()
-    n_done = Pass.load(saved).n_batches
+    n_done = PassCheckpoint.load(saved).n_batches
     assert n_done == 13 if n_threads == 1 else 10 <= n_done <= 13
     stop(at=None)
     with passes(N_NODES) as resumed:
@@ -119,11 +119,11 @@ def test_a_stopped_pass_goes_on_where_it_was(stop, error, tmp_path, n_threads):
 
 
 def test_a_long_pass_is_saved_again_and_again(stop, tmp_path, monkeypatch):
-    monkeypatch.setattr(forward_pass, "SECONDS", 0.0)
+    monkeypatch.setattr(forward_pass, "CHECKPOINT_INTERVAL_S", 0.0)
     seen = []
-    save = Pass.save
+    save = PassCheckpoint.save
     monkeypatch.setattr(
-        Pass, "save", lambda done, path: (seen.append(done.n_batches), save(done, path))
+        PassCheckpoint, "save", lambda done, path: (seen.append(done.n_batches), save(done, path))
     )
     pruner_of(memory=tmp_path).fit(X)
     assert seen == list(range(1, 21))
@@ -134,7 +134,7 @@ def test_a_pass_that_cannot_be_saved_goes_on(error, tmp_path, monkeypatch):
     def full(*_args, **_kwargs):
         raise error
 
-    monkeypatch.setattr(forward_pass, "SECONDS", 0.0)
+    monkeypatch.setattr(forward_pass, "CHECKPOINT_INTERVAL_S", 0.0)
     monkeypatch.setattr(checkpoint, "save_file", full)
     same_moments(pruner_of(memory=tmp_path).fit(X), pruner_of().fit(X))
     assert not list((tmp_path / "skspectral").iterdir())
@@ -142,8 +142,8 @@ def test_a_pass_that_cannot_be_saved_goes_on(error, tmp_path, monkeypatch):
 
 def test_what_is_added_to_a_pass_leaves_it_as_it_was():
     first, second = (HiddenStateMoments(2).update(np.eye(2) * scale) for scale in (1.0, 2.0))
-    done = Pass(1, None, {"l0": first})
-    more = done.plus({"l0": second}, "batch first", 3, Witnesses())
+    done = PassCheckpoint(1, None, {"l0": first})
+    more = done.merged_with({"l0": second}, "batch first", 3, Witnesses())
     np.testing.assert_array_equal(done.moments["l0"].products_, np.eye(2))
     np.testing.assert_array_equal(more.moments["l0"].products_, 5 * np.eye(2))
     np.testing.assert_array_equal(second.products_, 4 * np.eye(2))

@@ -293,7 +293,7 @@ def test_a_loader_brings_its_targets():
     assert min(found) < 0.9 * found[0]
 
 
-def test_a_generator_of_labelled_batches():
+def test_a_generator_of_labeled_batches():
     batches = ([torch.from_numpy(X[i : i + 20]), NUMBERS[i : i + 20]] for i in range(0, 160, 20))
     found = history(network(), batches)
     assert min(found) < found[0]

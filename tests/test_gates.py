@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pack_sequence
 from skspectral.rnn.forward_pass import ForwardPass
 from skspectral.rnn.gates import BETA, GAMMA, ZETA, Gated, HardConcrete
 from skspectral.rnn.layers.find import find_layers
-from skspectral.rnn.layers.stack import laid_out, put_together
+from skspectral.rnn.layers.stack import merge_layers, split_layers
 from skspectral.rnn.states.collector import StateCollector
 from skspectral.rnn.surgery.inputs import SelectedInputs, select_inputs
 from skspectral.rnn.surgery.surgery import Surgery
@@ -27,7 +27,7 @@ def gate(*log_alpha):
 
 def gated_of(net, batch, start=None):
     """Gates on all that runs, half of them closed unless told otherwise."""
-    module = laid_out(net.eval())
+    module = split_layers(net.eval())
     collector = StateCollector(module, find_layers(module))
     seen = collector.run(batch)
     layers = [layer for layer in collector.layers if layer.name in seen]
@@ -42,10 +42,10 @@ def gated_of(net, batch, start=None):
 
 
 def pruned(gated, arguments):
-    module, cuts, supports = gated.settled()
+    module, reductions, supports = gated.settled()
     passes = [ForwardPass(*arguments)]
-    small = Surgery(module, gated.layers, gated.readers, passes).build_checked(cuts)
-    return put_together(select_inputs(small, gated.first, supports, arguments))
+    small = Surgery(module, gated.layers, gated.readers, passes).build_checked(reductions)
+    return merge_layers(select_inputs(small, gated.first, supports, arguments))
 
 
 # Distribution

@@ -16,8 +16,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from skspectral import SpectralRNNPruner, prune
-from skspectral.rnn.layers.stack import put_together
-from skspectral.rnn.surgery.cut import Cut
+from skspectral.rnn.layers.stack import merge_layers
+from skspectral.rnn.surgery.reduction import LayerReduction
 
 # Outputs, whatever holds them
 
@@ -110,7 +110,7 @@ def test_small_columns_count_as_much_as_large_ones():
     with torch.no_grad():
         net.head.weight[1] *= 1e12
     surgery = surgery_of(net, X)
-    small, cut = None, Cut.first(N_NODES, N_NODES // 2)
+    small, cut = None, LayerReduction.keep_first(N_NODES, N_NODES // 2)
     small = surgery.build({"rnn.l0": cut})
     assert objection(surgery, small, cut) is None
     with torch.no_grad():
@@ -119,7 +119,7 @@ def test_small_columns_count_as_much_as_large_ones():
 
 
 def objection(surgery, small, cut):
-    return surgery._judge.objection(put_together(small), {"rnn.l0": cut})
+    return surgery._judge.objection(merge_layers(small), {"rnn.l0": cut})
 
 
 @pytest.mark.parametrize("error", [1e-6, 1e-3])
@@ -129,7 +129,7 @@ def objection(surgery, small, cut):
 @pytest.mark.parametrize("is_fitted", [False, True])
 def test_any_weight_that_is_wrong_is_seen(weight, error, is_fitted):
     net = Net(lambda net, x: net.head(net.rnn(x)[0]), head=linear())
-    surgery, cut = surgery_of(net, X), Cut.first(N_NODES, N_NODES // 2)
+    surgery, cut = surgery_of(net, X), LayerReduction.keep_first(N_NODES, N_NODES // 2)
     if is_fitted:
         weights = cut.small_weights(net.rnn)
         cut = replace(cut, fitted={name: 1.1 * each for name, each in weights.items()})
@@ -145,7 +145,7 @@ def test_a_small_layer_that_starts_elsewhere_is_seen():
         return net.head(net.rnn(x, net.start.expand(1, len(x), -1))[0])
 
     net = Net(run, head=linear(), start=nn.Parameter(torch.ones(N_NODES, dtype=torch.float64)))
-    surgery, cut = surgery_of(net, X), Cut.first(N_NODES, N_NODES // 2)
+    surgery, cut = surgery_of(net, X), LayerReduction.keep_first(N_NODES, N_NODES // 2)
     small = surgery.build({"rnn.l0": cut})
     assert objection(surgery, small, cut) is None
     swapped = replace(cut, support=cut.support.flip(0))

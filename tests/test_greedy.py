@@ -27,7 +27,7 @@ def test_order_is_nested(weight, tau):
     problem = random_problem(0, tau=tau, weight=weight)
     most = GreedySolver().select(problem, 10)
     for m in range(1, 10):
-        selection, first = GreedySolver().select(problem, m), most.first(m)
+        selection, first = GreedySolver().select(problem, m), most.truncate(m)
         np.testing.assert_array_equal(selection.order, first.order)
         np.testing.assert_allclose(selection.loss_path, first.loss_path, rtol=1e-12)
 

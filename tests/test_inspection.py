@@ -22,7 +22,7 @@ from skspectral.inspection import (
     SupportDisplay,
     TrajectoryDisplay,
 )
-from skspectral.inspection.display import COLOURS
+from skspectral.inspection.display import COLORS
 
 OF_A_PRUNER = [LossPathDisplay, SpectrumDisplay, SupportDisplay]
 
@@ -226,13 +226,13 @@ def test_a_search_that_is_not_fitted_is_refused():
         ScoreCurveDisplay.from_estimator(SpectralRNNPrunerCV(make_rnn(), trajectory_fit=0))
 
 
-# Colours, and what is loaded
+# Colors, and what is loaded
 
 
-def test_colours_are_told_apart_in_grey():
+def test_colors_are_told_apart_in_gray():
     from matplotlib.colors import to_rgb
 
-    luminance = sorted(float(np.dot(to_rgb(colour), [0.299, 0.587, 0.114])) for colour in COLOURS)
+    luminance = sorted(float(np.dot(to_rgb(color), [0.299, 0.587, 0.114])) for color in COLORS)
     assert min(np.diff(luminance)) > 0.02
 
 

@@ -89,11 +89,11 @@ def test_int8_quantization_on_top():
     dense = RNNClassifier(64, "lstm", max_epochs=8, lr=0.01, random_state=0)
     dense = dense.fit(digits[:1400], y[:1400]).module_
     half = prune(dense, digits[:1400], m=0.5, trajectory_fit=0)
-    quantised, both = (
+    quantized, both = (
         torch.ao.quantization.quantize_dynamic(net, {nn.LSTM, nn.Linear}) for net in (dense, half)
     )
-    sizes = [n_bytes(net) for net in (dense, quantised, half, both)]
-    right = [accuracy(net, digits[1400:], y[1400:]) for net in (dense, quantised, half, both)]
+    sizes = [n_bytes(net) for net in (dense, quantized, half, both)]
+    right = [accuracy(net, digits[1400:], y[1400:]) for net in (dense, quantized, half, both)]
     assert sizes[3] < 0.5 * sizes[1]
     assert min(right) > 0.85
     assert right[3] > right[1] - 0.02

@@ -20,11 +20,11 @@ from skspectral import (
     save_pruned,
 )
 from skspectral.pruners.allocation import shared_budget
-from skspectral.rnn.layers.stack import laid_out
+from skspectral.rnn.layers.stack import split_layers
 from skspectral.solvers import GreedySolver, LeverageSolver, SelectionProblem, extend
 from skspectral.solvers.design import design_supports
 from skspectral.solvers.group_lasso import GroupLasso, group_lasso_supports, search_penalty
-from skspectral.theory import generalisation_gap
+from skspectral.theory import generalization_gap
 
 STAYS = "ignore:The reconstruction of:UserWarning"
 
@@ -202,7 +202,7 @@ def test_every_sequence_is_in_a_step_of_distillation(n):
 def test_nothing_is_dropped_behind_the_last_level():
     torch.manual_seed(0)
     rnn = make_rnn("gru", num_layers=2, dropout=0.5).train()
-    states, final = laid_out(rnn)(torch.as_tensor(sequences()))
+    states, final = split_layers(rnn)(torch.as_tensor(sequences()))
     assert (states != 0.0).all()
     torch.testing.assert_close(states[:, -1], final[-1])
 
@@ -341,7 +341,7 @@ def test_a_smaller_delta_costs_what_hoeffding_says(loss_range):
     limits = {"radius": 2.0, "recurrent_norm": 0.9, "input_norm": 1.0, "loss_range": loss_range}
 
     def squared(delta):
-        gap = generalisation_gap(n, 8, 1, 2, 1, **limits, delta=delta)
+        gap = generalization_gap(n, 8, 1, 2, 1, **limits, delta=delta)
         return 2.0 * n * (gap / loss_range - 1.0 / n) ** 2
 
     assert squared(0.01) - squared(0.2) == pytest.approx(np.log(20.0), rel=1e-6)

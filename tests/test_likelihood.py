@@ -8,8 +8,8 @@ from scipy.special import expit, softmax
 from scipy.stats import entropy
 from torch import nn
 
-from skspectral.calibration.sensitivity import answers_likelihood
-from skspectral.rnn.losses.likelihood import Likelihood, answer_of, likelihood_of
+from skspectral.calibration.sensitivity import outputs_likelihood
+from skspectral.rnn.losses.likelihood import Likelihood, likelihood_of, primary_output
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, -2.0]], dtype=torch.float64)
 OTHER = torch.tensor([[1.0, -1.0, 0.0], [-1.0, 2.0, 2.0]], dtype=torch.float64)
@@ -125,9 +125,9 @@ def test_a_family_that_is_given_is_taken(family):
 
 
 def test_the_answer_is_the_first_floating_tensor():
-    assert answer_of((torch.tensor([1]), {"logits": LOGITS, "state": OTHER})) is LOGITS
+    assert primary_output((torch.tensor([1]), {"logits": LOGITS, "state": OTHER})) is LOGITS
     with pytest.raises(ValueError, match="returns no tensor of floating numbers"):
-        answer_of(torch.tensor([1]))
+        primary_output(torch.tensor([1]))
 
 
 # Where answers come from
@@ -195,7 +195,7 @@ def told(read, family="auto", classifies=None):
     with torch.no_grad():
         answers = net(torch.as_tensor(batch))
     assert ((answers >= 0.0) & (answers <= 1.0)).all()
-    return answers_likelihood(collector, batch, family, classifies)
+    return outputs_likelihood(collector, batch, family, classifies)
 
 
 @pytest.mark.parametrize("read", READ)

@@ -14,7 +14,7 @@ from sklearn.model_selection import GridSearchCV
 from torch import distributed, nn
 
 from skspectral import HiddenStateMoments, SpectralRNNPruner, SpectralRNNPrunerCV
-from skspectral.calibration.dask_pass import joint
+from skspectral.calibration.dask_pass import merge_chunks
 from skspectral.calibration.witnesses import Witnesses
 
 N_NODES = 24
@@ -163,7 +163,7 @@ def test_adding_up_leaves_the_parts_as_they_were():
     moments = [{"l0": HiddenStateMoments(3).update(RNG.normal(size=(5, 3)))} for _ in "ab"]
     parts = [(each, None, 1, Witnesses()) for each in moments]
     before = [each["l0"].products_.copy() for each in moments]
-    moments, _, n_batches, _ = joint(parts)
+    moments, _, n_batches, _ = merge_chunks(parts)
     np.testing.assert_array_equal(moments["l0"].products_, sum(before))
     assert n_batches == 2
     for (found, *_), expected in zip(parts, before, strict=True):

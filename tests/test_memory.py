@@ -107,9 +107,9 @@ def test_moments_recalled_through_a_memory_map_can_be_added_to(tmp_path):
 # How often the network runs
 
 
-@pytest.mark.parametrize("labelled", [True, False])
-def test_ten_ratios_cost_the_passes_of_one(labelled, tmp_path):
-    estimator, y = (small_classifier(), LABELS) if labelled else (network(), None)
+@pytest.mark.parametrize("labeled", [True, False])
+def test_ten_ratios_cost_the_passes_of_one(labeled, tmp_path):
+    estimator, y = (small_classifier(), LABELS) if labeled else (network(), None)
     counts = []
     for ratios in (RATIOS[:1], RATIOS):
         pruner = SpectralRNNPruner(
@@ -120,7 +120,7 @@ def test_ten_ratios_cost_the_passes_of_one(labelled, tmp_path):
         counts.append(count)
     assert counts[0] == counts[1]
     assert counts[0]["evaluation"] > 0
-    assert (counts[0]["training"] > 0) == labelled
+    assert (counts[0]["training"] > 0) == labeled
 
 
 @pytest.mark.filterwarnings("ignore:Layer .* too few to know")

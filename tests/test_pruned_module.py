@@ -208,7 +208,7 @@ def test_a_module_may_pack_its_sequences(cell, through, rng):
 
 @every_cell
 @pytest.mark.parametrize("weight", ["weight_hh_l0", "weight_ih_l0"])
-def test_a_layer_may_be_parametrised(cell, weight, x):
+def test_a_layer_may_be_parametrized(cell, weight, x):
     net = Net(make_rnn(cell), read_last)
     expected = quiet(net, x)(x).detach()
     nn.utils.parametrizations.weight_norm(net.rnn, weight)

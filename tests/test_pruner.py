@@ -125,7 +125,7 @@ def test_grid_search_without_labels_scores_by_the_loss_kept():
     assert np.all(search.cv_results_["mean_test_score"] > 0.0)
 
 
-def test_unlabelled_score_is_one_minus_the_loss_on_the_same_sequences():
+def test_unlabeled_score_is_one_minus_the_loss_on_the_same_sequences():
     pruner = SpectralRNNPruner(network(), m=5, trajectory_fit=0).fit(X)
     assert pruner.score(X) == pytest.approx(1.0 - pruner.information_loss_, abs=1e-12)
 

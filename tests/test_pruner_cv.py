@@ -107,8 +107,8 @@ def test_it_finds_what_a_grid_search_finds(make, data, y, params):
 
 def test_folds_are_stratified_for_a_classifier():
     params = {"ms": MS, "random_state": 0}
-    for estimator, labelled in [(small_classifier(), True), (None, True), (network(), False)]:
-        kind = StratifiedKFold if labelled else KFold
+    for estimator, labeled in [(small_classifier(), True), (None, True), (network(), False)]:
+        kind = StratifiedKFold if labeled else KFold
         default = SpectralRNNPrunerCV(estimator, **params, trajectory_fit=0).fit(X, LABELS)
         given = SpectralRNNPrunerCV(estimator, cv=kind(5), **params, trajectory_fit=0).fit(
             X, LABELS
@@ -139,10 +139,10 @@ def test_folds_may_run_at_the_same_time():
 # For less
 
 
-@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("labeled", [True, False])
 @pytest.mark.parametrize("solver", ["greedy", "convex"])
-def test_ten_sizes_cost_the_passes_of_one(labelled, solver):
-    estimator, y = (small_classifier(), LABELS) if labelled else (network(), None)
+def test_ten_sizes_cost_the_passes_of_one(labeled, solver):
+    estimator, y = (small_classifier(), LABELS) if labeled else (network(), None)
     counts = []
     for ms in (RATIOS[:1], RATIOS):
         with passes(N_NODES) as count:
@@ -152,9 +152,9 @@ def test_ten_sizes_cost_the_passes_of_one(labelled, solver):
     # On every fold and on all of X: layout, moments, and a few sequences to look at again; the
     # sensitivity in nine batches on a fold and in eight on all of X, all but one of which serve
     # the refit; on the folds also the score, and on all of X the batch that is held out.
-    expected = 4 * 3 + (3 * 9 + 8) + (3 * 8 + 7) + (1 if labelled else 7)
+    expected = 4 * 3 + (3 * 9 + 8) + (3 * 8 + 7) + (1 if labeled else 7)
     assert counts[0]["evaluation"] == expected
-    assert (counts[0]["training"] > 0) == labelled
+    assert (counts[0]["training"] > 0) == labeled
 
 
 @pytest.mark.parametrize("solver", [kind for kind in SOLVERS.values() if kind.nested])
@@ -166,8 +166,8 @@ def test_nested_solvers_choose_parts_of_their_larger_choice(solver):
     whole = solver.select(problem, 12)
     for m in range(1, 13):
         part = solver.select(problem, m)
-        np.testing.assert_array_equal(part.order, whole.first(m).order)
-        np.testing.assert_array_equal(part.loss_path, whole.first(m).loss_path)
+        np.testing.assert_array_equal(part.order, whole.truncate(m).order)
+        np.testing.assert_array_equal(part.loss_path, whole.truncate(m).loss_path)
 
 
 def test_a_fitted_estimator_is_not_trained():

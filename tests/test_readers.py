@@ -21,8 +21,8 @@ def readers_of(module, x=None):
 def found(*paths, but=None, linear_only=None):
     """These read all nodes of the one layer, but something else happens to its states."""
     readers = tuple(Reader(path, (("rnn.l0", N_NODES),)) for path in paths)
-    obstacles, reasons = ({} if why is None else {"rnn": why} for why in (but, linear_only))
-    return Readers(readers, obstacles, linear_only=reasons)
+    not_foldable, reasons = ({} if why is None else {"rnn": why} for why in (but, linear_only))
+    return Readers(readers, not_foldable, linear_only=reasons)
 
 
 @pytest.mark.parametrize("batch_first", [True, False])
@@ -147,13 +147,13 @@ def test_a_head_is_found_through_a_view_of_all_steps(batch_first):
 @pytest.mark.parametrize("batch_first", [True, False])
 def test_whatever_changes_states_is_an_obstacle(name, batch_first):
     net = Net(make_rnn(batch_first=batch_first), UNFOLLOWED[name].read)
-    assert readers_of(net).obstacles.keys() == {"rnn"}
+    assert readers_of(net).not_foldable.keys() == {"rnn"}
 
 
 def test_attention_is_named_as_the_obstacle():
     readers = readers_of(Net(make_rnn(), attended))
     assert readers.readers == ()
-    assert "attention" in readers.obstacles["rnn"]
+    assert "attention" in readers.not_foldable["rnn"]
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -220,4 +220,4 @@ def test_a_module_may_call_its_attributes_as_it_likes(name):
     net = Net(make_rnn(), UNFOLLOWED["relu"].read)
     setattr(net, name, 2)
     assert [layer.host for layer in find_layers(net)] == ["rnn"]
-    assert readers_of(net).obstacles == {"rnn": "is used by relu"}
+    assert readers_of(net).not_foldable == {"rnn": "is used by relu"}

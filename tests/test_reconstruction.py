@@ -5,7 +5,7 @@ import pytest
 
 from skspectral.selection.reconstruction import (
     RECONSTRUCTIONS,
-    centred,
+    centered,
     reconstruct,
     reconstruction_loss,
 )
@@ -61,7 +61,7 @@ def test_linear_is_the_least_square_on_the_lost_nodes(states, support, tau):
 
 @SUPPORTS
 @RIDGES
-def test_affine_is_the_least_square_on_the_centred_states(states, support, tau):
+def test_affine_is_the_least_square_on_the_centered_states(states, support, tau):
     A, c, ridge = rebuilt(states, support, tau, "affine")
     mean = states.mean(axis=0)
     lost = np.setdiff1d(np.arange(N_NODES), support)
@@ -132,10 +132,10 @@ def test_constant_nodes_are_rebuilt_by_the_affine_part(rng):
 
 
 @KINDS
-def test_second_moment_is_centred_for_the_affine_kind_alone(states, kind):
+def test_second_moment_is_centered_for_the_affine_kind_alone(states, kind):
     covariance, mean = moments(states)
     expected = np.cov(states.T, bias=True) if kind == "affine" else covariance
-    np.testing.assert_allclose(centred(covariance, mean, kind), expected, atol=1e-10)
+    np.testing.assert_allclose(centered(covariance, mean, kind), expected, atol=1e-10)
 
 
 def test_nodes_of_very_different_scale_are_rebuilt_alike(rng):

@@ -32,7 +32,7 @@ def test_a_reservoir_keeps_every_batch_with_the_same_probability():
     for value in range(1500):
         reservoir = Reservoir(8, seed(value))
         passing = [(None, (torch.full((2, 1), float(i)),)) for i in range(20)]
-        assert list(reservoir.watch(passing)) == passing
+        assert list(reservoir.tee(passing)) == passing
         assert len(reservoir.batches) == 4
         kept[[int(batch[0][0]) for batch in reservoir.batches]] += 1
     deviation = np.sqrt(1500 * 0.2 * 0.8)
@@ -41,7 +41,7 @@ def test_a_reservoir_keeps_every_batch_with_the_same_probability():
 
 def test_a_reservoir_of_no_sequences_keeps_nothing():
     reservoir = Reservoir(0, seed())
-    assert len(list(reservoir.watch([(None, torch.zeros(2, 1))] * 5))) == 5
+    assert len(list(reservoir.tee([(None, torch.zeros(2, 1))] * 5))) == 5
     assert reservoir.batches == []
 
 

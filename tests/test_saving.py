@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from skspectral import HiddenStateMoments, load_pruned, prune, save_pruned
-from skspectral.rnn.layers.stack import laid_out
+from skspectral.rnn.layers.stack import split_layers
 from skspectral.rnn.surgery.inputs import SelectedInputs
 
 
@@ -117,7 +117,7 @@ class Embedded(nn.Module):
 
 def selected():
     """A layer that reads some of its inputs, of a stack whose layers have sizes of their own."""
-    stack = laid_out(nn.GRU(2, 8, 2, batch_first=True))
+    stack = split_layers(nn.GRU(2, 8, 2, batch_first=True))
     small = prune(stack, torch.randn(60, 6, 2), m={"l0": 3, "l1": 4}, trajectory_fit=0)
     return SelectedInputs(small, torch.tensor([2, 0]), 3)
 

@@ -27,12 +27,12 @@ def test_loss_is_the_trace_of_the_weighted_residual(tau, weight, rng):
 
 
 @RIDGES
-def test_loss_is_the_least_penalised_square_over_all_reconstructions(tau, rng):
+def test_loss_is_the_least_penalized_square_over_all_reconstructions(tau, rng):
     """``min_B Tr Q (I − B S) Σ (I − B S)ᵀ + Tr Q B I_τ Bᵀ``, S the rows J of the identity."""
     problem, support = random_problem(1, tau=tau), [1, 4, 8]
     rows, tau_kept = np.eye(10)[support], np.diag(problem.ridge[support])
 
-    def penalised(B):
+    def penalized(B):
         rest = np.eye(10) - B @ rows
         return np.trace(problem.weight @ (rest @ problem.covariance @ rest.T + B @ tau_kept @ B.T))
 
@@ -40,9 +40,9 @@ def test_loss_is_the_least_penalised_square_over_all_reconstructions(tau, rng):
         problem.covariance[np.ix_(support, support)] + tau_kept
     )
     loss = problem.loss(support)
-    np.testing.assert_allclose(penalised(best), loss, rtol=1e-9)
+    np.testing.assert_allclose(penalized(best), loss, rtol=1e-9)
     for _ in range(20):
-        assert penalised(best + 0.1 * rng.normal(size=best.shape)) > loss
+        assert penalized(best + 0.1 * rng.normal(size=best.shape)) > loss
 
 
 @pytest.mark.parametrize("rank", [None, 4])
@@ -93,7 +93,7 @@ def test_planted_sources_are_the_one_best_support(seed):
 @pytest.mark.parametrize("m", [1, 2, 3])
 def test_first_cuts_a_selection(m):
     selection = Selection(np.array([4, 0, 2]), np.array([9.0, 4.0, 2.0, 1.0]), gap=0.1)
-    cut = selection.first(m)
+    cut = selection.truncate(m)
     assert cut.order.tolist() == [4, 0, 2][:m]
     assert cut.loss_path.tolist() == [9.0, 4.0, 2.0, 1.0][: m + 1]
     assert cut.support.tolist() == sorted([4, 0, 2][:m])

@@ -63,11 +63,11 @@ def projections(logits, states, likelihood, batch_first, seed=3):
     of_answers = torch.randn(logits.shape, generator=generators[0]).numpy()
     if likelihood.family == "categorical":
         of_answers -= of_answers.mean(-1, keepdims=True)
-    laid_out = states if batch_first else states.swapaxes(0, 1)
-    rows = laid_out.reshape(-1, N_NODES)
+    split_layers = states if batch_first else states.swapaxes(0, 1)
+    rows = split_layers.reshape(-1, N_NODES)
     rows = rows[torch.randperm(len(rows), generator=generators[1]).numpy()]
     strength = torch.randn(len(rows), 1, generator=generators[1]).numpy()
-    of_states = (strength * (rows @ WHITENING)).reshape(laid_out.shape)
+    of_states = (strength * (rows @ WHITENING)).reshape(split_layers.shape)
     return of_answers, of_states if batch_first else of_states.swapaxes(0, 1)
 
 

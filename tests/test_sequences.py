@@ -70,9 +70,9 @@ TENSOR, LABELS = torch.as_tensor(SAME), torch.arange(7)
 # Form of X, and the arguments of forward that each batch of four becomes.
 STREAMED = {
     "dataset": (Steps, 7, lambda x, y: (x,)),
-    "dataset of labelled pairs": (lambda: TensorDataset(TENSOR, LABELS), 7, lambda x, y: (x,)),
+    "dataset of labeled pairs": (lambda: TensorDataset(TENSOR, LABELS), 7, lambda x, y: (x,)),
     "loader": (lambda: DataLoader(Steps(), batch_size=4), 4, lambda x, y: (x,)),
-    "loader of labelled pairs": (
+    "loader of labeled pairs": (
         lambda: DataLoader(TensorDataset(TENSOR, LABELS), batch_size=4),
         4,
         lambda x, y: (x,),
@@ -134,7 +134,7 @@ def test_batches_of_others_become_the_arguments_of_forward(name):
         assert_same_batch(batch, arguments(x, y))
 
 
-@pytest.mark.parametrize("name", ["loader", "loader of labelled pairs", "dataset"])
+@pytest.mark.parametrize("name", ["loader", "loader of labeled pairs", "dataset"])
 def test_a_loader_can_be_walked_through_again(name):
     batches = check_sequences(STREAMED[name][0]())
     first, again = (list(batches.batches(1)) for _ in range(2))
@@ -180,7 +180,7 @@ def test_a_ragged_list_has_the_moments_of_each_sequence_alone(cell, m):
     np.testing.assert_allclose(pruner.transform(RAGGED), alone, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["dataset", "loader", "loader of labelled pairs"])
+@pytest.mark.parametrize("name", ["dataset", "loader", "loader of labeled pairs"])
 def test_streamed_batches_have_the_moments_of_the_array(name):
     rnn = make_rnn()
     held = SpectralRNNPruner(rnn, 3, objective="one-step", trajectory_fit=0).fit(SAME)

@@ -26,11 +26,11 @@ SIZES = (1, 4, 9)
 DRAWING = [name for name, kind in SOLVERS.items() if "random_state" in kind().get_params()]
 EXACT = [name for name in SOLVERS if name not in DRAWING]
 # The others are there for comparison, and may choose badly.
-OPTIMISING = [name for name, kind in SOLVERS.items() if kind.optimises]
+OPTIMIZING = [name for name, kind in SOLVERS.items() if kind.optimizes]
 
 every_solver = pytest.mark.parametrize("solver", SOLVERS)
 every_exact_solver = pytest.mark.parametrize("solver", EXACT)
-every_optimising_solver = pytest.mark.parametrize("solver", OPTIMISING)
+every_optimizing_solver = pytest.mark.parametrize("solver", OPTIMIZING)
 every_problem = pytest.mark.parametrize("problem", PROBLEMS.values(), ids=PROBLEMS)
 every_size = pytest.mark.parametrize("m", SIZES)
 
@@ -118,7 +118,7 @@ def test_units_of_states_and_weight_change_nothing(solver, exponent):
     np.testing.assert_allclose(other.loss_path * scale, one.loss_path, rtol=1e-9)
 
 
-@every_optimising_solver
+@every_optimizing_solver
 @pytest.mark.parametrize("name", ["general weight", "identity weight", "ridge"])
 @pytest.mark.parametrize("m", [3, 6])
 def test_loss_is_never_over_the_median_of_random_supports(solver, name, m):
@@ -129,7 +129,7 @@ def test_loss_is_never_over_the_median_of_random_supports(solver, name, m):
     assert median <= np.median(random)
 
 
-@every_optimising_solver
+@every_optimizing_solver
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("n_sources", [2, 3, 5])
 def test_planted_sources_are_found(solver, seed, n_sources):

@@ -8,7 +8,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils._pytree import tree_leaves
 
 from skspectral import SpectralRNNPruner
-from skspectral.rnn.layers.stack import StackedRNN, laid_out, put_together
+from skspectral.rnn.layers.stack import StackedRNN, merge_layers, split_layers
 
 SHAPES = {"two levels": (2, False), "two directions": (1, True), "both": (3, True)}
 STARTED, LENGTHS = (True, False), {"unsorted": [3, 6, 1, 4], "sorted": [6, 4, 3, 1]}
@@ -22,7 +22,7 @@ def stacks(cell, shape, **options):
     """The module of torch, its layers laid out, and the two put together again."""
     n_levels, both = SHAPES[shape]
     rnn = make_rnn(cell, num_layers=n_levels, bidirectional=both, **options)
-    return rnn, laid_out(rnn), put_together(laid_out(rnn))
+    return rnn, split_layers(rnn), merge_layers(split_layers(rnn))
 
 
 def start(rnn, n_sequences, rng):
@@ -77,18 +77,18 @@ def test_put_together_is_what_it_was(shape):
 def test_frozen_weights_stay_frozen():
     rnn = make_rnn("gru", num_layers=2)
     rnn.weight_hh_l1.requires_grad_(False)
-    layers = laid_out(rnn)
+    layers = split_layers(rnn)
     assert not layers.l1.weight_hh_l0.requires_grad
     assert layers.l0.weight_hh_l0.requires_grad
-    again = put_together(layers)
+    again = merge_layers(layers)
     assert not again.weight_hh_l1.requires_grad
     assert again.weight_hh_l0.requires_grad
 
 
 def test_layers_of_different_sizes_stay_apart():
-    layers = laid_out(make_rnn("gru", num_layers=2))
+    layers = split_layers(make_rnn("gru", num_layers=2))
     layers.l1 = nn.GRU(N_NODES, 3, batch_first=True).double()
-    assert type(put_together(layers)) is StackedRNN
+    assert type(merge_layers(layers)) is StackedRNN
     states, final = layers(torch.zeros(2, 5, N_FEATURES, dtype=torch.float64))
     assert states.shape == (2, 5, 3)
     assert [tuple(h.shape) for h in final] == [(2, N_NODES), (2, 3)]
@@ -129,11 +129,11 @@ def test_layers_that_read_pruned_layers_become_those_of_torch(shape, m, rng):
 def test_dropout_between_levels(training):
     torch.manual_seed(0)
     rnn = make_rnn("gru", num_layers=2, dropout=0.5).train(training)
-    layers, x = laid_out(rnn), torch.ones(2, 50, N_FEATURES, dtype=torch.float64)
+    layers, x = split_layers(rnn), torch.ones(2, 50, N_FEATURES, dtype=torch.float64)
     assert torch.equal(layers(x)[0], layers(x)[0]) is not training
 
 
 def test_the_given_module_is_left_alone():
     net = nn.Sequential(make_rnn("gru", num_layers=2))
-    laid_out(net)
+    split_layers(net)
     assert isinstance(net[0], nn.GRU)

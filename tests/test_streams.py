@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from skspectral import RNNClassifier, SpectralRNNPruner
 from skspectral.data.checks import check_sequences
 from skspectral.data.sampling import draw
-from skspectral.data.sequences import READ, Sliced
+from skspectral.data.sequences import READ, LazySequences
 
 X = np.random.default_rng(0).normal(size=(300, 6, 3)).astype(np.float32)
 PLAIN = np.random.default_rng(1).normal(size=(300, 6)).astype(np.float32)
@@ -113,7 +113,7 @@ def test_some_sequences_are_taken_in_their_order(seed):
     array = np.arange(3 * READ + 7, dtype=float).reshape(-1, 1)
     index = np.random.default_rng(seed).permutation(len(array))[:500]
     store = Slices(array)
-    np.testing.assert_array_equal(Sliced(store, 1).take(index).arrays, array[index])
+    np.testing.assert_array_equal(LazySequences(store, 1).take(index).arrays, array[index])
     assert len(store.read) <= 4
 
 

@@ -19,8 +19,8 @@ from networks import (
 from oracles import fold, layer_weights, run_cell
 from torch import nn
 
-from skspectral.rnn.layers.stack import put_together
-from skspectral.rnn.surgery.cut import Cut
+from skspectral.rnn.layers.stack import merge_layers
+from skspectral.rnn.surgery.reduction import LayerReduction
 
 SUPPORT = [1, 4, 6]
 STAYS = "The reconstruction of layer 'rnn.l0' stays a linear layer of its own behind it, since"
@@ -40,18 +40,18 @@ def any_cut(rng, affine, support=SUPPORT):
     """Some reconstruction, which rebuilds the kept nodes as themselves."""
     A, c = rng.normal(size=(N_NODES, len(support))), affine * rng.normal(size=N_NODES)
     A[support], c[support] = np.eye(len(support)), 0.0
-    return Cut.from_arrays(np.array(support), A, c)
+    return LayerReduction.from_arrays(np.array(support), A, c)
 
 
-KEEP_ALL = Cut.from_arrays(np.arange(N_NODES), np.eye(N_NODES), np.zeros(N_NODES))
+KEEP_ALL = LayerReduction.from_arrays(np.arange(N_NODES), np.eye(N_NODES), np.zeros(N_NODES))
 
 
 def pruned(module, cut, x):
     surgery = surgery_of(module, x)
-    cuts = {surgery.layers[0].name: cut}
-    small = surgery.build_checked(cuts)
-    surgery.warn(cuts)
-    return put_together(small)
+    reductions = {surgery.layers[0].name: cut}
+    small = surgery.build_checked(reductions)
+    surgery.warn(reductions)
+    return merge_layers(small)
 
 
 def answers(module, x):
@@ -122,8 +122,8 @@ def test_folded_and_unfolded_agree(cell, batch_first, bias, affine, rng, x):
         return net.head(h[-1]), net.other(states)
 
     net = Net(make_rnn(cell, batch_first=batch_first, bias=bias), read, bias=bias).eval()
-    surgery, cuts = surgery_of(net, x), {"rnn.l0": any_cut(rng, affine)}
-    folded, unfolded = surgery.build(cuts), surgery.expanded(cuts)
+    surgery, reductions = surgery_of(net, x), {"rnn.l0": any_cut(rng, affine)}
+    folded, unfolded = surgery.build(reductions), surgery.expanded(reductions)
     assert_all_close(answers(folded, x), tuple(answers(unfolded, x)))
 
 

@@ -10,13 +10,13 @@ from skspectral.theory import (
     Guarantee,
     certified_lam,
     degrees_of_freedom,
-    generalisation_gap,
+    generalization_gap,
     lam_of,
     leverage_scores,
     propagated_errors,
     sufficient_nodes,
 )
-from skspectral.theory.generalisation import lipschitz_in_weights
+from skspectral.theory.generalization import lipschitz_in_weights
 
 N_DRAWS = 200
 
@@ -213,7 +213,7 @@ def test_a_steeper_activation_makes_the_bound_grow():
     np.testing.assert_allclose(propagated_errors([1.0, 1.0, 0.0], 2.0, lipschitz=0.5), [0.5, 1, 1])
 
 
-# Generalisation
+# Generalization
 
 
 def networks_of(rng, n_networks, n_nodes, radius, recurrent_norm):
@@ -257,7 +257,7 @@ def test_no_network_generalises_worse_than_the_bound_as_often_as_is_stated():
     y = np.tanh(x.sum(1)) + rng.normal(size=5000)
     networks = networks_of(rng, 100, 2, **LIMITS)
     losses = np.array([np.minimum(np.abs(answers(each, x) - y), 1.0) for each in networks])
-    gap = generalisation_gap(2000, 8, 1, 2, 1, **LIMITS, input_norm=1.0, delta=0.1)
+    gap = generalization_gap(2000, 8, 1, 2, 1, **LIMITS, input_norm=1.0, delta=0.1)
     worst = []
     for _ in range(N_DRAWS):
         sample = rng.integers(5000, size=2000)  # the 5000 sequences are all there are
@@ -269,16 +269,16 @@ def test_no_network_generalises_worse_than_the_bound_as_often_as_is_stated():
 
 def test_the_gap_falls_with_the_sequences_and_grows_with_the_nodes():
     def gap(n, m):
-        return generalisation_gap(n, 20, 3, m, 4, **LIMITS, input_norm=1.0)
+        return generalization_gap(n, 20, 3, m, 4, **LIMITS, input_norm=1.0)
 
     assert gap(4000, 8) < gap(1000, 8) < gap(1000, 16)
     assert gap(4000, 8) == pytest.approx(gap(1000, 8) / 2.0, rel=0.1)
 
 
 def test_a_gap_is_vacuous_where_there_are_more_weights_than_sequences():
-    assert generalisation_gap(100, 20, 3, 16, 4, **LIMITS, input_norm=1.0) > 1.0
+    assert generalization_gap(100, 20, 3, 16, 4, **LIMITS, input_norm=1.0) > 1.0
 
 
 def test_where_states_may_grow_without_end_the_gap_is_infinite():
     limits = {"radius": 1e9, "recurrent_norm": 1e9, "input_norm": 1.0}
-    assert generalisation_gap(1000, 784, 1, 4, 1, **limits, state_norm=1e9) == np.inf
+    assert generalization_gap(1000, 784, 1, 4, 1, **limits, state_norm=1e9) == np.inf

@@ -23,9 +23,9 @@ from skspectral import SpectralRNNPruner, SpectralRNNPrunerCV, prune
 from skspectral.rnn.forward_pass import ForwardPass
 from skspectral.rnn.kernels import LayerCall
 from skspectral.rnn.losses.likelihood import Likelihood
-from skspectral.rnn.surgery.cut import Cut
+from skspectral.rnn.surgery.reduction import LayerReduction
 from skspectral.rnn.trajectory import fit as trajectory
-from skspectral.rnn.trajectory.answers import DenseAnswers
+from skspectral.rnn.trajectory.dense_outputs import DenseOutputs
 from skspectral.rnn.trajectory.fit import TrajectoryFit, batches, root
 from skspectral.rnn.trajectory.gru import run_gru
 from skspectral.rnn.trajectory.layer_fit import LayerFit
@@ -76,7 +76,9 @@ def layer_fit(cell, affine=False):
     torch.manual_seed(0)
     rnn = make_rnn(cell, n_nodes=4)
     A = torch.cat([torch.eye(2), torch.randn(2, 2)]).double()[[0, 2, 1, 3]]
-    cut = Cut(torch.tensor([0, 2]), A, torch.tensor([0.0, 0.3, 0.0, -0.2]).double() * affine)
+    cut = LayerReduction(
+        torch.tensor([0, 2]), A, torch.tensor([0.0, 0.3, 0.0, -0.2]).double() * affine
+    )
     shapes = [(5, 3, N_FEATURES), (5, 3, 4), (3, 4), (3, 4)]
     input, states, h, c = (torch.randn(*shape, dtype=torch.float64) for shape in shapes)  # noqa: A001
     start = (h, c) if cell == "lstm" else (h,)
@@ -161,7 +163,7 @@ def test_the_module_steps_by_the_fitted_weights_and_reads_by_the_fitted_map(cell
     reads = {"every step": every_step, "last step": lambda net, s, h: net.head(s[:, -1])}
     net, X = network(cell, reads[read]), sequences()
     pruner = fitted(net, n_refit=0)
-    cut = pruner.layers_["rnn.l0"].cut
+    cut = pruner.layers_["rnn.l0"].reduction
     small, (fit, history) = pruner.pruned_module_, refitted_by_hand(net, pruner, X)
     states = run_layer(small.rnn, X)
     expected = run_cell(net.rnn.mode, [each.numpy() for each in fit.fitted.values()], X)
@@ -177,9 +179,9 @@ def test_the_module_steps_by_the_fitted_weights_and_reads_by_the_fitted_map(cell
 def refitted_by_hand(net, pruner, X):
     """The cut of the fit of a pruner, and its history."""
     calibration = calibration_of(pruner, X)
-    cuts = {name: layer.cut for name, layer in pruner.layers_.items()}
+    reductions = {name: layer.reduction for name, layer in pruner.layers_.items()}
     fit = calibration.trajectory_fit
-    found, history = fit.fitted(cuts, fit.n_steps(cuts, pruner.trajectory_fit))
+    found, history = fit.fitted(reductions, fit.n_steps(reductions, pruner.trajectory_fit))
     return found["rnn.l0"], history["rnn.l0"]
 
 
@@ -205,8 +207,8 @@ def test_the_history_is_of_the_given_module_with_its_states_replaced(cell):
         )
     ).solution.T
     A[:M] = torch.eye(M)
-    cut = Cut(torch.arange(M), A, torch.zeros(N_NODES, dtype=torch.float64))
-    answers = DenseAnswers(collector.module, passes[-1:], Likelihood("gaussian"))
+    cut = LayerReduction(torch.arange(M), A, torch.zeros(N_NODES, dtype=torch.float64))
+    answers = DenseOutputs(collector.module, passes[-1:], Likelihood("gaussian"))
     fit = TrajectoryFit(collector.module, collector.layers, weights, passes[:-1], answers)
     found, history = fit.fitted({"rnn.l0": cut}, {"rnn.l0": 30})
     head, dense = linear_reference(net.head), run_layer(net.rnn, X[100:])
@@ -239,11 +241,11 @@ def test_what_did_harm_is_undone(monkeypatch):
 def trajectory_fit_of(pruner, X):
     """What fits the layers of a pruner, and what they keep before."""
     calibration = calibration_of(pruner, X)
-    return calibration.trajectory_fit, {n: layer.cut for n, layer in pruner.layers_.items()}
+    return calibration.trajectory_fit, {n: layer.reduction for n, layer in pruner.layers_.items()}
 
 
 def test_the_rate_falls_to_zero_and_to_half_after_harm(monkeypatch):
-    fit, cuts = trajectory_fit_of(fitted(network("lstm"), 5), sequences())
+    fit, reductions = trajectory_fit_of(fitted(network("lstm"), 5), sequences())
     divergences, rates = iter([1.0, 2.0, 0.5, 0.9, 0.9, 0.1]), []
 
     class Adam(torch.optim.Adam):
@@ -252,8 +254,8 @@ def test_the_rate_falls_to_zero_and_to_half_after_harm(monkeypatch):
             super().step()
 
     monkeypatch.setattr(torch.optim, "Adam", Adam)
-    monkeypatch.setattr(DenseAnswers, "divergence", lambda self, **_: next(divergences))
-    _, history = fit.fitted(cuts, {"rnn.l0": 10})
+    monkeypatch.setattr(DenseOutputs, "divergence", lambda self, **_: next(divergences))
+    _, history = fit.fitted(reductions, {"rnn.l0": 10})
     assert history["rnn.l0"] == [1.0, 2.0, 0.5, 0.9, 0.9, 0.1]
     falls = [1, 1, 2, 2, 2, 2, 4, 4, 8, 8]
     expected = [5e-3 / fall * (1.0 - step / 10) for step, fall in enumerate(falls)]
@@ -261,14 +263,14 @@ def test_the_rate_falls_to_zero_and_to_half_after_harm(monkeypatch):
 
 
 def test_large_layers_take_fewer_steps(monkeypatch):
-    fit, cuts = trajectory_fit_of(fitted(network("gru"), 5), sequences())
+    fit, reductions = trajectory_fit_of(fitted(network("gru"), 5), sequences())
     n_weights = 3 * M * (N_FEATURES + M + 2)
-    assert fit.n_steps(cuts, 300) == {"rnn.l0": 300}
+    assert fit.n_steps(reductions, 300) == {"rnn.l0": 300}
     monkeypatch.setattr(trajectory, "MAX_MULTIPLY_ADDS", 3 * 100 * 32 * n_weights * 40.5)
-    assert fit.n_steps(cuts, 300) == {"rnn.l0": 40}
-    assert fit.n_steps(cuts, 30) == {"rnn.l0": 30}
+    assert fit.n_steps(reductions, 300) == {"rnn.l0": 40}
+    assert fit.n_steps(reductions, 30) == {"rnn.l0": 30}
     monkeypatch.setattr(trajectory, "MAX_MULTIPLY_ADDS", 1)
-    assert fit.n_steps(cuts, 300) == {"rnn.l0": 5}
+    assert fit.n_steps(reductions, 300) == {"rnn.l0": 5}
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -318,8 +320,10 @@ def test_an_upper_layer_is_fitted_to_what_the_small_one_below_puts_out():
     collector = collector_of(net)
     names = [layer.name for layer in collector.layers]
     eye = torch.eye(N_NODES, dtype=torch.float64)
-    cut = Cut(torch.arange(M), eye[:, :M].clone(), torch.zeros(N_NODES, dtype=torch.float64))
-    answers = DenseAnswers(collector.module, passes[-1:], Likelihood("gaussian"))
+    cut = LayerReduction(
+        torch.arange(M), eye[:, :M].clone(), torch.zeros(N_NODES, dtype=torch.float64)
+    )
+    answers = DenseOutputs(collector.module, passes[-1:], Likelihood("gaussian"))
     fit = TrajectoryFit(
         collector.module, collector.layers, dict.fromkeys(names, eye), passes[:-1], answers
     )

@@ -12,7 +12,7 @@ from torch import nn
 from skspectral import SpectralRNNPruner
 from skspectral.data.sequences import MOST_PADDED, Sequences, of_like_length
 from skspectral.rnn.layers.find import find_layers
-from skspectral.rnn.layers.stack import laid_out
+from skspectral.rnn.layers.stack import split_layers
 from skspectral.rnn.states.collector import BLOCK, StateCollector
 from skspectral.rnn.states.padded import Padded
 
@@ -45,7 +45,7 @@ class Smoothed(nn.Conv1d):
         return super().forward(x.transpose(1, 2)).transpose(1, 2)
 
 
-class Centred(nn.Module):
+class Centered(nn.Module):
     def forward(self, x):
         return x - x.mean(dim=1, keepdim=True)
 
@@ -76,19 +76,19 @@ MODULES = {
     "module, time first": (lambda: TimeFirst(nn.Identity(), rnn(batch_first=False)), RAGGED, True),
     "module, both directions": (lambda: Net(nn.Identity(), rnn(bidirectional=True)), RAGGED, False),
     "module, smoothed": (lambda: Net(Smoothed(3, 3, 3, padding=1), rnn()), RAGGED, True),
-    "module, centred": (lambda: Net(Centred(), rnn()), RAGGED, False),
+    "module, centered": (lambda: Net(Centered(), rnn()), RAGGED, False),
     "cell": (Unrolled, RAGGED, True),
     "tokens": (lambda: Net(nn.Embedding(7, 3), rnn(nn.LSTM)), TOKENS, True),
 }
 
 
 def names_of(module):
-    return [layer.name for layer in find_layers(laid_out(module))]
+    return [layer.name for layer in find_layers(split_layers(module))]
 
 
 def alone(module, data):
     """Hidden states of each sequence by itself."""
-    module = laid_out(module)
+    module = split_layers(module)
     collector = StateCollector(module, find_layers(module))
     found = [collector.run(x[None]) for x in data]
     return {name: [states[name][0].double().numpy() for states in found] for name in found[0]}
@@ -127,7 +127,7 @@ def test_transform_gives_each_sequence_as_by_itself(name, output):
 @pytest.mark.parametrize("name", MODULES)
 def test_zeros_are_let_in_where_they_change_nothing(name):
     make, data, ignores = MODULES[name]
-    module = laid_out(make().eval())
+    module = split_layers(make().eval())
     collector = StateCollector(module, find_layers(module))
     ends = (torch.as_tensor(data[place]) for place in (LENGTHS.argmax(), LENGTHS.argmin()))
     assert collector.ignores_padding(*ends) == ignores

@@ -27,7 +27,7 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from skspectral import SpectralRNNPruner
-from skspectral.rnn.layers.stack import laid_out
+from skspectral.rnn.layers.stack import split_layers
 
 every_stack = pytest.mark.parametrize(
     ("cell", "shape", "batch_first", "bias", "read"),
@@ -37,7 +37,7 @@ every_stack = pytest.mark.parametrize(
 
 def run_stack(rnn, x, layers=None):
     """States of the last level by the recurrence, rebuilt from those of the kept nodes."""
-    parts = laid_out(rnn).layers
+    parts = split_layers(rnn).layers
     for level in range(rnn.num_layers):
         outputs = []
         for suffix in ("", "_reverse")[: 1 + rnn.bidirectional]:

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from skspectral import prune
 from skspectral.rnn.layers.stack import StackedRNN
-from skspectral.rnn.layers.wrappers import ExpandedCell, ExpandedRNN, StartedCell
+from skspectral.rnn.layers.wrappers import ExpandedCell, ExpandedRNN, InitialStateCell
 from skspectral.rnn.surgery.inputs import SelectedCellInputs, SelectedInputs
 
 N_INPUTS, N_NODES = 3, 8
@@ -243,7 +243,7 @@ def test_cells_are_scripted_and_traced(kind, folds):
         return torch.randn(n, n_steps, N_INPUTS), torch.randn(n, N_NODES)
 
     small = prune(dense, [make(8) for _ in range(4)], m=4, trajectory_fit=0)
-    assert type(small.cell) is (StartedCell if folds else ExpandedCell)
+    assert type(small.cell) is (InitialStateCell if folds else ExpandedCell)
     assert_goes(small, make, "script")
     assert_goes(small, lambda n, n_steps=6: make(n), "trace")
 

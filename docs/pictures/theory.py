@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from skspectral import RNNClassifier, SpectralRNNPruner, error_propagation
-from skspectral.inspection.display import BLUE, GREY, ORANGE, VERMILION
+from skspectral.inspection.display import BLUE, GRAY, ORANGE, VERMILION
 from skspectral.solvers import GreedySolver, LeverageSolver, SelectionProblem
 from skspectral.theory import Guarantee, lam_of, leverage_scores, sufficient_nodes
 
@@ -53,14 +53,14 @@ def coverage():
     }
     rng, counts = np.random.default_rng(0), np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 36, 54])
     _, ax = plt.subplots(figsize=(7, 4), layout="constrained")
-    for name, (covariance, freedom, colour) in cases.items():
+    for name, (covariance, freedom, color) in cases.items():
         lam = lam_of(covariance, freedom)
         enough = sufficient_nodes(covariance, lam, DELTA)
         tried = [*(counts * freedom // 4), enough]
         rates = [rate(covariance, lam, n_draws, rng) for n_draws in tried]
-        ax.semilogx(tried, rates, ".-", color=colour, label=f"{name}, N(λ) = {freedom}")
-        ax.axvline(enough, color=colour, linestyle=":", label=f"the theorem's draws, {enough}")
-    ax.axhline(1 - DELTA, color=GREY, linestyle="--", label=f"what it promises, {1 - DELTA:g}")
+        ax.semilogx(tried, rates, ".-", color=color, label=f"{name}, N(λ) = {freedom}")
+        ax.axvline(enough, color=color, linestyle=":", label=f"the theorem's draws, {enough}")
+    ax.axhline(1 - DELTA, color=GRAY, linestyle="--", label=f"what it promises, {1 - DELTA:g}")
     ax.set(
         title="64 nodes",
         xlabel="draws",
@@ -89,9 +89,9 @@ def guarantee():
     ax.loglog(sizes, middle, color=VERMILION, label="drawn by leverage scores")
     greedy = GreedySolver().select(problem, 63).loss_path / problem.total
     ax.loglog(greedy, color=BLUE, label="greedy")
-    ax.loglog(problem.lower_bound()[:64] / problem.total, "--", color=GREY, label="lower bound")
-    ax.axvline(64, color=GREY, linestyle=":", label="all nodes")
-    ax.axhspan(1, max(sure), color=GREY, alpha=0.1)
+    ax.loglog(problem.lower_bound()[:64] / problem.total, "--", color=GRAY, label="lower bound")
+    ax.axvline(64, color=GRAY, linestyle=":", label="all nodes")
+    ax.axhspan(1, max(sure), color=GRAY, alpha=0.1)
     ax.text(1.2, 2.0, "says nothing")
     ax.set(xlabel="nodes, or draws", ylabel="relative information loss")
     ax.legend()
@@ -101,13 +101,13 @@ def propagation():
     """How errors propagate, and how they could."""
     X = digits()[0]
     _, ax = plt.subplots(figsize=(7, 4), layout="constrained")
-    for m, colour in ((56, BLUE), (32, VERMILION)):
+    for m, color in ((56, BLUE), (32, VERMILION)):
         found = error_propagation(SpectralRNNPruner(network(), m=m).fit(X), X)
         # The first state is right, as far as the rounding goes, and has no place on a log axis.
         steps, errors, bounds = range(2, 17), found.state_errors, found.state_bounds
         norm = f"‖U'‖ = {found.recurrent_norm:.1f}"
-        ax.semilogy(steps, errors[:, 1:].max(0), color=colour, label=f"{m} nodes: largest error")
-        ax.semilogy(steps, bounds[:, 1:].max(0), "--", color=colour, label=f"its bound, {norm}")
-    ax.axhline(2 * np.sqrt(64), color=GREY, linestyle=":", label="no two states are further apart")
+        ax.semilogy(steps, errors[:, 1:].max(0), color=color, label=f"{m} nodes: largest error")
+        ax.semilogy(steps, bounds[:, 1:].max(0), "--", color=color, label=f"its bound, {norm}")
+    ax.axhline(2 * np.sqrt(64), color=GRAY, linestyle=":", label="no two states are further apart")
     ax.set(xlabel="step", ylabel="distance of the kept states")
     ax.legend()

@@ -14,20 +14,20 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..data.batches import Batches
-from ..data.dask_sequences import Chunked
-from ..data.labelled import Labelled
-from ..data.memory import content_hash, place_for, recalled
-from ..data.sampling import Reservoir, draw, first, hold_out
+from ..data.dask_sequences import DaskSequences
+from ..data.labeled import LabeledSequences
+from ..data.memory import cached, checkpoint_path, content_hash
+from ..data.sampling import Reservoir, hold_out, sample_batches, take_sequences
 from ..data.sequences import Sequences
 from ..rnn.forward_pass import ForwardPass
 from ..rnn.layers.weights import in_float64, incoming_norms, weights_of
 from ..rnn.losses.likelihood import Likelihood
 from ..rnn.states.collector import StateCollector
-from ..rnn.surgery.refit import Place, Refit, dense_states
+from ..rnn.surgery.refit import ReadSite, Refit, dense_states
 from ..rnn.surgery.surgery import Surgery
 from ..rnn.tracing.readers import Readers
 from ..rnn.tracing.tracer import find_readers
-from ..rnn.trajectory.answers import DenseAnswers
+from ..rnn.trajectory.dense_outputs import DenseOutputs
 from ..rnn.trajectory.fit import TrajectoryFit
 from ..selection.objective import Objective
 from ..selection.reconstruction import Kind
@@ -35,11 +35,11 @@ from ..solvers import GreedySolver, SelectionProblem
 from ..utils.progress import phase
 from .dask_pass import run_chunks
 from .forward_pass import run_through
-from .hidden_states import cell_moments, cutter, short_batches
+from .hidden_states import batch_factory, cell_moments, short_batches
 from .layer_statistics import LayerStatistics
 from .moments import HiddenStateMoments
-from .previous import Before, averaged, check_layers
-from .sensitivity import answers_likelihood, reading_sensitivity
+from .previous import PreviousCalibration, averaged, check_layers
+from .sensitivity import outputs_likelihood, reading_sensitivity
 
 Array = NDArray[np.float64]
 
@@ -66,7 +66,7 @@ class Calibration:
         Batches to run again, where they are needed.
     likelihood : Likelihood
         What the answers say of the labels, if they say anything.
-    answers : DenseAnswers
+    answers : DenseOutputs
         Of the dense network, on the batches of the sample that are held out.
     refit : Refit or None
         Fits readers to the states that a pruned network reaches.
@@ -74,7 +74,7 @@ class Calibration:
         Fits small layers to the trajectories of the dense ones.
     kind : str
         How lost nodes are rebuilt.
-    labelled : Labelled or None
+    labeled : LabeledSequences or None
         Sequences and their targets, where they are needed.
     """
 
@@ -86,11 +86,11 @@ class Calibration:
     problems: dict[str, SelectionProblem]
     sample: list[Any]
     likelihood: Likelihood
-    answers: DenseAnswers
+    outputs: DenseOutputs
     refit: Refit | None
     trajectory_fit: TrajectoryFit | None
     kind: Kind
-    labelled: Labelled | None = None
+    labeled: LabeledSequences | None = None
 
     @cached_property
     def greedy_paths(self) -> dict[str, Array]:
@@ -156,7 +156,7 @@ class Calibrator:
         self,
         collector: StateCollector,
         sequences: Sequences | Batches,
-        before: Before,
+        before: PreviousCalibration,
         given: nn.Module,
     ) -> Calibration:
         """Run the sequences, and add moments and sensitivity of those seen before.
@@ -182,7 +182,7 @@ class Calibrator:
         surgery = Surgery(collector.module, collector.layers, readers, passes, given)
         some, held_out = hold_out(sample)
         others = forward_passes(collector, held_out)
-        answers = DenseAnswers(collector.module, others, likelihood)
+        outputs = DenseOutputs(collector.module, others, likelihood)
         return Calibration(
             collector,
             surgery,
@@ -192,9 +192,9 @@ class Calibrator:
             {name: each.problem(self.objective, self.kind) for name, each in statistics.items()},
             sample,
             likelihood,
-            answers,
-            self._refit(collector, readers, first(some, self.n_refit)),
-            self._trajectory_fit(collector, statistics, some, answers),
+            outputs,
+            self._refit(collector, readers, take_sequences(some, self.n_refit)),
+            self._trajectory_fit(collector, statistics, some, outputs),
             self.kind,
         )
 
@@ -204,7 +204,7 @@ class Calibrator:
             return new
         n_sequences = self._n_sample()
         n_new = round(share * n_sequences)
-        batches = [*first(new, n_new), *first(old, n_sequences - n_new)]
+        batches = [*take_sequences(new, n_new), *take_sequences(old, n_sequences - n_new)]
         np.random.RandomState(self.seed).shuffle(batches)
         return batches
 
@@ -215,9 +215,9 @@ class Calibrator:
             return None
         passes = [collector.arguments(batch, whole=False) for batch in batches]
         own = {layer.path: layer for layer in collector.layers}
-        places = [Place(reader.path, own.get(reader.path)) for reader in readers.readers]
-        stays = [layer for layer in own.values() if layer.host in readers.obstacles]
-        places += [Place(layer.path, layer, leaving=True) for layer in stays if layer.host]
+        places = [ReadSite(reader.path, own.get(reader.path)) for reader in readers.readers]
+        stays = [layer for layer in own.values() if layer.host in readers.not_foldable]
+        places += [ReadSite(layer.path, layer, leaving=True) for layer in stays if layer.host]
         known = self._recall(dense_states, collector.module, places, passes)
         return Refit(collector.module, collector.layers, readers, passes, known)
 
@@ -226,18 +226,18 @@ class Calibrator:
         collector: StateCollector,
         statistics: Mapping[str, LayerStatistics],
         sample: list[Any],
-        answers: DenseAnswers,
+        outputs: DenseOutputs,
     ) -> TrajectoryFit | None:
-        passes = forward_passes(collector, first(sample, self.n_trajectory))
+        passes = forward_passes(collector, take_sequences(sample, self.n_trajectory))
         if not passes:
             return None
         weights = {name: torch.as_tensor(each.reading_weight) for name, each in statistics.items()}
         layers = collector.layers
-        return TrajectoryFit(collector.module, layers, weights, passes, answers, self.seed)
+        return TrajectoryFit(collector.module, layers, weights, passes, outputs, self.seed)
 
     def _recall(self, function: Any, *args: Any) -> Any:
         """Call a function, or take its result from memory."""
-        return recalled(function, self.memory, args)(*args)
+        return cached(function, self.memory, args)(*args)
 
     def _collect(
         self, collector: StateCollector, sequences: Sequences | Batches
@@ -246,7 +246,9 @@ class Calibrator:
         rng, n_sequences = np.random.RandomState(self.seed), self._n_sample()
         if isinstance(sequences, Sequences):
             found, witnesses = self.collect(collector, sequences)
-            sample = draw(sequences, n_sequences, self.batch_size, rng) if n_sequences else []
+            sample = (
+                sample_batches(sequences, n_sequences, self.batch_size, rng) if n_sequences else []
+            )
         else:
             reservoir = Reservoir(n_sequences, rng)
             found, witnesses = self.collect(collector, sequences, reservoir)
@@ -263,7 +265,7 @@ class Calibrator:
         """Return what the answers stand for; numbers, where there are none that can be compared."""
         recalled_args = collector, batch, self.family, self.classifies
         try:
-            found: Likelihood = self._recall(answers_likelihood, *recalled_args)
+            found: Likelihood = self._recall(outputs_likelihood, *recalled_args)
         except ValueError:
             if self._needs_likelihood():
                 raise
@@ -280,13 +282,13 @@ class Calibrator:
         reservoir: Reservoir | None = None,
     ) -> tuple[dict[str, HiddenStateMoments], list[Any]]:
         """Return moments of the hidden states, and batches to look at, the first of all first."""
-        batches_from = cutter(collector, sequences, self.batch_size, self.memory)
-        if isinstance(sequences, Chunked):
+        batches_from = batch_factory(collector, sequences, self.batch_size, self.memory)
+        if isinstance(sequences, DaskSequences):
             moments, collector.layout, _, found = run_chunks(sequences, collector, self.batch_size)
             kept = short_batches(collector, sequences, found)
         elif isinstance(sequences, Batches):
             batches = batches_from(0)
-            watched = batches if reservoir is None else reservoir.watch(batches)
+            watched = batches if reservoir is None else reservoir.tee(batches)
             moments, collector.layout, kept = self._run(
                 collector, sequences, lambda _: watched, None
             )
@@ -306,8 +308,8 @@ class Calibrator:
         if self.memory is None:
             return self._run(collector, sequences, batches_from, None)
         digest = content_hash((collector, sequences, self.batch_size))
-        place = place_for(self.memory, digest)
-        run = recalled(self._run, self.memory, digest)
+        place = checkpoint_path(self.memory, digest)
+        run = cached(self._run, self.memory, digest)
         return run(collector, sequences, batches_from, place)
 
     def _run(
@@ -328,7 +330,7 @@ class Calibrator:
     ) -> dict[str, Array] | None:
         if not self.objective.uses_sensitivity:
             return None
-        some = first(sample, self.objective.n_sensitivity)
+        some = take_sequences(sample, self.objective.n_sensitivity)
         # Layers in their own units, all of them in those of one, so that float32 holds them.
         unit = max(each.scale for each in moments.values())
         units = {name: each.whitening * unit for name, each in moments.items()}

@@ -19,7 +19,7 @@ FORMAT, VERSION = "skspectral stopped pass", 2
 
 
 @dataclass(frozen=True)
-class Pass:
+class PassCheckpoint:
     """What a pass has found so far; as a whole, so that it can be stopped at any time.
 
     Parameters
@@ -39,22 +39,22 @@ class Pass:
     moments: dict[str, HiddenStateMoments] = field(default_factory=dict)
     witnesses: Witnesses = field(default_factory=Witnesses)
 
-    def plus(
+    def merged_with(
         self,
         moments: dict[str, HiddenStateMoments],
         layout: str | None,
         n_batches: int,
         witnesses: Witnesses,
-    ) -> Pass:
+    ) -> PassCheckpoint:
         """The same with what other batches gave; both parts stay as they are."""
         joint = dict(self.moments)
         for name, each in moments.items():
             fresh = HiddenStateMoments(each.n_nodes).merge(each)
             joint[name] = fresh.merge(joint[name]) if name in joint else fresh
         joined = self.witnesses.followed_by(witnesses, self.n_batches)
-        return Pass(self.n_batches + n_batches, layout, joint, joined)
+        return PassCheckpoint(self.n_batches + n_batches, layout, joint, joined)
 
-    def keep(self, path: Path) -> None:
+    def try_save(self, path: Path) -> None:
         """Save it if there is room, which no pass has to be stopped for."""
         with suppress(OSError, SafetensorError):
             self.save(path)
@@ -77,14 +77,14 @@ class Pass:
             save_file(tensors, beside, metadata=description)
 
     @classmethod
-    def stopped(cls, path: Path) -> Pass:
+    def resume(cls, path: Path) -> PassCheckpoint:
         """One that was stopped and saved; an empty one where there is none to be read."""
         with suppress(FileNotFoundError, ValueError, SafetensorError):
             return cls.load(path)
         return cls()
 
     @classmethod
-    def load(cls, path: Path) -> Pass:
+    def load(cls, path: Path) -> PassCheckpoint:
         """One that was saved."""
         head, tensors = read_header(path, FORMAT, VERSION, "a stopped fit"), load_file(path)
         moments = {

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_array
 
-from ..data.dask_sequences import Chunked
+from ..data.dask_sequences import DaskSequences
 from ..data.sequences import Sequences
 from ..rnn.states.collector import StateCollector
-from .checkpoint import Pass
+from .checkpoint import PassCheckpoint
 from .hidden_states import Found, collect
 
 FAN_IN = 8  # moments that are added up in one task
 
 
-def run_chunks(sequences: Chunked, collector: StateCollector, batch_size: int) -> Found:
+def run_chunks(sequences: DaskSequences, collector: StateCollector, batch_size: int) -> Found:
     """Moments of the hidden states on all chunks, by the scheduler that dask uses."""
     from dask.delayed import delayed  # noqa: PLC0415  there is an array of it, so it is there
 
@@ -29,7 +29,7 @@ def run_chunks(sequences: Chunked, collector: StateCollector, batch_size: int) -
         for chunk, start in zip(array.to_delayed().ravel(), starts, strict=False)
     ]
     while len(found) > 1:
-        found = [delayed(joint)(found[i : i + FAN_IN]) for i in range(0, len(found), FAN_IN)]
+        found = [delayed(merge_chunks)(found[i : i + FAN_IN]) for i in range(0, len(found), FAN_IN)]
     return found[0].compute()
 
 
@@ -43,9 +43,9 @@ def collect_chunk(
     return collect(collector.copy(), numbered)
 
 
-def joint(parts: list[Found]) -> Found:
+def merge_chunks(parts: list[Found]) -> Found:
     """What several chunks have given; each stays as it is, since a task may be run again."""
-    whole = Pass()
+    whole = PassCheckpoint()
     for part in parts:
-        whole = whole.plus(*part)
+        whole = whole.merged_with(*part)
     return whole.moments, whole.layout, whole.n_batches, whole.witnesses

@@ -18,13 +18,13 @@ from threadpoolctl import ThreadpoolController
 from tqdm.auto import tqdm
 
 from ..rnn.states.collector import StateCollector
-from .checkpoint import Pass
+from .checkpoint import PassCheckpoint
 from .hidden_states import Found, collect
 from .moments import HiddenStateMoments
 
-PART = 4  # batches that go to another process together
-SECONDS = 30.0  # between two times that a pass is saved
-ROOM = 2**28  # bytes of moments that the threads of a pass hold together
+BATCHES_PER_TASK = 4  # batches that go to another process together
+CHECKPOINT_INTERVAL_S = 30.0  # between two times that a pass is saved
+MAX_MOMENT_BYTES = 2**28  # bytes of moments that the threads of a pass hold together
 
 
 def run_through(
@@ -56,27 +56,27 @@ def run_through(
     ValueError
         If a state is not finite.
     """
-    done = Pass.stopped(path) if path else Pass()
-    start, due = done.n_batches, time.monotonic() + SECONDS
+    done = PassCheckpoint.resume(path) if path else PassCheckpoint()
+    start, due = done.n_batches, time.monotonic() + CHECKPOINT_INTERVAL_S
     bar = tqdm(
         batches_from(start), "hidden states", initial=start, unit="batch", disable=not verbose
     )
     held: dict[int, Any] = {}  # batches until it is known whether they are witnesses
     numbered = remembered(zip(count(start), bar, strict=False), held)
     try:
-        with closing(in_parts(collector, numbered, n_jobs)) as parts:
+        with closing(iter_results(collector, numbered, n_jobs)) as parts:
             for found in parts:
-                done = done.plus(*found)
+                done = done.merged_with(*found)
                 wanted = {each.number for each in done.witnesses}
                 for number in [each for each in held if each < done.n_batches]:
                     if number not in wanted:
                         del held[number]
                 if path and time.monotonic() > due:
-                    done.keep(path)
-                    due = time.monotonic() + SECONDS
+                    done.try_save(path)
+                    due = time.monotonic() + CHECKPOINT_INTERVAL_S
     except BaseException:
         if path and done.n_batches > start:
-            done.keep(path)
+            done.try_save(path)
         raise
     if path:
         path.unlink(missing_ok=True)
@@ -94,19 +94,19 @@ def remembered(
         yield number, index, batch
 
 
-def in_parts(
+def iter_results(
     collector: StateCollector, batches: Iterator[tuple[int, Any, Any]], n_jobs: int | None
 ) -> Generator[Found, None, None]:
     """What some batches after another give, in their order."""
     if effective_n_jobs(n_jobs) == 1:
-        return here(collector, batches)
-    parts = iter(lambda: list(islice(batches, PART)), [])
+        return run_local(collector, batches)
+    parts = iter(lambda: list(islice(batches, BATCHES_PER_TASK)), [])
     return Parallel(n_jobs=n_jobs, return_as="generator")(
-        delayed(elsewhere)(collector, part) for part in parts
+        delayed(run_in_worker)(collector, part) for part in parts
     )
 
 
-def here(
+def run_local(
     collector: StateCollector, batches: Iterator[tuple[int, Any, Any]]
 ) -> Generator[Found, None, None]:
     """What they give in this process: several at the same time, on the threads that torch has.
@@ -116,17 +116,17 @@ def here(
     """
     total = torch.get_num_threads() if collector.device.type == "cpu" else 1
     of_moments = sum(8 * size**2 for size in collector.sizes.values())
-    n_batches = max(1, min(total, ROOM // of_moments))
+    n_batches = max(1, min(total, MAX_MOMENT_BYTES // of_moments))
     # More threads of OpenBLAS would wait for those of torch, longer than they work.
     with ThreadpoolController().select(internal_api="openblas").limit(limits=total // n_batches):
         if n_batches == 1:
             own = collector.copy()
             yield from (collect(own, [batch]) for batch in batches)
         else:
-            yield from at_once(collector, batches, n_batches)
+            yield from run_in_threads(collector, batches, n_batches)
 
 
-def at_once(
+def run_in_threads(
     collector: StateCollector, batches: Iterator[tuple[int, Any, Any]], n_batches: int
 ) -> Generator[Found, None, None]:
     """What so many at the same time give, with an equal part of the threads of torch for each."""
@@ -154,6 +154,6 @@ def at_once(
         torch.set_num_threads(total)
 
 
-def elsewhere(collector: StateCollector, batches: list[tuple[int, Any, Any]]) -> Found:
+def run_in_worker(collector: StateCollector, batches: list[tuple[int, Any, Any]]) -> Found:
     """What they give in another process or thread."""
     return collect(collector.copy(), batches)

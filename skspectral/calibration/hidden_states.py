@@ -12,9 +12,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..data.batches import Batches
-from ..data.memory import recalled
+from ..data.memory import cached
 from ..data.sequences import Sequences, in_order
-from ..rnn.layers.find import MISFITS
+from ..rnn.layers.find import FORWARD_ERRORS
 from ..rnn.states.collector import BLOCK, StateCollector
 from ..rnn.states.device_moments import DeviceMoments
 from ..rnn.states.padded import Padded
@@ -26,7 +26,7 @@ from .witnesses import Glimpse, Witnesses
 Found = tuple[dict[str, HiddenStateMoments], str | None, int, Witnesses]
 
 
-def cutter(
+def batch_factory(
     collector: StateCollector, sequences: Sequences | Batches, batch_size: int, memory: Any = None
 ) -> Callable[[int], Iterator[tuple[Any, Any]]]:
     """What cuts X into batches, from that of a number on; pads if the module does not mind."""
@@ -37,11 +37,11 @@ def cutter(
     if pad:
         lengths = sequences.lengths
         ends = [sequences.arrays[place] for place in (lengths.argmax(), lengths.argmin())]
-        pad = recalled(pads, memory, (collector, ends))(collector, ends)
+        pad = cached(tolerates_padding, memory, (collector, ends))(collector, ends)
     return lambda start: sequences.batches(batch_size, pad=pad, start=start)
 
 
-def pads(collector: StateCollector, ends: list[Any]) -> bool:
+def tolerates_padding(collector: StateCollector, ends: list[Any]) -> bool:
     """Whether sequences may be padded, tried on the longest and the shortest of them."""
     # On a copy, since trying finds a layout, and what is kept of the pass must not depend on it.
     return collector.copy().ignores_padding(*(torch.as_tensor(each) for each in ends))
@@ -122,17 +122,17 @@ def collect(collector: StateCollector, batches: Iterable[tuple[int, Any, Any]]) 
         places = None if index is None else tuple(int(place) for place in index)
         witnesses = witnesses.plus(Glimpse(n_batches, places, n_states, collector.path))
         for name, rows in states.items():
-            seen = sums.setdefault(name, no_moments(rows))
+            seen = sums.setdefault(name, new_accumulator(rows))
             seen.update(rows if isinstance(seen, DeviceMoments) else as_array(rows))
             if not seen.is_finite:
-                where = place_of(collector.run(batch)[name], name, number, index, batch)
+                where = describe_location(collector.run(batch)[name], name, number, index, batch)
                 raise ValueError(
                     f"the hidden states of layer {name!r} are not finite on X, or too large to be "
                     f"squared: first {where}. Check the scale of X and that the training of the "
                     "network did not diverge."
                 )
         n_batches += 1
-    moments = {name: on_cpu(each) for name, each in sums.items()}
+    moments = {name: to_cpu(each) for name, each in sums.items()}
     return moments, collector.layout, n_batches, witnesses
 
 
@@ -144,14 +144,14 @@ def short_batches(
     for glimpse in witnesses:
         index = glimpse.index or ()
         batch = sequences.batch(index[:BLOCK])
-        with suppress(*MISFITS):
+        with suppress(*FORWARD_ERRORS):
             collector.path = frozenset()
             collector.run(batch)
         found.append(batch if collector.path == glimpse.path else sequences.batch(index))
     return found
 
 
-def no_moments(states: Tensor) -> HiddenStateMoments | DeviceMoments:
+def new_accumulator(states: Tensor) -> HiddenStateMoments | DeviceMoments:
     """What adds up states where they are; NumPy on the CPU, whose products are faster there."""
     n_nodes = states.shape[-1]
     if states.device.type == "cuda":
@@ -159,7 +159,7 @@ def no_moments(states: Tensor) -> HiddenStateMoments | DeviceMoments:
     return HiddenStateMoments(n_nodes)
 
 
-def on_cpu(moments: HiddenStateMoments | DeviceMoments) -> HiddenStateMoments:
+def to_cpu(moments: HiddenStateMoments | DeviceMoments) -> HiddenStateMoments:
     """Moments in memory."""
     if isinstance(moments, HiddenStateMoments):
         return moments
@@ -173,7 +173,7 @@ def as_array(states: Tensor) -> Any:
     return states.numpy(force=True)
 
 
-def place_of(states: Tensor, name: str, number: int, index: Any, batch: Any) -> str:
+def describe_location(states: Tensor, name: str, number: int, index: Any, batch: Any) -> str:
     """Where states are not finite for the first time, or else where they are largest."""
     size = states.abs().nan_to_num(nan=torch.inf, posinf=torch.inf).amax(-1)
     where = [int(i) for i in np.unravel_index(int(size.argmax()), size.shape)]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..selection.objective import InformationLoss, Objective
-from ..selection.reconstruction import Kind, centred
+from ..selection.reconstruction import Kind, centered
 from ..solvers import SelectionProblem
 from .moments import HiddenStateMoments
 
@@ -24,7 +24,7 @@ class LayerStatistics:
     Parameters
     ----------
     covariance : ndarray of shape (n_nodes, n_nodes)
-        Σ, the non-centred second moment.
+        Σ, the non-centered second moment.
     mean : ndarray of shape (n_nodes,)
         μ.
     recurrent : ndarray of shape (n_gates * n_nodes, n_nodes)
@@ -60,7 +60,7 @@ class LayerStatistics:
     def problem(self, objective: Objective, kind: Kind) -> SelectionProblem:
         """The choice that an objective poses for a kind of reconstruction."""
         problem = objective.problem(self.covariance, self.recurrent, self.readers, self.sensitivity)
-        covariance = centred(self.covariance, self.mean, kind)
+        covariance = centered(self.covariance, self.mean, kind)
         return replace(problem, covariance=covariance, magnitude=self.magnitude)
 
 

@@ -234,7 +234,7 @@ class HiddenStateMoments:
 
     @property
     def covariance(self) -> NDArray[np.float64]:
-        """Σ, the time-mean non-centred second moment, shape (n_nodes, n_nodes)."""
+        """Σ, the time-mean non-centered second moment, shape (n_nodes, n_nodes)."""
         return self.products_ / self._counted
 
     @property

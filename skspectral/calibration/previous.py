@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Before:
+class PreviousCalibration:
     """What is known of sequences seen before.
 
     Parameters

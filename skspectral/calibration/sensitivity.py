@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from ..rnn.layers.weights import independent_copy
-from ..rnn.losses.likelihood import Likelihood, answer_of, likelihood_of
+from ..rnn.losses.likelihood import Likelihood, likelihood_of, primary_output
 from ..rnn.losses.sensitivity import sensitivity
 from ..rnn.states.collector import StateCollector
 from ..rnn.tracing.origins import Origins
 
 
 @torch.no_grad()
-def answers_likelihood(
+def outputs_likelihood(
     collector: StateCollector, batch: Any, family: str, classifies: bool | None
 ) -> Likelihood:
     """What the answers to a batch stand for; those of a bare layer are numbers, its states."""
@@ -27,8 +27,8 @@ def answers_likelihood(
     args, kwargs = collector.arguments(batch, whole=False)
     module = independent_copy(collector.module)
     with Origins() as origins:
-        answer = answer_of(module(*args, **kwargs))
-    return likelihood_of(answer, family, classifies, origins.of(answer))
+        output = primary_output(module(*args, **kwargs))
+    return likelihood_of(output, family, classifies, origins.of(output))
 
 
 def reading_sensitivity(

@@ -74,7 +74,7 @@ class Forward:
         self._check(arguments, number)
         return arguments
 
-    def labelled(self, batch: Any, number: int) -> tuple[Batch, Any]:
+    def labeled(self, batch: Any, number: int) -> tuple[Batch, Any]:
         """Arguments and targets, which are the last entry of a list.
 
         Raises
@@ -87,7 +87,7 @@ class Forward:
         if not (n_inputs == self.n_inputs or is_nested):
             raise ValueError(
                 f"batch {number} of X brings no targets to train on; give an iterable of lists "
-                f"[inputs, targets], as a DataLoader over labelled data is, with {self.n_inputs} "
+                f"[inputs, targets], as a DataLoader over labeled data is, with {self.n_inputs} "
                 "of inputs, as many as forward requires."
             )
         return self.read(batch[:-1], number), batch[-1]
@@ -131,7 +131,7 @@ class Batches:
     ----------
     source : iterable
         Yields tensors, packed sequences, tuples for ``module(*batch)``, dicts for
-        ``module(**batch)``, or lists of inputs and targets, as a ``DataLoader`` over labelled data
+        ``module(**batch)``, or lists of inputs and targets, as a ``DataLoader`` over labeled data
         does.
     forward : Forward
         What the module takes.

@@ -17,10 +17,10 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, Dataset
 
-from ..utils.doc_hints import explained_on
+from ..utils.doc_hints import refer_to_docs
 from .batches import Batches, holds_tensors, is_numbers
-from .dask_sequences import Chunked
-from .sequences import Sequences, Sliced
+from .dask_sequences import DaskSequences
+from .sequences import LazySequences, Sequences
 
 FORMS = (
     "X must be an array of shape (n_sequences, n_steps) or (n_sequences, n_steps, n_features), "
@@ -29,7 +29,7 @@ FORMS = (
 INTEGERS = frozenset(np.dtype(kind) for kind in np.typecodes["AllInteger"])
 
 
-@explained_on("Sequences and shapes")
+@refer_to_docs("Sequences and shapes")
 def check_sequences(
     X: Any, estimator: BaseEstimator | None = None, *, reset: bool = True
 ) -> Sequences | Batches:
@@ -173,7 +173,7 @@ def _check_ragged(arrays: list[NDArray[Any]]) -> Sequences:
                 "give sequences of one number of features."
             )
     with np.errstate(over="ignore", invalid="ignore"):
-        sound = [is_sound(array) for array in arrays]
+        sound = [is_finite_fast(array) for array in arrays]
     checked = [
         array if sound[i] else check_array(array, ensure_2d=False, input_name=f"X[{i}]")
         for i, array in enumerate(arrays)
@@ -181,13 +181,13 @@ def _check_ragged(arrays: list[NDArray[Any]]) -> Sequences:
     return Sequences(checked, 1 if checked[0].ndim == 1 else checked[0].shape[1])
 
 
-def is_sound(array: NDArray[Any]) -> bool:
+def is_finite_fast(array: NDArray[Any]) -> bool:
     """Whether an array plainly holds finite numbers: quickly, for there may be many."""
     numbers = array.dtype.kind in "biuf" and type(array) is np.ndarray
     return numbers and math.isfinite(array.sum(dtype=np.float64))
 
 
-def _check_sliced(X: Any) -> Sliced:
+def _check_sliced(X: Any) -> LazySequences:
     shape = tuple(X.shape)
     if len(shape) not in (2, 3):
         raise ValueError(f"X has {len(shape)} axes; {FORMS}.")
@@ -199,7 +199,7 @@ def _check_sliced(X: Any) -> Sliced:
     if np.dtype(X.dtype).kind not in "biuf":
         raise ValueError(f"X is of dtype {X.dtype}; give sequences of numbers.")
     in_dask = hasattr(X, "dask") and hasattr(X, "to_delayed")
-    return (Chunked if in_dask else Sliced)(X, shape[-1])
+    return (DaskSequences if in_dask else LazySequences)(X, shape[-1])
 
 
 def _check_3d(X: Any) -> Sequences:

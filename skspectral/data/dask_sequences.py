@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_array
 
-from .sequences import Sequences, Sliced
+from .sequences import LazySequences, Sequences
 
 FAN_IN = 8  # moments that are added up in one task
 
 
-class Chunked(Sliced):
+class DaskSequences(LazySequences):
     """Sequences in a dask array; read in slices where only some are needed.
 
     Parameters

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import skspectral
 
-from .sequences import READ, Sliced
+from .sequences import READ, LazySequences
 
 
 def as_memory(memory: Any) -> Any:
@@ -24,7 +24,7 @@ def as_memory(memory: Any) -> Any:
     return check_memory(os.fspath(memory) if isinstance(memory, os.PathLike) else memory)
 
 
-def recalled(function: Callable[..., Any], memory: Any, key: Any) -> Callable[..., Any]:
+def cached(function: Callable[..., Any], memory: Any, key: Any) -> Callable[..., Any]:
     """A function that takes its result from memory where one is kept under the key.
 
     Parameters
@@ -54,7 +54,7 @@ def recalled(function: Callable[..., Any], memory: Any, key: Any) -> Callable[..
     return lambda *args: call(digest, function, args)
 
 
-def place_for(memory: Any, digest: str) -> Path | None:
+def checkpoint_path(memory: Any, digest: str) -> Path | None:
     """Where to keep what a function has found when it is stopped; nowhere without memory."""
     location = getattr(as_memory(memory), "location", None)
     if location is None:
@@ -91,7 +91,7 @@ class ContentHasher(NumpyHasher):
 
     def save(self, obj: Any) -> None:
         """Write an object to the hash."""
-        if isinstance(obj, Sliced):
+        if isinstance(obj, LazySequences):
             size = obj.arrays.shape
             obj = size, [content_hash(obj.read(i, i + READ)) for i in range(0, len(obj), READ)]
         elif isinstance(obj, Tensor):

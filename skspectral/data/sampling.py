@@ -18,18 +18,18 @@ HELD_OUT, HANDFUL = 0.1, 3
 MANY = 2**24  # sequences whose numbers are not all put in order to draw some
 
 
-def first(batches: Iterable[Any], n_sequences: int) -> list[Any]:
+def take_sequences(batches: Iterable[Any], n_sequences: int) -> list[Any]:
     """The first batches, up to one that completes so many sequences."""
     found: list[Any] = []
     for batch in batches:
         if n_sequences <= 0:
             break
         found.append(batch)
-        n_sequences -= count(batch)
+        n_sequences -= count_sequences(batch)
     return found
 
 
-def split(batches: list[Any], fraction: float) -> tuple[list[Any], list[Any]]:
+def hold_out_fraction(batches: list[Any], fraction: float) -> tuple[list[Any], list[Any]]:
     """Hold out a fraction of the batches at the end; of a single batch, nothing."""
     wanted = max(round(fraction * len(batches)), int(fraction > 0.0))
     place = len(batches) - min(wanted, len(batches) - 1)
@@ -38,10 +38,10 @@ def split(batches: list[Any], fraction: float) -> tuple[list[Any], list[Any]]:
 
 def hold_out(batches: list[Any]) -> tuple[list[Any], list[Any]]:
     """Hold out a tenth of the batches; a handful are both to fit to and to judge by."""
-    return split(batches, HELD_OUT) if len(batches) > HANDFUL else (batches, batches)
+    return hold_out_fraction(batches, HELD_OUT) if len(batches) > HANDFUL else (batches, batches)
 
 
-def draw(
+def sample_batches(
     sequences: Sequences, n_sequences: int, batch_size: int, rng: np.random.RandomState
 ) -> list[Any]:
     """Batches of sequences drawn without replacement."""
@@ -73,18 +73,18 @@ class Reservoir:
     rng: np.random.RandomState
     batches: list[Any] = field(default_factory=list)
 
-    def watch(self, batches: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
+    def tee(self, batches: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
         """The same batches, some of which are kept."""
         room, kept = self.n_sequences, self.batches
         for n_seen, (index, batch) in enumerate(batches, start=1):
             if room > 0:
                 kept.append(batch)
-                room -= count(batch)
+                room -= count_sequences(batch)
             elif (place := self.rng.randint(n_seen)) < len(kept):
                 kept[place] = batch
             yield index, batch
 
 
-def count(batch: Any) -> int:
+def count_sequences(batch: Any) -> int:
     """Sequences of a batch, whose first array holds them along its first axis."""
     return next((len(leaf) for leaf in tree_leaves(batch) if getattr(leaf, "ndim", 0)), 1)

@@ -126,7 +126,7 @@ class Sequences:
         return Padded.of([torch.as_tensor(sequence) for sequence in found])
 
 
-class Sliced(Sequences):
+class LazySequences(Sequences):
     """Sequences that are read slice by slice from a file or a store, and checked then.
 
     Parameters

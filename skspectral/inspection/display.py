@@ -1,4 +1,4 @@
-"""What all displays share: where they draw, in which colours, and of which layer."""
+"""What all displays share: where they draw, in which colors, and of which layer."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from ..pruners.pruned_layer import PrunedLayer, name_among
-from ..utils.doc_hints import explained_on
+from ..utils.doc_hints import refer_to_docs
 
-# The colours of Okabe and Ito, which people of any colour vision can tell apart.
+# The colors of Okabe and Ito, which people of any color vision can tell apart.
 BLUE, ORANGE, GREEN, VERMILION, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
-COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE)
-GREY = "#666666"
+COLORS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE)
+GRAY = "#666666"
 
 
 class Display(ABC):
@@ -94,7 +94,7 @@ def axes_for(display: object, ax: Any) -> Any:
     return plt.subplots(layout="constrained")[1]
 
 
-@explained_on("Reading the plots")
+@refer_to_docs("Reading the plots")
 def pruned_layer(pruner: Any, layer: str | None) -> tuple[str, PrunedLayer]:
     """A layer of a fitted pruner, and its name."""
     check_is_fitted(pruner)
@@ -113,6 +113,6 @@ def titled(title: str, layer: str) -> str:
     return f"{title}, {layer}" if layer else title
 
 
-def seen_on_log_axes(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def positive_or_nan(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Without the zeros, which have no place there."""
     return np.where(values > 0.0, values, np.nan)

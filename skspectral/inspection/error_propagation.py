@@ -13,15 +13,15 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from ..pruners.collected import collected
-from ..pruners.dense_network import module_of
+from ..pruners.dense_network import get_module
 from ..pruners.pruned_layer import name_among
 from ..rnn.layers.find import RecurrentLayer
-from ..rnn.layers.stack import laid_out
+from ..rnn.layers.stack import split_layers
 from ..rnn.layers.weights import in_float64, mode_of, reading_of, weights_of
 from ..rnn.states.collector import InputCollector, StateCollector
 from ..rnn.tracing.readers import Readers
 from ..theory import propagated_errors
-from ..utils.doc_hints import explained_on
+from ..utils.doc_hints import refer_to_docs
 
 Array = NDArray[np.float64]
 
@@ -62,8 +62,8 @@ class ErrorPropagation:
 
     state_errors: Any
     state_bounds: Any
-    answer_errors: Any
-    answer_bounds: Any
+    output_errors: Any
+    output_bounds: Any
     recurrent_norm: float
 
 
@@ -106,7 +106,7 @@ def error_propagation(pruner: Any, X: Any) -> ErrorPropagation:
     True
     """
     check_is_fitted(pruner)
-    with explained_on("What the theory promises"):
+    with refer_to_docs("What the theory promises"):
         maps = Maps.of(pruner)
     if isinstance(X, Iterator):
         X = list(X)
@@ -118,8 +118,8 @@ def error_propagation(pruner: Any, X: Any) -> ErrorPropagation:
         return ErrorPropagation(*maps.errors(inputs, states), maps.recurrent_norm)
     each = zip(zip(*inputs, strict=True), zip(*states, strict=True), strict=True)
     rows = [maps.errors(read, reached) for read, reached in each]
-    errors, bounds, answers, answer_bounds = map(list, zip(*rows, strict=True))
-    return ErrorPropagation(errors, bounds, answers, answer_bounds, maps.recurrent_norm)
+    errors, bounds, outputs, output_bounds = map(list, zip(*rows, strict=True))
+    return ErrorPropagation(errors, bounds, outputs, output_bounds, maps.recurrent_norm)
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class Maps:
     @classmethod
     def of(cls, pruner: Any) -> Maps:
         """Those of a fitted pruner."""
-        modules = laid_out(module_of(pruner.estimator_)), laid_out(pruner.pruned_module_)
+        modules = split_layers(get_module(pruner.estimator_)), split_layers(pruner.pruned_module_)
         name_among(pruner.layers_, None)
         (layer,) = pruner._network.found
         support = pruner.support_
@@ -210,11 +210,11 @@ class Maps:
         misread = distance(self.recurrent[0](read[0]), self.recurrent[1](read[1]))
         bounds = propagated_errors(misread, self.recurrent_norm)
         wide, narrow = self.readers
-        answers = distance(wide(dense), narrow(small))
+        outputs = distance(wide(dense), narrow(small))
         return (
             distance(kept, small),
             bounds,
-            answers,
+            outputs,
             distance(wide(dense), narrow(kept)) + narrow.norm * bounds,
         )
 

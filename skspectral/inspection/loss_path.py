@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..pruners.pruned_layer import PrunedLayer
-from .display import BLUE, GREY, VERMILION, LayerDisplay, seen_on_log_axes, titled
+from .display import BLUE, GRAY, VERMILION, LayerDisplay, positive_or_nan, titled
 
 
 class LossPathDisplay(LayerDisplay):
@@ -65,9 +65,9 @@ class LossPathDisplay(LayerDisplay):
 
     def _draw(self, ax: Any) -> None:
         m, loss = len(self.loss_path) - 1, self.loss_path[-1]
-        path, bound = seen_on_log_axes(self.loss_path), seen_on_log_axes(self.lower_bound)
+        path, bound = positive_or_nan(self.loss_path), positive_or_nan(self.lower_bound)
         (self.loss_,) = ax.semilogy(path, color=BLUE, label="loss")
-        (self.bound_,) = ax.semilogy(bound, color=GREY, linestyle="--", label="lower bound")
+        (self.bound_,) = ax.semilogy(bound, color=GRAY, linestyle="--", label="lower bound")
         (self.chosen_,) = ax.semilogy(
             m, path[-1], "o", color=VERMILION, label=f"{m} nodes kept: {loss:.2g}"
         )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from .display import COLOURS, Display
+from .display import COLORS, Display
 
 
 class ScoreCurveDisplay(Display):
@@ -98,10 +98,10 @@ class ScoreCurveDisplay(Display):
     def _draw(self, ax: Any) -> None:
         self.lines_ = []
         for i, (label, curve) in enumerate(self.curves.items()):
-            colour = COLOURS[i % len(COLOURS)]
+            color = COLORS[i % len(COLORS)]
             m, mean, std = (np.asarray(curve[key]) for key in ("m", "mean", "std"))
-            self.lines_ += ax.plot(m, mean, ".-", color=colour, label=label or "mean of the folds")
-            ax.fill_between(m, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0.0)
+            self.lines_ += ax.plot(m, mean, ".-", color=color, label=label or "mean of the folds")
+            ax.fill_between(m, mean - std, mean + std, color=color, alpha=0.15, linewidth=0.0)
         curve, best = self.curves[self.chosen[0]], self.chosen[1]
         score = np.asarray(curve["mean"])[np.asarray(curve["m"]) == best][0]
         (self.chosen_,) = ax.plot(

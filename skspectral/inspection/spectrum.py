@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..pruners.pruned_layer import PrunedLayer
 from ..theory import degrees_of_freedom
-from .display import BLUE, GREY, VERMILION, LayerDisplay, seen_on_log_axes, titled
+from .display import BLUE, GRAY, VERMILION, LayerDisplay, positive_or_nan, titled
 
 
 class SpectrumDisplay(LayerDisplay):
@@ -62,7 +62,7 @@ class SpectrumDisplay(LayerDisplay):
         return cls(eigenvalues=eigenvalues / eigenvalues.sum(), m=layer.m, layer=name)
 
     def _draw(self, ax: Any) -> None:
-        values = seen_on_log_axes(self.eigenvalues)
+        values = positive_or_nan(self.eigenvalues)
         lams = np.geomspace(np.nanmin(values), np.nanmax(values), 200)
         freedom = degrees_of_freedom(np.diag(self.eigenvalues), lams)
         ranks = np.arange(1, len(values) + 1)
@@ -70,7 +70,7 @@ class SpectrumDisplay(LayerDisplay):
         (self.freedom_,) = ax.semilogy(
             freedom, lams, color=VERMILION, label="degrees of freedom N(λ)"
         )
-        self.kept_ = ax.axvline(self.m, color=GREY, linestyle=":", label=f"{self.m} nodes kept")
+        self.kept_ = ax.axvline(self.m, color=GRAY, linestyle=":", label=f"{self.m} nodes kept")
         ax.set(
             title=titled("Spectrum of the hidden states", self.layer),
             xlabel="rank of the eigenvalue, or degrees of freedom",

@@ -63,7 +63,7 @@ class SupportDisplay(LayerDisplay):
         return cls(covariance=covariance, order=order, layer=name)
 
     def _draw(self, ax: Any) -> None:
-        alike, m = resemblance(self.covariance), len(self.order)
+        alike, m = correlation(self.covariance), len(self.order)
         lost = np.setdiff1d(np.arange(len(alike)), self.order)
         nearest = np.abs(alike[np.ix_(lost, self.order)]).argmax(axis=1)
         self.nodes_ = np.concatenate([self.order, lost[np.argsort(nearest, kind="stable")]])
@@ -82,7 +82,7 @@ class SupportDisplay(LayerDisplay):
         ax.set(title=titled("Kept and lost nodes", self.layer), xlabel="node j", ylabel="node i")
 
 
-def resemblance(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+def correlation(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
     """The covariance with nodes brought to one size; zero for those that do not move."""
     size = np.sqrt(covariance.diagonal())
     inverse = np.divide(1.0, size, out=np.zeros_like(size), where=size > 0.0)

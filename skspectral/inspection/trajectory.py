@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from .display import COLOURS, Display, pruned_layer, titled
+from .display import COLORS, Display, pruned_layer, titled
 from .trajectories import Trajectories
 
 
@@ -121,10 +121,10 @@ class TrajectoryDisplay(Display):
         steps = np.arange(1, len(self.dense) + 1)
         self.dense_, self.rebuilt_ = [], []
         for i, node in enumerate(self.nodes):
-            colour = COLOURS[i % len(COLOURS)]
-            self.dense_ += ax.plot(steps, self.dense[:, i], color=colour, label=f"node {node}")
+            color = COLORS[i % len(COLORS)]
+            self.dense_ += ax.plot(steps, self.dense[:, i], color=color, label=f"node {node}")
             self.rebuilt_ += ax.plot(
-                steps, self.rebuilt[:, i], color=colour, linestyle="--", label=f"rebuilt {node}"
+                steps, self.rebuilt[:, i], color=color, linestyle="--", label=f"rebuilt {node}"
             )
         ax.set(
             title=titled("Hidden states", self.layer),

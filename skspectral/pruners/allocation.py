@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..calibration.calibrator import Calibration
-from ..utils.doc_hints import explained_on
+from ..utils.doc_hints import refer_to_docs
 from .parameters import count_nodes
 
 ALLOCATIONS = ("global", "uniform")
@@ -24,7 +24,7 @@ def check_nodes(m: Any, name: str = "m", n_nodes: int | None = None) -> None:
         count_nodes(count, name=f"{name}[{layer!r}]")
 
 
-@explained_on("How many nodes")
+@refer_to_docs("How many nodes")
 def count_in_all(m: Any, sizes: Mapping[str, int], name: str = "m") -> int:
     """Nodes to keep of all layers together.
 
@@ -57,7 +57,7 @@ def count_in_all(m: Any, sizes: Mapping[str, int], name: str = "m") -> int:
     return total
 
 
-@explained_on("How many nodes")
+@refer_to_docs("How many nodes")
 def count_by_layer(m: Any, sizes: Mapping[str, int], name: str = "m") -> dict[str, int]:
     """Nodes to keep of every layer.
 
@@ -101,7 +101,9 @@ def node_counts(
     return shared_budget(calibration.greedy_paths, count_in_all(m, sizes, name))
 
 
-def part_way(calibration: Calibration, counts: Mapping[str, int], share: float) -> dict[str, int]:
+def intermediate_counts(
+    calibration: Calibration, counts: Mapping[str, int], share: float
+) -> dict[str, int]:
     """Return the nodes of every layer after a share of the way to others, by equal factors."""
     sizes = {layer: problem.n_nodes for layer, problem in calibration.problems.items()}
     if sizes.keys() != counts.keys():

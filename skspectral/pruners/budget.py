@@ -7,7 +7,7 @@ from numbers import Integral
 from typing import Any
 
 from ..calibration.calibrator import Calibration
-from ..rnn.surgery.cut import Cut
+from ..rnn.surgery.reduction import LayerReduction
 from .summary import n_parameters
 
 N_SIZES = 64  # that are told apart, from none of the nodes to as many as m allows
@@ -62,5 +62,7 @@ def part_of(m: Any, size: int) -> Any:
 def parameters_of(calibration: Calibration, counts: Mapping[str, int]) -> int:
     """Return the parameters of a network that keeps so many nodes of every layer."""
     sizes = {name: problem.n_nodes for name, problem in calibration.problems.items()}
-    cuts = {name: Cut.first(n, counts.get(name, n)) for name, n in sizes.items()}
-    return n_parameters(calibration.surgery.build(cuts))
+    reductions = {
+        name: LayerReduction.keep_first(n, counts.get(name, n)) for name, n in sizes.items()
+    }
+    return n_parameters(calibration.surgery.build(reductions))

@@ -12,11 +12,11 @@ from sklearn.metrics import check_scoring
 from sklearn.utils import _safe_indexing
 
 from ..calibration.calibrator import Calibration
-from ..calibration.previous import Before
+from ..calibration.previous import PreviousCalibration
 from ..data.checks import check_sequences
 from ..utils.atomic_fit import drawn, same_random_numbers
 from .allocation import node_counts
-from .delegation import wrapped_has
+from .delegation import estimator_has
 from .node_selection import choose
 from .parameters import as_solver
 from .pruned_layer import PrunedLayer, relative_loss
@@ -54,7 +54,7 @@ def fold_scores(
     with same_random_numbers():
         sequences = check_sequences(train[0], pruner, reset=True)
         dense, data = train_dense(pruner, sequences, *train)
-        calibration = calibrate(pruner, dense, data, Before())
+        calibration = calibrate(pruner, dense, data, PreviousCalibration())
         counts = count_each(ms, calibration, pruner.allocation)
         score, scores = scorer(pruner, dense, scoring, *test), []
         for m, layers in zip(ms, select_each(pruner, calibration, counts), strict=True):
@@ -74,19 +74,19 @@ def select_each(
         most = {name: max(count[name] for count in counts) for name in counts[0]}
         paths = choose(calibration, solver, most)
         every = (
-            {name: path.first(count[name]) for name, path in paths.items()} for count in counts
+            {name: path.truncate(count[name]) for name, path in paths.items()} for count in counts
         )
     else:
         every = (choose(calibration, solver, count) for count in counts)
     for layers in every:
-        yield {name: layer.within(pruner.tol) for name, layer in layers.items()}
+        yield {name: layer.truncate_to_tol(pruner.tol) for name, layer in layers.items()}
 
 
 def scorer(
     pruner: SpectralRNNPruner, dense: DenseNetwork, scoring: Any, X: Any, y: Any
 ) -> Callable[[], float]:
     """Return what scores a pruner as it then is; what does not depend on m is done once."""
-    if scoring is None and not wrapped_has("score")(pruner):
+    if scoring is None and not estimator_has("score")(pruner):
         sequences = check_sequences(X, pruner, reset=False)
         moments = dense_moments(pruner, dense, sequences)
         return lambda: 1.0 - relative_loss(pruner.layers_, moments)

@@ -13,10 +13,10 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from ..training.rnn_estimators import RNNClassifier
-from .dense_network import as_input
+from .dense_network import cast_input
 
 
-def wrapped_has(name: str) -> Callable[[Any], bool]:
+def estimator_has(name: str) -> Callable[[Any], bool]:
     """A check whether what a pruner wraps has a method, for ``available_if``."""
 
     def check(pruner: Any) -> bool:
@@ -48,7 +48,7 @@ class PredictorMixin:
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
-    @available_if(wrapped_has("predict"))
+    @available_if(estimator_has("predict"))
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict with the smaller network.
 
@@ -62,9 +62,9 @@ class PredictorMixin:
         ndarray
             What the wrapped estimator predicts.
         """
-        return self._ask("predict", X)
+        return self._delegate("predict", X)
 
-    @available_if(wrapped_has("predict_proba"))
+    @available_if(estimator_has("predict_proba"))
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Class probabilities by the smaller network.
 
@@ -78,9 +78,9 @@ class PredictorMixin:
         ndarray of shape (n_sequences, n_classes)
             Probabilities in the order of ``classes_``.
         """
-        return self._ask("predict_proba", X)
+        return self._delegate("predict_proba", X)
 
-    @available_if(wrapped_has("score"))
+    @available_if(estimator_has("score"))
     def score(self, X: Any, y: Any = None) -> float:
         """Score of the smaller network.
 
@@ -96,11 +96,11 @@ class PredictorMixin:
         float
             The score of the wrapped estimator.
         """
-        return self._ask("score", X, y)
+        return self._delegate("score", X, y)
 
-    def _ask(self, method: str, X: Any, *args: Any) -> Any:
+    def _delegate(self, method: str, X: Any, *args: Any) -> Any:
         check_is_fitted(self)
-        return getattr(self.pruned_estimator_, method)(as_input(self.pruned_estimator_, X), *args)
+        return getattr(self.pruned_estimator_, method)(cast_input(self.pruned_estimator_, X), *args)
 
     @property
     def classes_(self) -> NDArray[Any]:

@@ -11,17 +11,17 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.multiclass import type_of_target
 from torch import nn
 
-from ..data.memory import recalled
+from ..data.memory import cached
 from ..rnn.layers.weights import copied, copied_estimator, in_one_piece
 from ..training.rnn_estimators import RNNClassifier, RNNRegressor
-from ..utils.doc_hints import explained_on
+from ..utils.doc_hints import refer_to_docs
 from ..utils.interrupts import interruptible
 
 OURS = (RNNClassifier, RNNRegressor)
 
 
-@explained_on("Whole models")
-def trained(
+@refer_to_docs("Whole models")
+def fit_or_copy(
     estimator: Any, X: Any, y: Any, random_state: Any, verbose: int, memory: Any = None
 ) -> Any:
     """A trained copy of what was given, in evaluation mode.
@@ -46,8 +46,8 @@ def trained(
         dense = copied(estimator, {}) if is_module else copied_estimator(estimator)
     elif hasattr(estimator, "fit"):
         dense = clone(estimator)
-        train = recalled(fitted, memory if is_seeded(dense) else None, (dense, X, y))
-        dense = train(dense, as_input(dense, X), y)
+        train = cached(fitted, memory if is_seeded(dense) else None, (dense, X, y))
+        dense = train(dense, cast_input(dense, X), y)
     else:
         dense = estimator
     if not isinstance(dense, nn.Module) and not hasattr(dense, "module_"):
@@ -55,7 +55,7 @@ def trained(
             "estimator must be a torch module, an estimator that holds one as module_ once it is "
             f"fitted, or None; got {type(estimator).__name__}."
         )
-    in_one_piece(module_of(dense)).eval()
+    in_one_piece(get_module(dense)).eval()
     return dense
 
 
@@ -90,7 +90,7 @@ def default_estimator(y: Any) -> RNNClassifier | RNNRegressor:
     return RNNClassifier() if is_discrete(y) else RNNRegressor()
 
 
-def classifies(estimator: Any, y: Any) -> bool | None:
+def is_classification(estimator: Any, y: Any) -> bool | None:
     """Whether a network answers with classes, by its estimator or the targets; None: unknown."""
     if isinstance(estimator, nn.Module):
         return None if y is None else holds_labels(y)
@@ -98,7 +98,7 @@ def classifies(estimator: Any, y: Any) -> bool | None:
     return is_classifier(estimator) if known else None
 
 
-def encoded(estimator: Any, y: Any) -> Any:
+def encode_targets(estimator: Any, y: Any) -> Any:
     """Targets as the network answers: of a classifier that encodes its classes, their numbers."""
     if y is None or not isinstance(estimator, RNNClassifier):
         return y
@@ -118,12 +118,12 @@ def holds_labels(y: Any) -> bool:
     return targets.dtype.kind in "iub" if targets.ndim > 1 else is_discrete(targets)
 
 
-def module_of(estimator: Any) -> nn.Module:
+def get_module(estimator: Any) -> nn.Module:
     """The torch module inside."""
     return estimator if isinstance(estimator, nn.Module) else estimator.module_
 
 
-def with_module(estimator: Any, module: nn.Module) -> Any:
+def replace_module(estimator: Any, module: nn.Module) -> Any:
     """A copy of an estimator that holds another module; of a module, that module."""
     if isinstance(estimator, nn.Module):
         return module
@@ -134,7 +134,7 @@ def with_module(estimator: Any, module: nn.Module) -> Any:
     return other
 
 
-def as_input(estimator: Any, X: Any) -> Any:
+def cast_input(estimator: Any, X: Any) -> Any:
     """X as the estimator reads it: torch modules are float32, arrays seldom are."""
     is_double = isinstance(X, np.ndarray) and X.dtype == np.float64
     return X.astype(np.float32) if is_double and not isinstance(estimator, OURS) else X

@@ -81,7 +81,7 @@ def check_followed(readers: Readers, layers: Sequence[RecurrentLayer]) -> None:
             "estimator is a recurrent layer and nothing else, so no answers can be compared with "
             "the targets; give a module with a head behind the layer."
         )
-    for host, obstacle in readers.obstacles.items():
+    for host, obstacle in readers.not_foldable.items():
         raise ValueError(
             f"estimator has a layer {host!r} whose readers no gates can stand at, since its "
             f"hidden state {obstacle}; give a module in which linear maps read it, or use "

@@ -13,9 +13,9 @@ from torch import nn
 from ..calibration.calibrator import Calibration
 from ..calibration.hidden_states import collect
 from ..calibration.moments import HiddenStateMoments
-from ..data.memory import recalled
-from ..data.sampling import HELD_OUT, split
-from ..rnn.layers.find import last_level
+from ..data.memory import cached
+from ..data.sampling import HELD_OUT, hold_out_fraction
+from ..rnn.layers.find import output_layers
 from ..rnn.states.collector import StateCollector
 from .pruned_layer import PrunedLayer
 
@@ -49,8 +49,8 @@ def held_out_losses(
     calibration: Calibration, layers: Mapping[str, PrunedLayer], memory: Any
 ) -> dict[str, float]:
     """Return the relative loss of every layer on a part of the sequences that it has not seen."""
-    collector, batches = calibration.collector, split(calibration.sample, HELD_OUT)[1]
-    found = recalled(moments_of, memory, (collector, batches))(collector, batches)
+    collector, batches = calibration.collector, hold_out_fraction(calibration.sample, HELD_OUT)[1]
+    found = cached(moments_of, memory, (collector, batches))(collector, batches)
     return {
         name: held_out_loss(layer, calibration.moments[name], found.get(name))
         for name, layer in layers.items()
@@ -66,13 +66,13 @@ def measured_divergence(
     there are no batches, or no answers that can be compared.
     """
     columns = shown_columns(calibration, layers) if calibration.collector.is_bare else None
-    return calibration.answers.divergence(small, columns=columns)
+    return calibration.outputs.divergence(small, columns=columns)
 
 
 def shown_columns(calibration: Calibration, layers: Mapping[str, PrunedLayer]) -> torch.Tensor:
     """Return the columns of what a bare layer puts out that are of kept nodes."""
     collector, found, start = calibration.collector, [], 0
-    for layer in last_level(collector.layers, collector.module, ""):
+    for layer in output_layers(collector.layers, collector.module, ""):
         found.append(start + torch.as_tensor(layers[layer.name].support))
         start += layers[layer.name].problem.n_nodes
     return torch.cat(found)

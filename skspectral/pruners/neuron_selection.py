@@ -10,15 +10,15 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from ..calibration.sensitivity import answers_likelihood
+from ..calibration.sensitivity import outputs_likelihood
 from ..data.batches import Batches
 from ..data.checks import check_sequences
-from ..data.labelled import Labelled, Task, task_loss
+from ..data.labeled import LabeledSequences, SupervisedLoss, task_loss
 from ..data.memory import as_memory
 from ..rnn.forward_pass import ForwardPass
 from ..rnn.gates import Gated
-from ..rnn.layers.find import RecurrentLayer, find_layers, last_level
-from ..rnn.layers.stack import laid_out, put_together
+from ..rnn.layers.find import RecurrentLayer, find_layers, output_layers
+from ..rnn.layers.stack import merge_layers, split_layers
 from ..rnn.layers.weights import copy_of
 from ..rnn.losses.likelihood import FAMILIES
 from ..rnn.states.collector import StateCollector
@@ -26,27 +26,33 @@ from ..rnn.surgery.inputs import select_inputs
 from ..rnn.surgery.surgery import Surgery
 from ..rnn.tracing.tracer import find_readers
 from ..training.finetune import FineTune, as_finetune, fine_tuned, training_steps
-from ..utils.atomic_fit import AllOrNothing, unfitted
+from ..utils.atomic_fit import AtomicFitMixin, unfitted_copy
 from ..utils.validation import check_choice, check_count, is_number
 from .delegation import PredictorMixin
-from .dense_network import classifies, encoded, module_of, trained, with_module
+from .dense_network import (
+    encode_targets,
+    fit_or_copy,
+    get_module,
+    is_classification,
+    replace_module,
+)
 from .gated_layer import GatedLayer, as_supports, check_followed
-from .pruned_layer import of_layers
+from .pruned_layer import unwrap_single_layer
 from .transformer import POOLINGS, StateTransformer
 
 
-class Penalised:
+class L0PenalizedLoss:
     """A task, and a price for every weight that is expected to stay.
 
     Parameters
     ----------
-    task : Task
+    task : SupervisedLoss
         The task.
     of_inputs, of_nodes : float
         Prices of a weight that reads inputs or other layers, and of one that reads states.
     """
 
-    def __init__(self, task: Task, of_inputs: float, of_nodes: float) -> None:
+    def __init__(self, task: SupervisedLoss, of_inputs: float, of_nodes: float) -> None:
         self._task, self._of_inputs, self._of_nodes = task, of_inputs, of_nodes
 
     def loss(self, module: Any, numbers: Tensor) -> Tensor:
@@ -55,7 +61,7 @@ class Penalised:
         return self._task.loss(module, numbers) + penalty
 
 
-class NeuronSelectionPruner(PredictorMixin, StateTransformer, AllOrNothing):
+class NeuronSelectionPruner(PredictorMixin, StateTransformer, AtomicFitMixin):
     """Make a recurrent network smaller by gates that learn which neurons it needs.
 
     Every hidden node and every input of the network gets a gate, a random variable that is exactly
@@ -186,7 +192,7 @@ class NeuronSelectionPruner(PredictorMixin, StateTransformer, AllOrNothing):
         ----------
         X : array-like, list, torch.Tensor, Dataset, DataLoader or iterable
             Sequences, as in :meth:`SpectralRNNPruner.fit`; an iterable yields lists
-            ``[inputs, targets]``, as a ``DataLoader`` over labelled data does.
+            ``[inputs, targets]``, as a ``DataLoader`` over labeled data does.
         y : array-like, default=None
             The target of every sequence, one for each or one for each of its steps.
 
@@ -203,27 +209,29 @@ class NeuronSelectionPruner(PredictorMixin, StateTransformer, AllOrNothing):
         TypeError
             If a parameter or X is of a wrong type.
         """
-        with self._commit_on_success(unfitted(self)) as new:
+        with self._commit_on_success(unfitted_copy(self)) as new:
             new._fit(X, y)
         return self
 
     def _fit(self, X: Any, y: Any) -> None:
         sequences = check_sequences(X, self, reset=True)
         memory = None if isinstance(sequences, Batches) else self.memory
-        self.estimator_ = trained(self.estimator, X, y, self._drawn, self.verbose, memory)
+        self.estimator_ = fit_or_copy(self.estimator, X, y, self._drawn, self.verbose, memory)
         if self.device is not None:
-            module_of(self.estimator_).to(self.device)
+            get_module(self.estimator_).to(self.device)
         if isinstance(sequences, Batches):
             sequences = sequences.in_memory()
-        labelled = Labelled.of(sequences, encoded(self.estimator_, y), module_of(self.estimator_))
-        batch = labelled.take(labelled.groups[-1][:16])[0]
+        labeled = LabeledSequences.of(
+            sequences, encode_targets(self.estimator_, y), get_module(self.estimator_)
+        )
+        batch = labeled.take(labeled.groups[-1][:16])[0]
         if isinstance(sequences, Batches):
             self.n_features_in_ = sequences.n_features(batch)
-        self._select(labelled, batch)
+        self._select(labeled, batch)
 
-    def _select(self, labelled: Labelled, batch: Any) -> None:
-        """From labelled sequences to the smaller module."""
-        module = laid_out(module_of(self.estimator_))
+    def _select(self, labeled: LabeledSequences, batch: Any) -> None:
+        """From labeled sequences to the smaller module."""
+        module = split_layers(get_module(self.estimator_))
         collector = StateCollector(module, find_layers(module))
         seen = collector.run(batch)
         layers = tuple(layer for layer in collector.layers if layer.name in seen)
@@ -231,35 +239,35 @@ class NeuronSelectionPruner(PredictorMixin, StateTransformer, AllOrNothing):
         passes = [ForwardPass(*arguments)]
         readers = find_readers(module, layers, passes)
         check_followed(readers, layers)
-        known = classifies(self.estimator_, labelled.targets)
-        likelihood = answers_likelihood(collector, batch, self.likelihood, known)
+        known = is_classification(self.estimator_, labeled.targets)
+        likelihood = outputs_likelihood(collector, batch, self.likelihood, known)
         loss = task_loss(self.estimator_, likelihood)
         gated = Gated(copy_of(module), layers, readers, self._start(module, layers))
         gated.compensate()
-        self._train(gated, Task(labelled, collector, loss), labelled)
+        self._train(gated, SupervisedLoss(labeled, collector, loss), labeled)
         self._describe(gated)
-        scaled, cuts, supports = gated.settled()
-        small = Surgery(scaled, layers, readers, passes).build_checked(cuts)
+        scaled, reductions, supports = gated.settled()
+        small = Surgery(scaled, layers, readers, passes).build_checked(reductions)
         small = select_inputs(small, gated.first, supports, arguments)
         self.fine_tuning_history_ = fine_tuned(
-            small, collector, labelled, loss, self.finetune, self._seed(), self.verbose
+            small, collector, labeled, loss, self.finetune, self._seed(), self.verbose
         )
         self._layout = collector.layout
-        self._shown = last_level(layers, module, layers[-1].host)
-        self.pruned_module_ = put_together(small)
-        self.pruned_estimator_ = with_module(self.estimator_, self.pruned_module_)
+        self._shown = output_layers(layers, module, layers[-1].host)
+        self.pruned_module_ = merge_layers(small)
+        self.pruned_estimator_ = replace_module(self.estimator_, self.pruned_module_)
         self.n_parameters_ = sum(p.numel() for p in self.pruned_module_.parameters())
 
-    def _train(self, gated: Gated, task: Task, labelled: Labelled) -> None:
+    def _train(self, gated: Gated, task: SupervisedLoss, labeled: LabeledSequences) -> None:
         """Train gates and weights together."""
-        from ..training.trainer import repair  # noqa: PLC0415  skorch is loaded when it trains
+        from ..training.trainer import train_in_place  # noqa: PLC0415  skorch is loaded when it trains
 
         settings = self._settings()
-        self.gate_history_ = repair(
+        self.gate_history_ = train_in_place(
             gated,
             [gated],
-            Penalised(task, self.penalty_inputs, self.penalty_nodes),
-            training_steps(labelled, settings, self._seed()),
+            L0PenalizedLoss(task, self.penalty_inputs, self.penalty_nodes),
+            training_steps(labeled, settings, self._seed()),
             settings,
             what="gates",
             frozen=False,
@@ -294,8 +302,8 @@ class NeuronSelectionPruner(PredictorMixin, StateTransformer, AllOrNothing):
         }
         for attribute in ("support", "ranking", "m"):
             found = {name: getattr(layer, attribute) for name, layer in self.layers_.items()}
-            setattr(self, f"{attribute}_", of_layers(found))
-        self.input_support_ = of_layers(
+            setattr(self, f"{attribute}_", unwrap_single_layer(found))
+        self.input_support_ = unwrap_single_layer(
             {host: gate.open().numpy(force=True) for host, gate in inputs.items()}
         )
 

@@ -13,11 +13,11 @@ from joblib.parallel import get_active_backend
 from ..calibration.moments import HiddenStateMoments
 from ..selection.objective import OBJECTIVES, Objective
 from ..solvers import SOLVERS, Solver
-from ..utils.doc_hints import explained_on
+from ..utils.doc_hints import refer_to_docs
 from ..utils.validation import check_choice, is_number
 
 
-@explained_on("Scaling out")
+@refer_to_docs("Scaling out")
 def check_n_jobs(n_jobs: Any) -> None:
     """Refuse what is no number of processes."""
     if n_jobs is not None and not (is_number(n_jobs, Integral) and n_jobs != 0):
@@ -32,21 +32,21 @@ def check_n_jobs(n_jobs: Any) -> None:
         )
 
 
-@explained_on("How many nodes")
+@refer_to_docs("How many nodes")
 def check_tol(tol: Any) -> None:
     """Refuse a tolerance that is no relative loss."""
     if tol is not None and not (is_number(tol) and 0.0 <= tol < 1.0):
         raise ValueError(f"tol must be None or a relative information loss in [0, 1); got {tol!r}.")
 
 
-@explained_on("How many nodes")
+@refer_to_docs("How many nodes")
 def check_max_divergence(most: Any) -> None:
     """Refuse what no divergence can be compared with."""
     if most is not None and not (is_number(most) and 0.0 < most < np.inf):
         raise ValueError(f"max_divergence must be None or a number above 0; got {most!r}.")
 
 
-@explained_on("How many nodes")
+@refer_to_docs("How many nodes")
 def count_nodes(m: Any, n_nodes: int | None = None, name: str = "m") -> int:
     """Nodes to keep of n_nodes; without n_nodes, m is only checked."""
     most = "the hidden size" if n_nodes is None else f"{n_nodes}, the hidden size"
@@ -62,7 +62,7 @@ def count_nodes(m: Any, n_nodes: int | None = None, name: str = "m") -> int:
     return max(1, round(m * (n_nodes or 0)))
 
 
-@explained_on("Solvers and certificates")
+@refer_to_docs("Solvers and certificates")
 def as_solver(solver: str | Solver, random_state: Any) -> Solver:
     """A solver from its name; one that draws gets the seed."""
     if not isinstance(solver, str):
@@ -74,7 +74,7 @@ def as_solver(solver: str | Solver, random_state: Any) -> Solver:
     return made
 
 
-@explained_on("Losses and reconstruction")
+@refer_to_docs("Losses and reconstruction")
 def as_objective(objective: str | Objective) -> Objective:
     """Return an objective, given by itself or by its name."""
     if not isinstance(objective, str):
@@ -85,7 +85,7 @@ def as_objective(objective: str | Objective) -> Objective:
     return OBJECTIVES[objective]
 
 
-@explained_on("Scaling out")
+@refer_to_docs("Scaling out")
 def as_moments(moments: Any, sizes: Mapping[str, int]) -> dict[str, HiddenStateMoments]:
     """Moments by layer, of the layers whose sizes are given; None is those of nothing."""
     if moments is None:

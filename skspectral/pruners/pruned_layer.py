@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..calibration.layer_statistics import LayerStatistics
 from ..calibration.moments import HiddenStateMoments
-from ..rnn.surgery.cut import Cut
+from ..rnn.surgery.reduction import LayerReduction
 from ..selection.reconstruction import Kind, reconstruct, reconstruction_loss
 from ..solvers import Selection, SelectionProblem, extend
 from ..theory import Guarantee
@@ -75,18 +75,21 @@ class PrunedLayer:
         return self._rebuilding[1]
 
     @property
-    def cut(self) -> Cut:
+    def reduction(self) -> LayerReduction:
         """The same for torch."""
-        cut, cells = Cut.from_arrays(self.support, *self._rebuilding), self.statistics.cells
+        reduction, cells = (
+            LayerReduction.from_arrays(self.support, *self._rebuilding),
+            self.statistics.cells,
+        )
         if cells is None:
-            return cut
+            return reduction
         covariance, mean, ridge = cells.covariance, cells.mean, self.problem.ridge
         A, c = reconstruct(covariance, mean, self.support, ridge, "affine")
-        return replace(cut, cell=(torch.as_tensor(A), torch.as_tensor(c)))
+        return replace(reduction, cell=(torch.as_tensor(A), torch.as_tensor(c)))
 
     @cached_property
     def total(self) -> float:
-        """Loss of keeping nothing, of the states as they are (not centred)."""
+        """Loss of keeping nothing, of the states as they are (not centered)."""
         return float(np.vdot(self.problem.weight, self.statistics.covariance))
 
     @property
@@ -131,17 +134,17 @@ class PrunedLayer:
         """Return the choice, told of nodes of which this layer has those that are given."""
         return replace(self.selection, order=nodes[self.selection.order])
 
-    def first(self, m: int) -> PrunedLayer:
+    def truncate(self, m: int) -> PrunedLayer:
         """Keep the first nodes of the ranking."""
-        return replace(self, selection=self.selection.first(m))
+        return replace(self, selection=self.selection.truncate(m))
 
-    def within(self, tol: float | None) -> PrunedLayer:
+    def truncate_to_tol(self, tol: float | None) -> PrunedLayer:
         """Keep the fewest nodes whose loss is within ``tol``; all if none are."""
         if tol is None:
             return self
         enough = self.selection.loss_path <= tol * self.total
         enough[0] = False
-        return self.first(int(enough.argmax())) if enough.any() else self
+        return self.truncate(int(enough.argmax())) if enough.any() else self
 
 
 # Attributes of a fitted pruner, and what they are of a layer.
@@ -168,7 +171,7 @@ def name_among(layers: Mapping[str, Any], name: str | None) -> str:
     return name
 
 
-def of_layers(found: Mapping[str, Any]) -> Any:
+def unwrap_single_layer(found: Mapping[str, Any]) -> Any:
     """A dict by layer name; of a single layer, its value."""
     return next(iter(found.values())) if len(found) == 1 else dict(found)
 

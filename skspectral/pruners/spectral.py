@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..calibration.calibrator import Calibration
 from ..calibration.moments import HiddenStateMoments
-from ..calibration.previous import Before
+from ..calibration.previous import PreviousCalibration
 from ..data.batches import Batches
 from ..data.checks import check_sequences
 from ..data.memory import as_memory
@@ -26,11 +26,11 @@ from ..selection.reconstruction import RECONSTRUCTIONS, Kind
 from ..solvers import Solver
 from ..training.distillation import Distillation, as_distillation
 from ..training.finetune import FineTune, as_finetune
-from ..utils.atomic_fit import AllOrNothing, unfitted
+from ..utils.atomic_fit import AtomicFitMixin, unfitted_copy
 from ..utils.validation import check_choice, check_count
 from .allocation import ALLOCATIONS, check_nodes
 from .collected import collected
-from .delegation import PredictorMixin, wrapped_has
+from .delegation import PredictorMixin, estimator_has
 from .dense_network import planned_size
 from .held_out import held_out_losses, warn_of_few_steps
 from .parameters import (
@@ -40,7 +40,7 @@ from .parameters import (
     check_n_jobs,
     check_tol,
 )
-from .pruned_layer import ATTRIBUTES, of_layers, relative_loss
+from .pruned_layer import ATTRIBUTES, relative_loss, unwrap_single_layer
 from .steps import (
     Data,
     DenseNetwork,
@@ -56,7 +56,7 @@ from .summary import SummaryMixin, n_parameters
 from .transformer import POOLINGS, StateTransformer
 
 
-class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNothing):
+class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AtomicFitMixin):
     """Make a trained recurrent network smaller by spectral pruning.
 
     Sequences run through the network, the covariance of its hidden states tells which
@@ -117,7 +117,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
     finetune : int, FineTune or None, default=None
         Epochs of training on the targets after pruning, and after distillation if there is some;
         None is no training. The targets are y or, where X is an iterable, the second entries of
-        batches ``[inputs, targets]``, as a ``DataLoader`` over labelled data yields them; such
+        batches ``[inputs, targets]``, as a ``DataLoader`` over labeled data yields them; such
         batches are held in memory.
     output : {"last", "mean", "sequence"}, default="last"
         What ``transform`` gives: the kept states of the last step, their mean over the
@@ -180,7 +180,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
     guarantee_ : Guarantee
         What the :doc:`theory </theory>` promises of m nodes that are drawn by leverage scores.
     covariance_ : ndarray of shape (n_nodes, n_nodes)
-        Σ, the time-mean non-centred second moment of the hidden state.
+        Σ, the time-mean non-centered second moment of the hidden state.
     mean_ : ndarray of shape (n_nodes,)
         Time-mean of the hidden state.
     moments_ : HiddenStateMoments
@@ -303,11 +303,11 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         TypeError
             If a parameter or X is of a wrong type.
         """
-        with self._commit_on_success(unfitted(self)) as new:
+        with self._commit_on_success(unfitted_copy(self)) as new:
             sequences = check_sequences(X, new, reset=True)
             m = new._choose_m(sequences, X, y)
             dense, data = train_dense(new, sequences, X, y)
-            calibration = calibrate(new, dense, data, Before(moments))
+            calibration = calibrate(new, dense, data, PreviousCalibration(moments))
             network = prune_network(new, m, dense, calibration, data)
             new._set_results(dense, calibration, network)
             new._hold_out(calibration, data)
@@ -338,7 +338,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
             sequences = check_sequences(X, new, reset=False)
             data = with_targets(new, self._dense, sequences, y)
             sample = getattr(self, "_sample", [])
-            before = Before(self._moments, self._weights, sample)
+            before = PreviousCalibration(self._moments, self._weights, sample)
             calibration = calibrate(new, self._dense, data, before)
             network = prune_network(new, new._chosen_m, self._dense, calibration, data)
             new._set_results(self._dense, calibration, network)
@@ -376,19 +376,19 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
         self.layers_ = network.layers
         for attribute, value in ATTRIBUTES.items():
             found = {name: value(layer) for name, layer in self.layers_.items()}
-            setattr(self, attribute, of_layers(found))
-        self.sensitivity_ = of_layers(
+            setattr(self, attribute, unwrap_single_layer(found))
+        self.sensitivity_ = unwrap_single_layer(
             {name: each.sensitivity for name, each in calibration.statistics.items()}
         )
         self.covariance_, self.mean_ = (
-            of_layers({name: getattr(each, what) for name, each in self._moments.items()})
+            unwrap_single_layer({name: getattr(each, what) for name, each in self._moments.items()})
             for what in ("covariance", "mean")
         )
         self.estimator_, self.pruned_estimator_ = dense.estimator, network.estimator
         self.pruned_module_ = network.module
         self.n_parameters_ = n_parameters(network.module)
         self.divergence_ = network.divergence
-        self.trajectory_history_ = of_layers(network.trajectory_history)
+        self.trajectory_history_ = unwrap_single_layer(network.trajectory_history)
         self.distillation_history_ = network.distillation_history
         self.fine_tuning_history_ = network.fine_tuning_history
 
@@ -398,7 +398,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
             self.n_features_in_ = data.sequences.n_features(calibration.batch)
         memory = memory_for(self, data.sequences)
         losses = held_out_losses(calibration, self.layers_, memory)
-        self.held_out_loss_ = of_layers(losses)
+        self.held_out_loss_ = unwrap_single_layer(losses)
         warn_of_few_steps(self.layers_, self._moments, losses)
         self._warn_of_growth()
 
@@ -424,7 +424,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
     def moments_(self) -> Any:
         """Moments of the hidden states, each time a copy, which may be merged with others."""
         check_is_fitted(self)
-        return of_layers(copy.deepcopy(self._moments))
+        return unwrap_single_layer(copy.deepcopy(self._moments))
 
     def hidden_states(self, X: Any, layer: str | None = None, *, dense: bool = False) -> Any:
         """Return the hidden states of a layer at every step.
@@ -480,8 +480,8 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AllOrNot
             objective that is kept on X, one minus the relative information loss.
         """
         check_is_fitted(self)
-        if wrapped_has("score")(self):
-            return self._ask("score", X, y)
+        if estimator_has("score")(self):
+            return self._delegate("score", X, y)
         sequences = check_sequences(X, self, reset=False)
         return 1.0 - relative_loss(self.layers_, dense_moments(self, self._dense, sequences))
 

@@ -47,7 +47,7 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
         How X is split: the number of folds (None is 5), stratified for a classifier; a
         splitter of scikit-learn; or pairs of training and test indices.
     scoring : str, callable or None, default=None
-        The score to maximise: a name that scikit-learn knows, or a function of estimator, X
+        The score to maximize: a name that scikit-learn knows, or a function of estimator, X
         and y. None is that of ``score``; around a torch module, the part of the objective
         that is kept on the test sequences. That part grows with m, so ask for one standard
         error there.

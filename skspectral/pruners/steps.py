@@ -17,22 +17,28 @@ from torch import nn
 
 from ..calibration.calibrator import Calibration, Calibrator
 from ..calibration.moments import HiddenStateMoments
-from ..calibration.previous import Before
+from ..calibration.previous import PreviousCalibration
 from ..data.batches import Batches
-from ..data.dask_sequences import Chunked
-from ..data.labelled import Labelled, task_loss
+from ..data.dask_sequences import DaskSequences
+from ..data.labeled import LabeledSequences, task_loss
 from ..data.sequences import Sequences
-from ..rnn.layers.find import RecurrentLayer, find_layers, last_level
-from ..rnn.layers.stack import laid_out, put_together
+from ..rnn.layers.find import RecurrentLayer, find_layers, output_layers
+from ..rnn.layers.stack import merge_layers, split_layers
 from ..rnn.states.collector import StateCollector
 from ..rnn.tracing.readers import Readers
 from ..training.distillation import as_distillation, distilled
 from ..training.finetune import as_finetune, fine_tuned
-from ..utils.doc_hints import explained_on
+from ..utils.doc_hints import refer_to_docs
 from ..utils.progress import phase
-from .allocation import node_counts, part_way
+from .allocation import intermediate_counts, node_counts
 from .budget import N_SIZES, largest, parameters_of, part_of, smallest
-from .dense_network import classifies, encoded, module_of, trained, with_module
+from .dense_network import (
+    encode_targets,
+    fit_or_copy,
+    get_module,
+    is_classification,
+    replace_module,
+)
 from .held_out import measured_divergence
 from .node_selection import choose, layer_of
 from .parameters import as_moments, as_objective, as_solver
@@ -66,7 +72,7 @@ class DenseNetwork:
     @property
     def module(self) -> nn.Module:
         """The torch module."""
-        return module_of(self.estimator)
+        return get_module(self.estimator)
 
 
 @dataclass(frozen=True)
@@ -77,12 +83,12 @@ class Data:
     ----------
     sequences : Sequences or Batches
         The sequences.
-    labelled : Labelled or None
+    labeled : LabeledSequences or None
         The same with their targets, where the pruned network is trained on these.
     """
 
     sequences: Sequences | Batches
-    labelled: Labelled | None = None
+    labeled: LabeledSequences | None = None
 
 
 @dataclass(frozen=True)
@@ -132,12 +138,12 @@ def train_dense(
 ) -> tuple[DenseNetwork, Data]:
     """Return a copy of the network that was given, trained if it is not yet, and its data."""
     memory = memory_for(pruner, sequences)
-    estimator = trained(pruner.estimator, X, y, pruner._drawn, pruner.verbose, memory)
+    estimator = fit_or_copy(pruner.estimator, X, y, pruner._drawn, pruner.verbose, memory)
     if pruner.device is not None:
-        module_of(estimator).to(pruner.device)
+        get_module(estimator).to(pruner.device)
     data = with_targets(pruner, DenseNetwork(estimator), sequences, y)
-    targets = data.labelled.targets if data.labelled else y
-    return DenseNetwork(estimator, classifies(estimator, targets)), data
+    targets = data.labeled.targets if data.labeled else y
+    return DenseNetwork(estimator, is_classification(estimator, targets)), data
 
 
 def with_targets(
@@ -148,27 +154,27 @@ def with_targets(
         return Data(sequences)
     if isinstance(sequences, Batches):
         sequences = sequences.in_memory()
-    targets = encoded(dense.estimator, y)
-    return Data(sequences, Labelled.of(sequences, targets, dense.module))
+    targets = encode_targets(dense.estimator, y)
+    return Data(sequences, LabeledSequences.of(sequences, targets, dense.module))
 
 
 def calibrate(
-    pruner: SpectralRNNPruner, dense: DenseNetwork, data: Data, before: Before
+    pruner: SpectralRNNPruner, dense: DenseNetwork, data: Data, before: PreviousCalibration
 ) -> Calibration:
     """Return what the sequences show of the network, added to what was seen before."""
     collector = collector_of(dense)
     before = replace(before, moments=as_moments(before.moments, collector.sizes))
-    with explained_on("Sequences and shapes"):
+    with refer_to_docs("Sequences and shapes"):
         calibration = calibrator(pruner, dense, data.sequences).calibrate(
             collector, data.sequences, before, dense.module
         )
-    return replace(calibration, labelled=data.labelled)
+    return replace(calibration, labeled=data.labeled)
 
 
 def collector_of(dense: DenseNetwork) -> StateCollector:
     """Return what reads off the hidden states of all layers of the network."""
-    module = laid_out(dense.module)
-    with explained_on("Whole models"):
+    module = split_layers(dense.module)
+    with refer_to_docs("Whole models"):
         return StateCollector(module, find_layers(module), dense.layout)
 
 
@@ -204,7 +210,7 @@ def dense_moments(
 
 def memory_for(pruner: SpectralRNNPruner, sequences: Sequences | Batches) -> Any:
     """Return where to keep results; what lies elsewhere or is used up by reading has no place."""
-    return None if isinstance(sequences, Batches | Chunked) else pruner.memory
+    return None if isinstance(sequences, Batches | DaskSequences) else pruner.memory
 
 
 def prune_network(
@@ -267,12 +273,12 @@ def prune_to(
     part = calibration
     kept: dict[str, NDArray[np.intp]] = {}
     for left in range(n_rounds, 1, -1):
-        layers = select_nodes(pruner, part, part_way(part, counts, 1 / left))
+        layers = select_nodes(pruner, part, intermediate_counts(part, counts, 1 / left))
         kept = kept_before(kept, layers)
         network = prune_layers(pruner, dense, part, layers)
         layout = part.collector.layout
         dense = replace(dense, estimator=network.estimator, layout=layout)
-        part = calibrate(pruner, dense, data, Before())
+        part = calibrate(pruner, dense, data, PreviousCalibration())
     layers = select_nodes(pruner, part, counts, pruner.tol)
     network = prune_layers(pruner, dense, part, layers)
     if n_rounds == 1:
@@ -304,7 +310,7 @@ def select_nodes(
     """Choose the nodes of every layer, as many as are asked for; with ``tol``, at most as many."""
     solver = as_solver(pruner.solver, pruner._drawn)
     layers = choose(calibration, solver, counts, pruner.verbose)
-    return {name: layer.within(tol) for name, layer in layers.items()}
+    return {name: layer.truncate_to_tol(tol) for name, layer in layers.items()}
 
 
 def prune_layers(
@@ -325,26 +331,28 @@ def build(
 ) -> SmallNetwork:
     """Build the module of the chosen nodes, with weights fitted to trajectories."""
     surgery = calibration.surgery
-    cuts = {name: layer.cut for name, layer in layers.items()}
-    small = surgery.build_checked(cuts)
-    surgery.warn(cuts)
-    cuts, history = trajectory_fitted(calibration, cuts, pruner.trajectory_fit, pruner.verbose)
+    reductions = {name: layer.reduction for name, layer in layers.items()}
+    small = surgery.build_checked(reductions)
+    surgery.warn(reductions)
+    reductions, history = trajectory_fitted(
+        calibration, reductions, pruner.trajectory_fit, pruner.verbose
+    )
     if history:
-        small = surgery.build_checked(cuts)
+        small = surgery.build_checked(reductions)
     unrefitted: dict[str, str] = {}
-    if calibration.refit and any(cut.is_smaller for cut in cuts.values()):
+    if calibration.refit and any(cut.is_smaller for cut in reductions.values()):
         with phase("refit", pruner.verbose):
-            unrefitted = calibration.refit.apply(small, cuts)
+            unrefitted = calibration.refit.apply(small, reductions)
     return SmallNetwork(
         layers,
         small,
         dense.estimator,
         surgery.layers,
-        last_level(surgery.layers, surgery.module, surgery.layers[-1].host),
+        output_layers(surgery.layers, surgery.module, surgery.layers[-1].host),
         surgery.readers,
         surgery.unfolded(),
         unrefitted,
-        {name: history.get(name, []) for name in cuts},
+        {name: history.get(name, []) for name in reductions},
     )
 
 
@@ -359,17 +367,17 @@ def repair(
     fine_tuning = fine_tuned(
         small,
         calibration.collector,
-        calibration.labelled,
+        calibration.labeled,
         loss,
         pruner.finetune,
         seed,
         verbose,
     )
-    finished = put_together(small)
+    finished = merge_layers(small)
     return replace(
         network,
         module=finished,
-        estimator=with_module(network.estimator, finished),
+        estimator=replace_module(network.estimator, finished),
         distillation_history=distillation,
         fine_tuning_history=fine_tuning,
         divergence=measured_divergence(calibration, finished, network.layers),

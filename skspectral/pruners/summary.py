@@ -13,11 +13,11 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from ..rnn.layers.find import RecurrentLayer
-from ..rnn.layers.stack import laid_out
+from ..rnn.layers.stack import split_layers
 from ..rnn.layers.weights import weights_of
 from ..rnn.layers.wrappers import Expanded
-from .dense_network import module_of
-from .pruned_layer import PrunedLayer, of_layers
+from .dense_network import get_module
+from .pruned_layer import PrunedLayer, unwrap_single_layer
 
 if TYPE_CHECKING:
     from .steps import SmallNetwork
@@ -38,15 +38,15 @@ class SummaryMixin:
     def guarantee_(self) -> Any:
         """What the theory promises of so many nodes, of each layer."""
         check_is_fitted(self)
-        return of_layers({name: layer.guarantee for name, layer in self.layers_.items()})
+        return unwrap_single_layer({name: layer.guarantee for name, layer in self.layers_.items()})
 
     def _rows(self) -> list[dict[str, Any]]:
-        dense = module_of(self.estimator_)
+        dense = get_module(self.estimator_)
         held_out = self.held_out_loss_
         losses = held_out if isinstance(held_out, dict) else dict.fromkeys(self.layers_, held_out)
         network = self._network
         notes = network.unfolded, network.unrefitted
-        rows = summarise(network.found, self.layers_, losses, dense, self.pruned_module_, *notes)
+        rows = summarize(network.found, self.layers_, losses, dense, self.pruned_module_, *notes)
         rows[-1]["divergence"] = self.divergence_
         return rows
 
@@ -84,7 +84,7 @@ class SummaryMixin:
         """The outcome of a fit in one line."""
         layers = self.layers_.values()
         kept, nodes = sum(each.m for each in layers), sum(each.problem.n_nodes for each in layers)
-        modules = module_of(self.estimator_), self.pruned_module_
+        modules = get_module(self.estimator_), self.pruned_module_
         before, after = map(n_parameters, modules)
         losses = [f"{each.information_loss:.2g}" for each in layers]
         bounds = [f"{each.loss_lower_bound:.2g}" for each in layers]
@@ -128,7 +128,7 @@ HEADS = {
 }
 
 
-def summarise(
+def summarize(
     layers: Iterable[RecurrentLayer],
     pruned: Mapping[str, PrunedLayer],
     held_out: Mapping[str, float],
@@ -159,7 +159,7 @@ def summarise(
     list of dict
         Multiply-adds are those of the weights of a layer in a step of one sequence.
     """
-    wide, narrow = laid_out(dense), laid_out(small)
+    wide, narrow = split_layers(dense), split_layers(small)
     rows: list[dict[str, Any]] = []
     for layer in layers:
         found = pruned[layer.name]

@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from tqdm.auto import tqdm
 
 from ..calibration.calibrator import Calibration
-from ..rnn.surgery.cut import Cut
+from ..rnn.surgery.reduction import LayerReduction
 
 
 def trajectory_fitted(
-    calibration: Calibration, cuts: Mapping[str, Cut], n_steps: int, verbose: int
-) -> tuple[dict[str, Cut], dict[str, list[float]]]:
+    calibration: Calibration, reductions: Mapping[str, LayerReduction], n_steps: int, verbose: int
+) -> tuple[dict[str, LayerReduction], dict[str, list[float]]]:
     """Return the cuts with fitted weights, and by layer how its divergence fell."""
     fit = calibration.trajectory_fit
     if fit is None:
-        return dict(cuts), {}
-    steps = fit.n_steps(cuts, n_steps)
+        return dict(reductions), {}
+    steps = fit.n_steps(reductions, n_steps)
     total, what = sum(steps.values()), "trajectory fit"
     with tqdm(total=total, desc=what, unit="step", disable=not verbose) as bar:
-        return fit.fitted(cuts, steps, bar.update)
+        return fit.fitted(reductions, steps, bar.update)

@@ -11,12 +11,12 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from ..calibration.hidden_states import as_array, cutter, states_in_order
+from ..calibration.hidden_states import as_array, batch_factory, states_in_order
 from ..data.checks import check_sequences
 from ..rnn.layers.find import RecurrentLayer
 from ..rnn.states.collector import StateCollector
 from ..utils.validation import check_choice
-from .pruned_layer import of_layers
+from .pruned_layer import unwrap_single_layer
 
 POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "last": lambda states: states[:, -1],
@@ -60,7 +60,7 @@ class StateTransformer(TransformerMixin):
         shown = RecurrentLayer(host, host, host)
         # Threads may share the pruner, and so each reads off the states of its own copy.
         collector = StateCollector(self.pruned_module_, [shown], self._layout).copy()
-        batches = cutter(collector, sequences, self.batch_size)(0)
+        batches = batch_factory(collector, sequences, self.batch_size)(0)
         pooling, dtype = POOLINGS[self.output], sequences.dtype
         return states_in_order(
             collector,
@@ -88,7 +88,7 @@ class StateTransformer(TransformerMixin):
             name: layer.support if indices else layer.ranking <= layer.m
             for name, layer in self.layers_.items()
         }
-        return of_layers(found)
+        return unwrap_single_layer(found)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
         """Name the kept nodes whose states ``transform`` gives.

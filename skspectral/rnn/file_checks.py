@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .layers.stack import StackedRNN, directions
 from .layers.weights import mode_of
-from .layers.wrappers import KeptNodes, StandIn, Started
+from .layers.wrappers import InitialStateWrapper, KeptNodes, RNNWrapper
 from .surgery.inputs import SelectedCellInputs, SelectedInputs
 
 DEEPEST = 8  # parts inside one another are four at most
@@ -71,7 +71,7 @@ def check_structure(part: nn.Module, place: nn.Module) -> None:
     fits = nature(part) == nature(place)
     inner: Any
     for inner in part.modules():
-        if isinstance(inner, Started):
+        if isinstance(inner, InitialStateWrapper):
             fits &= inner.n_kept == sizes_of(inner.rnn)
         elif isinstance(inner, (SelectedInputs, SelectedCellInputs)):
             read: Any = inner.rnn
@@ -84,7 +84,7 @@ def check_structure(part: nn.Module, place: nn.Module) -> None:
 
 def nature(part: nn.Module) -> Any:
     """A linear map, or a layer or cell of a mode, whatever stands in for it."""
-    while isinstance(part, StandIn):
+    while isinstance(part, RNNWrapper):
         part = part.rnn
     return "Linear" if isinstance(part, nn.Linear) else (mode_of(part), is_cell(part))
 

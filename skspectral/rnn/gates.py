@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from .layers.find import RecurrentLayer, joined
 from .layers.weights import GATES, copy_of, mode_of
-from .surgery.cut import Cut
+from .surgery.reduction import LayerReduction
 from .tracing.readers import Readers
 
 GAMMA, ZETA, BETA = -0.1, 1.1, 2.0 / 3.0
@@ -54,10 +54,10 @@ class HardConcrete(nn.Module):
         value = self.fixed
         return (value.nonzero()[:, 0] if value.any() else self.log_alpha.argmax()[None]).cpu()
 
-    def cut(self) -> Cut:
+    def cut(self) -> LayerReduction:
         """The nodes that are open."""
         eye, support = torch.eye(len(self.log_alpha), dtype=torch.float64), self.open()
-        return Cut(support, eye[:, support], torch.zeros_like(eye[0]))
+        return LayerReduction(support, eye[:, support], torch.zeros_like(eye[0]))
 
     @property
     def probability(self) -> Tensor:
@@ -160,14 +160,14 @@ class Gated(nn.Module):
         return total
 
     @torch.no_grad()
-    def settled(self) -> tuple[nn.Module, dict[str, Cut], dict[str, Tensor]]:
+    def settled(self) -> tuple[nn.Module, dict[str, LayerReduction], dict[str, Tensor]]:
         """The gates as they are fixed.
 
         Returns
         -------
         module : nn.Module
             The network, with the gates in its weights.
-        cuts : dict of Cut
+        cuts : dict of LayerReduction
             By layer, the nodes that are open.
         supports : dict of Tensor of int
             By host, the inputs that are open.
@@ -177,8 +177,8 @@ class Gated(nn.Module):
         for name, weight in self.weights().items():
             module.get_parameter(name).copy_(weight)
         nodes, inputs = self.gates
-        cuts = {name: gate.cut() for name, gate in nodes.items()}
-        return module, cuts, {host: gate.open() for host, gate in inputs.items()}
+        reductions = {name: gate.cut() for name, gate in nodes.items()}
+        return module, reductions, {host: gate.open() for host, gate in inputs.items()}
 
     @torch.no_grad()
     def compensate(self) -> None:

@@ -12,21 +12,28 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 
 from ..utils.atomic_fit import same_random_numbers
-from ..utils.doc_hints import explained_on
+from ..utils.doc_hints import refer_to_docs
 from ..utils.safetensors_io import header, read_header, replacing
 from .file_checks import check_description, check_structure, check_supports, check_tensors
 from .layers.delegating import CORE, TORCH, delegate, is_customized, restore
 from .layers.stack import StackedRNN, is_layer
 from .layers.weights import copy_of, like_linear, type_of
-from .layers.wrappers import Expanded, ExpandedCell, ExpandedRNN, Started, StartedCell, StartedRNN
+from .layers.wrappers import (
+    Expanded,
+    ExpandedCell,
+    ExpandedRNN,
+    InitialStateCell,
+    InitialStateRNN,
+    InitialStateWrapper,
+)
 from .surgery.inputs import SelectedCellInputs, SelectedInputs
 
 FORMAT = "skspectral pruned module"
 VERSION = 1
-STARTED, SELECTED = (StartedRNN, StartedCell), (SelectedInputs, SelectedCellInputs)
+STARTED, SELECTED = (InitialStateRNN, InitialStateCell), (SelectedInputs, SelectedCellInputs)
 OURS = (StackedRNN, *STARTED, ExpandedRNN, ExpandedCell, *SELECTED)
 # What building from a header that was tampered with can raise.
-MISFITS = (
+FORWARD_ERRORS = (
     *(AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError),
     *(SafetensorError, StopIteration),
 )
@@ -96,12 +103,12 @@ def load_pruned(path: str | PathLike[str], into: nn.Module) -> nn.Module:
     ...     load_pruned(f"{folder}/small.safetensors", into=torch.nn.GRU(3, 32))
     GRU(3, 8)
     """
-    with explained_on("Deployment"), same_random_numbers():
+    with refer_to_docs("Deployment"), same_random_numbers():
         head = read_header(path, FORMAT, VERSION, "save_pruned")
         try:
             device = next(into.parameters(), torch.empty(0)).device
             return loaded(path, head.get("parts"), copy_of(into).cpu()).to(device).eval()
-        except MISFITS as error:
+        except FORWARD_ERRORS as error:
             raise ValueError(
                 f"path={str(path)!r} does not fit into {type(into).__name__}: {error}. Give a "
                 "module of the class that was pruned."
@@ -184,7 +191,7 @@ def described(part: Any) -> dict[str, Any]:
     if isinstance(part, SELECTED):
         given = {"size": part.input_size, "kept": len(part.support)}
         return {"kind": kind, "rnn": described(part.rnn), "dtype": dtype} | given
-    if isinstance(part, Started):
+    if isinstance(part, InitialStateWrapper):
         return {
             "kind": kind,
             "rnn": described(part.rnn),

@@ -118,7 +118,7 @@ class SelectionProblem:
             return self.total
         columns = self.covariance[:, support]
         kept = columns[support] + np.diag(self.ridge[support])
-        explained = columns @ generalised_inverse(kept) @ columns.T
+        explained = columns @ generalized_inverse(kept) @ columns.T
         return max(self.total - float(np.vdot(self.weight, explained)), 0.0)
 
     def lower_bound(self) -> Array:
@@ -173,7 +173,7 @@ class Selection:
         """The kept nodes in ascending order."""
         return np.sort(self.order)
 
-    def first(self, m: int) -> Selection:
+    def truncate(self, m: int) -> Selection:
         """Cut to the first nodes.
 
         Parameters
@@ -189,8 +189,8 @@ class Selection:
         return replace(self, order=self.order[:m], loss_path=self.loss_path[: m + 1])
 
 
-def generalised_inverse(matrix: Array) -> Array:
-    """A generalised inverse of a positive semidefinite matrix.
+def generalized_inverse(matrix: Array) -> Array:
+    """A generalized inverse of a positive semidefinite matrix.
 
     The rows are brought to one scale first, so that a node that hardly moves is not taken for a
     combination of the others.

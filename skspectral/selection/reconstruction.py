@@ -7,15 +7,15 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from .problem import generalised_inverse
+from .problem import generalized_inverse
 
 Array = NDArray[np.float64]
 Kind = Literal["linear", "affine", "none"]
 RECONSTRUCTIONS = get_args(Kind)
 
 
-def centred(covariance: Array, mean: Array, kind: Kind) -> Array:
-    """The second moment a reconstruction works on: centred for an affine one."""
+def centered(covariance: Array, mean: Array, kind: Kind) -> Array:
+    """The second moment a reconstruction works on: centered for an affine one."""
     return covariance - np.outer(mean, mean) if kind == "affine" else covariance
 
 
@@ -27,7 +27,7 @@ def reconstruct(
     Parameters
     ----------
     covariance : ndarray of shape (n_nodes, n_nodes)
-        Σ, the non-centred second moment.
+        Σ, the non-centered second moment.
     mean : ndarray of shape (n_nodes,)
         μ, the mean; used by the affine reconstruction only.
     support : ndarray of int, shape (m,)
@@ -35,7 +35,7 @@ def reconstruct(
     ridge : ndarray of shape (n_nodes,)
         τ, added to the diagonal of ``Σ[J, J]``.
     kind : {"linear", "affine", "none"}, default="linear"
-        ``A = Σ[:, J] (Σ[J, J] + I_τ)⁻¹`` and c = 0; the same with the centred covariance
+        ``A = Σ[:, J] (Σ[J, J] + I_τ)⁻¹`` and c = 0; the same with the centered covariance
         and ``c = μ − A μ_J``; or plain deletion, which rebuilds the kept nodes alone.
 
     Returns
@@ -59,9 +59,9 @@ def reconstruct(
     A, c = np.zeros((n_nodes, m)), np.zeros(n_nodes)
     lost = np.setdiff1d(np.arange(n_nodes), support)
     if kind != "none":
-        covariance = centred(covariance, mean, kind)
+        covariance = centered(covariance, mean, kind)
         kept = covariance[np.ix_(support, support)] + np.diag(ridge[support])
-        A[lost] = covariance[np.ix_(lost, support)] @ generalised_inverse(kept)
+        A[lost] = covariance[np.ix_(lost, support)] @ generalized_inverse(kept)
     A[support] = np.eye(m)
     if kind == "affine":
         c[lost] = mean[lost] - A[lost] @ mean[support]

@@ -21,7 +21,7 @@ class Solver(BaseEstimator, ABC):
 
     Attributes
     ----------
-    optimises : bool, default=True
+    optimizes : bool, default=True
         Whether the solver goes by the loss. Set to False in the class of a comparison method,
         which chooses by something else or by chance, and need not find a small loss.
     nested : bool, default=False
@@ -43,7 +43,7 @@ class Solver(BaseEstimator, ABC):
     array([1, 2])
     """
 
-    optimises: ClassVar[bool] = True
+    optimizes: ClassVar[bool] = True
     nested: ClassVar[bool] = False
     refine: bool = False
 

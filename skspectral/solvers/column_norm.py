@@ -6,7 +6,7 @@ import numpy as np
 
 from ..selection.problem import Selection, SelectionProblem
 from .base import Solver
-from .random import draw_in_turn
+from .random import weighted_permutation
 from .residual import extend
 
 
@@ -37,7 +37,7 @@ class ColumnNormSolver(Solver):
     array([0, 2])
     """
 
-    optimises = False
+    optimizes = False
     nested = True
 
     def __init__(
@@ -48,4 +48,4 @@ class ColumnNormSolver(Solver):
 
     def _select(self, problem: SelectionProblem, m: int) -> Selection:
         weights = np.einsum("ij,ij->j", problem.covariance, problem.covariance)
-        return extend(problem, draw_in_turn(problem, weights, self.random_state), m)
+        return extend(problem, weighted_permutation(problem, weights, self.random_state), m)

@@ -58,7 +58,7 @@ class ConvexSolver(Solver):
 
     Notes
     -----
-    The gap of the design is that of its linearisation, the gap of the group lasso that of
+    The gap of the design is that of its linearization, the gap of the group lasso that of
     a scaled residual, which is feasible in the dual. A step costs O(n_nodes³) or
     O(n_nodes² m).
 

@@ -24,7 +24,7 @@ def design_supports(
     z = np.full(problem.n_nodes, m / problem.n_nodes)
     for level in NOISE_LEVELS:
         relaxed = DesignProblem(problem, level * scale)
-        z, gradient, gap = relaxed.minimise(z, tol, max_iter)
+        z, gradient, gap = relaxed.minimize(z, tol, max_iter)
         # Nodes at the same bound go by their gradient, whatever the last digits of z.
         yield np.sort(np.lexsort((gradient, -z.round(9)))[:m]), gap
 
@@ -36,7 +36,7 @@ class DesignProblem:
     problem: SelectionProblem
     noise: float
 
-    def minimise(self, z: Array, tol: float, max_iter: int) -> tuple[Array, Array, float]:
+    def minimize(self, z: Array, tol: float, max_iter: int) -> tuple[Array, Array, float]:
         """Projected gradient descent; returns z, the gradient there and the relative gap."""
         m = round(z.sum())
         loss, gradient = self.evaluate(z)

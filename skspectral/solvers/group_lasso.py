@@ -72,7 +72,7 @@ class GroupLasso:
         return float(linalg.norm(self.target, axis=0).max(initial=0.0))
 
     def solve(self, penalty: float, start: Array, tol: float, max_iter: int) -> tuple[Array, float]:
-        """Minimise for one λ from a start; returns the columns and their relative gap."""
+        """Minimize for one λ from a start; returns the columns and their relative gap."""
         columns = start.copy(order="F")
         for n_sweeps in count(step=GAP_CHECK_INTERVAL):
             gradient = columns @ self.hessian - self.target
@@ -85,7 +85,7 @@ class GroupLasso:
         return columns, gap
 
     def _sweep(self, block: Array, working: np.ndarray, penalty: float) -> Array:
-        """Minimise over each working column in turn, several times."""
+        """Minimize over each working column in turn, several times."""
         block = np.asfortranarray(block)
         hessian = self.hessian[np.ix_(working, working)]
         for _ in range(GAP_CHECK_INTERVAL):

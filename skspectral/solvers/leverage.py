@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..selection.problem import Selection, SelectionProblem
-from ..theory.freedom import Spectrum
+from ..theory.degrees_of_freedom import Spectrum
 from .base import Solver
-from .random import draw_in_turn
+from .random import weighted_permutation
 from .residual import extend
 
 
@@ -51,7 +51,7 @@ class LeverageSolver(Solver):
     array([0, 2])
     """
 
-    optimises = False
+    optimizes = False
 
     def __init__(
         self,
@@ -68,4 +68,4 @@ class LeverageSolver(Solver):
             raise ValueError(f"lam must be None or a number of at least 0; got {self.lam!r}.")
         spectrum = Spectrum.of(problem.covariance)
         scores = spectrum.scores(spectrum.lam_of(m) if self.lam is None else self.lam)
-        return extend(problem, draw_in_turn(problem, scores, self.random_state), m)
+        return extend(problem, weighted_permutation(problem, scores, self.random_state), m)

@@ -38,7 +38,7 @@ class MagnitudeSolver(Solver):
     array([2, 0])
     """
 
-    optimises = False
+    optimizes = False
     nested = True
 
     def __init__(self, refine: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""The pivots of a Cholesky factorisation."""
+"""The pivots of a Cholesky factorization."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .residual import extend
 
 
 class PivotedCholeskySolver(Solver):
-    """Keep the first pivots of the Cholesky factorisation of Σ.
+    """Keep the first pivots of the Cholesky factorization of Σ.
 
     Each step takes the node with the largest residual variance ``E[j, j]``. It sees neither
     the weight nor what the node would rebuild of the others: a comparison method. Past the
@@ -41,7 +41,7 @@ class PivotedCholeskySolver(Solver):
     array([1, 2])
     """
 
-    optimises = False
+    optimizes = False
     nested = True
 
     def __init__(self, refine: bool = False) -> None:

@@ -30,7 +30,7 @@ class RandomSolver(Solver):
     array([0, 2])
     """
 
-    optimises = False
+    optimizes = False
     nested = True
 
     def __init__(
@@ -45,7 +45,7 @@ class RandomSolver(Solver):
         return extend(problem, draw[np.argsort(dead, kind="stable")], m)
 
 
-def draw_in_turn(
+def weighted_permutation(
     problem: SelectionProblem,
     weights: Array,
     random_state: int | np.random.RandomState | None,

@@ -42,7 +42,7 @@ def exchange(
         return support
     best = problem.loss(np.sort(support))
     for _ in range(max_passes):
-        swapped = one_pass(problem, support)
+        swapped = swap_sweep(problem, support)
         loss = problem.loss(np.sort(swapped))
         if loss >= best - SMALLEST_GAIN * problem.total:
             break
@@ -57,7 +57,7 @@ def refined(problem: SelectionProblem, selection: Selection) -> Selection:
     return replace(better, gap=selection.gap)
 
 
-def one_pass(problem: SelectionProblem, support: NDArray[np.intp]) -> NDArray[np.intp]:
+def swap_sweep(problem: SelectionProblem, support: NDArray[np.intp]) -> NDArray[np.intp]:
     """Rate all swaps, then try those that look good, the best first."""
     state = ExchangeState(problem, support)
     threshold = SMALLEST_GAIN * problem.total

@@ -28,7 +28,7 @@ class VarianceSolver(Solver):
     array([1, 2])
     """
 
-    optimises = False
+    optimizes = False
     nested = True
 
     def __init__(self, refine: bool = False) -> None:

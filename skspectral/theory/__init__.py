@@ -1,7 +1,7 @@
 """What can be said of a choice of nodes before it is tried."""
 
-from .freedom import degrees_of_freedom, lam_of, leverage_scores
-from .generalisation import generalisation_gap
+from .degrees_of_freedom import degrees_of_freedom, lam_of, leverage_scores
+from .generalization import generalization_gap
 from .guarantee import Guarantee, certified_lam, sufficient_nodes
 from .propagation import propagated_errors
 
@@ -9,7 +9,7 @@ __all__ = [
     "Guarantee",
     "certified_lam",
     "degrees_of_freedom",
-    "generalisation_gap",
+    "generalization_gap",
     "lam_of",
     "leverage_scores",
     "propagated_errors",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .freedom import Array
+from .degrees_of_freedom import Array
 
 
 def propagated_errors(

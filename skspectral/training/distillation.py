@@ -12,11 +12,11 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from ..calibration.calibrator import Calibration
-from ..data.sampling import HANDFUL, count, first, split
-from ..rnn.layers.find import MISFITS
-from ..rnn.losses.imitation import Imitation
+from ..data.sampling import HANDFUL, count_sequences, hold_out_fraction, take_sequences
+from ..rnn.layers.find import FORWARD_ERRORS
+from ..rnn.losses.distillation_loss import DistillationLoss
 from ..rnn.states.collector import StateCollector
-from ..utils.doc_hints import explained_on
+from ..utils.doc_hints import refer_to_docs
 from ..utils.validation import check_training, is_number
 
 N_STEPS = 40  # in an epoch, at least
@@ -139,14 +139,14 @@ def windows_of(batch: Any, collector: StateCollector) -> list[Any]:
     if n_windows == 1:
         return [batch]
     windows = np.array_split(batch, n_windows, axis=1)
-    with suppress(*MISFITS):
+    with suppress(*FORWARD_ERRORS):
         for window in (windows[0], windows[-1]):  # of which the last can be a step shorter
             collector.copy().run(window)
         return windows
     return [batch]
 
 
-@explained_on("Repair and fine-tuning")
+@refer_to_docs("Repair and fine-tuning")
 def as_distillation(distill: Any) -> Distillation | None:
     """A Distillation from a number of epochs; None from none."""
     if isinstance(distill, Distillation):
@@ -171,27 +171,31 @@ def distilled(
     settings = as_distillation(distill)
     if settings is None:
         return {"train": [], "held_out": []}
-    from .trainer import Numbers, repair  # noqa: PLC0415  skorch is loaded when it trains
+    from .trainer import IndexBatches, train_in_place  # noqa: PLC0415  skorch is loaded when it trains
 
     collector = calibration.collector
-    whole = settings.cut(first(calibration.sample, settings.n_sequences))
+    whole = settings.cut(take_sequences(calibration.sample, settings.n_sequences))
     few = len(whole) <= HANDFUL
-    seen, held_out = (whole, whole) if few else split(whole, settings.validation_fraction)
+    seen, held_out = (
+        (whole, whole) if few else hold_out_fraction(whole, settings.validation_fraction)
+    )
     windows = [window for batch in seen for window in windows_of(batch, collector)]
     batches = [*windows, *held_out]
-    imitation = Imitation(collector, supports, calibration.likelihood, batches, settings.states)
+    imitation = DistillationLoss(
+        collector, supports, calibration.likelihood, batches, settings.states
+    )
     # Each number as often as its batch has sequences, by which skorch weighs it.
-    numbers = [np.full(count(batch), number) for number, batch in enumerate(batches)]
+    numbers = [np.full(count_sequences(batch), number) for number, batch in enumerate(batches)]
     steps = (
-        Numbers(numbers[: len(windows)], settings.n_sequences, N_STEPS),
-        Numbers(numbers[len(windows) :], settings.n_sequences),
+        IndexBatches(numbers[: len(windows)], settings.n_sequences, N_STEPS),
+        IndexBatches(numbers[len(windows) :], settings.n_sequences),
     )
     surgery = calibration.surgery
     inside = {layer.path for layer in surgery.layers}
     hosts = dict.fromkeys(layer.host for layer in surgery.layers)
     readers = (each.path for each in surgery.readers.readers if each.path not in inside)
     changed = [module.get_submodule(path) for path in (*hosts, *readers)]
-    return repair(
+    return train_in_place(
         module,
         changed,
         imitation,

@@ -1,4 +1,4 @@
-"""Training of a pruned network on labelled sequences."""
+"""Training of a pruned network on labeled sequences."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
 from torch import nn
 
-from ..data.labelled import Labelled, Loss, Task
+from ..data.labeled import LabeledSequences, Loss, SupervisedLoss
 from ..rnn.states.collector import StateCollector
-from ..utils.doc_hints import explained_on
+from ..utils.doc_hints import refer_to_docs
 from ..utils.validation import check_training, is_number
 
 
@@ -87,7 +87,7 @@ class FineTune(BaseEstimator):
         check_training(self, ("max_epochs", "batch_size", "patience", "n_rounds"))
 
 
-@explained_on("Repair and fine-tuning")
+@refer_to_docs("Repair and fine-tuning")
 def as_finetune(finetune: Any, name: str = "finetune") -> FineTune | None:
     """A FineTune from a number of epochs; None from none."""
     if isinstance(finetune, FineTune):
@@ -103,17 +103,17 @@ def as_finetune(finetune: Any, name: str = "finetune") -> FineTune | None:
     return FineTune(int(finetune)) if finetune else None
 
 
-def training_steps(labelled: Labelled, settings: FineTune, seed: int) -> tuple[Any, Any]:
+def training_steps(labeled: LabeledSequences, settings: FineTune, seed: int) -> tuple[Any, Any]:
     """Steps to train on, and held out a fraction of all examples; a single one is both."""
-    from .trainer import Numbers  # noqa: PLC0415  skorch is loaded when it trains
+    from .trainer import IndexBatches  # noqa: PLC0415  skorch is loaded when it trains
 
-    groups = labelled.groups
+    groups = labeled.groups
     parts = [np.concatenate(groups)] * 2
     if len(parts[0]) > 1:
         fraction = settings.validation_fraction
         parts = train_test_split(parts[0], test_size=fraction, random_state=seed)
     train, held_out = (
-        Numbers([group[np.isin(group, part)] for group in groups], settings.batch_size)
+        IndexBatches([group[np.isin(group, part)] for group in groups], settings.batch_size)
         for part in parts
     )
     return train, held_out
@@ -122,7 +122,7 @@ def training_steps(labelled: Labelled, settings: FineTune, seed: int) -> tuple[A
 def fine_tuned(
     module: nn.Module,
     collector: StateCollector,
-    labelled: Labelled | None,
+    labeled: LabeledSequences | None,
     loss: Loss,
     finetune: Any,
     seed: int,
@@ -130,15 +130,15 @@ def fine_tuned(
 ) -> dict[str, list[float]]:
     """Train a pruned module in place, if that is asked for; returns how its loss fell."""
     settings = as_finetune(finetune)
-    if settings is None or labelled is None:
+    if settings is None or labeled is None:
         return {"train": [], "held_out": []}
-    from .trainer import repair  # noqa: PLC0415  skorch is loaded when it trains
+    from .trainer import train_in_place  # noqa: PLC0415  skorch is loaded when it trains
 
-    return repair(
+    return train_in_place(
         module,
         [module],
-        Task(labelled, collector, loss),
-        training_steps(labelled, settings, seed),
+        SupervisedLoss(labeled, collector, loss),
+        training_steps(labeled, settings, seed),
         settings,
         what="fine-tuning",
         frozen=False,

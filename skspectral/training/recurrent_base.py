@@ -17,12 +17,12 @@ from ..data.batches import Batches
 from ..data.checks import check_sequences
 from ..data.sequences import Sequences
 from ..rnn.states.collector import whole_blocks
-from ..utils.atomic_fit import AllOrNothing, same_random_numbers, unfitted
+from ..utils.atomic_fit import AtomicFitMixin, same_random_numbers, unfitted_copy
 from ..utils.validation import check_choice, check_count, is_number
 from .network import CELLS, RecurrentNet
 
 
-class RecurrentEstimator(AllOrNothing):
+class RecurrentEstimator(AtomicFitMixin):
     """Parameters, training and forward pass, whatever the target."""
 
     def __init__(
@@ -59,7 +59,7 @@ class RecurrentEstimator(AllOrNothing):
 
     def fit(self, X: Any, y: Any) -> Self:
         """Train; a fit that fails or is interrupted leaves the estimator as it was."""
-        with self._commit_on_success(unfitted(self)) as new:
+        with self._commit_on_success(unfitted_copy(self)) as new:
             new._fit(X, y)
         return self
 

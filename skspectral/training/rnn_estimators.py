@@ -74,7 +74,7 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
     """
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Train on labelled sequences.
+        """Train on labeled sequences.
 
         Parameters
         ----------
@@ -217,7 +217,7 @@ class RNNRegressor(RegressorMixin, RecurrentEstimator):
         )
         check_consistent_length(sequences.arrays, y)
         target = y.reshape(len(y), -1)
-        # Trained on standardised targets; the scale goes into the head afterwards.
+        # Trained on standardized targets; the scale goes into the head afterwards.
         mean, scale = target.mean(axis=0), target.std(axis=0)
         scale[scale == 0.0] = 1.0
         standard = ((target - mean) / scale).astype(np.float32)

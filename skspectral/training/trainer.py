@@ -36,7 +36,7 @@ class Objective(Protocol):
         """Loss of a module on the examples of some numbers."""
 
 
-class Numbers(Dataset[tuple[Tensor, Tensor]]):
+class IndexBatches(Dataset[tuple[Tensor, Tensor]]):
     """The numbers of examples, in training steps.
 
     Parameters
@@ -92,7 +92,7 @@ class Shuffle(Callback):
         dataset_train.shuffle(self.rng_)
 
 
-class Net(NeuralNet):
+class ObjectiveNet(NeuralNet):
     """A net whose examples are numbers, and whose loss is that of an objective."""
 
     def __init__(self, *args: Any, objective: Objective, frozen: bool, **options: Any) -> None:
@@ -114,7 +114,7 @@ class Net(NeuralNet):
             part.train(training and (not self.frozen or isinstance(part, nn.RNNBase)))
 
 
-class KeepBest(Callback):
+class RestoreBest(Callback):
     """Keeps the weights of least held-out loss, those at the start among them.
 
     After an epoch that ends with more than twice the loss that training began with (or above zero,
@@ -132,7 +132,7 @@ class KeepBest(Callback):
     def __init__(self, careful: bool = False) -> None:
         self.careful = careful
 
-    def on_train_begin(self, net: Net, X: Any = None, y: Any = None, **_: Any) -> None:
+    def on_train_begin(self, net: ObjectiveNet, X: Any = None, y: Any = None, **_: Any) -> None:
         """Look at what training starts from."""
         held_out = net.get_split_datasets(X, y)[1]
         sizes = [len(numbers) for numbers, _ in held_out]
@@ -141,7 +141,7 @@ class KeepBest(Callback):
         self.best_ = self.start_ = self.last_ = total / sum(sizes)
         self.weights_ = copy.deepcopy(net.module_.state_dict())
 
-    def on_epoch_end(self, net: Net, **_: Any) -> None:
+    def on_epoch_end(self, net: ObjectiveNet, **_: Any) -> None:
         """Keep what is better, go back from what does harm."""
         loss = net.history[-1, "valid_loss"]
         if loss < self.best_:
@@ -155,13 +155,13 @@ class KeepBest(Callback):
             self._slow_down(net, 2.0)
         self.last_ = loss
 
-    def _slow_down(self, net: Net, factor: float) -> None:
+    def _slow_down(self, net: ObjectiveNet, factor: float) -> None:
         """Lower the learning rates, also of the next step, which the schedule has set already."""
         self.scale_ /= factor
         for group in net.optimizer_.param_groups:
             group["lr"] /= factor
 
-    def on_train_end(self, net: Net, **_: Any) -> None:
+    def on_train_end(self, net: ObjectiveNet, **_: Any) -> None:
         """Go back to it."""
         net.module_.load_state_dict(self.weights_)
 
@@ -182,11 +182,11 @@ def only_these_train(module: nn.Module, parts: list[nn.Module]) -> Iterator[None
             parameter.requires_grad_(flag)
 
 
-def repair(
+def train_in_place(
     module: nn.Module,
     parts: list[nn.Module],
     objective: Objective,
-    steps: tuple[Numbers, Numbers],
+    steps: tuple[IndexBatches, IndexBatches],
     settings: Settings,
     *,
     what: str,
@@ -199,12 +199,12 @@ def repair(
     """Train some parts of a module in place; returns its loss before and after every epoch.
 
     The steps are those to train on and those held out; parameters may have rates of their own, by
-    patterns of their names. ``careful`` is that of ``KeepBest``.
+    patterns of their names. ``careful`` is that of ``RestoreBest``.
     """
     torch.manual_seed(seed)
     train, held_out = steps
     n_steps = settings.max_epochs * len(train)
-    best = KeepBest(careful)
+    best = RestoreBest(careful)
 
     def rate(step: int) -> float:
         return best.scale_ * (1.0 - step / n_steps)
@@ -219,7 +219,7 @@ def repair(
     ]
     if verbose:
         callbacks.append(("bar", EpochBar(what, "valid_loss")))
-    net = Net(
+    net = ObjectiveNet(
         module,
         nn.Identity,
         objective=objective,

@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
 
-class AllOrNothing(BaseEstimator):
+class AtomicFitMixin(BaseEstimator):
     """An estimator that takes over the outcome of a fit as a whole."""
 
     random_state: int | np.random.RandomState | None
@@ -64,7 +64,7 @@ def same_random_numbers() -> Iterator[None]:
                 torch.cuda.manual_seed_all(seed)
 
 
-def unfitted(estimator: Any) -> Any:
+def unfitted_copy(estimator: Any) -> Any:
     """A copy of an estimator with its parameters and none of its results."""
     fresh = copy.copy(estimator)
     for name in [name for name in vars(fresh) if name.endswith("_")]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def explained_on(page: str) -> Iterator[None]:
+def refer_to_docs(page: str) -> Iterator[None]:
     """Note on errors in parameters and input where to read about them; the first note stays.
 
     Parameters

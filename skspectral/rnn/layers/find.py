@@ -13,12 +13,12 @@ from torch.nn.utils.rnn import PackedSequence
 from .checks import check_weights
 from .delegating import CORE, Delegating
 from .stack import StackedRNN, is_layer
-from .wrappers import StandIn
+from .wrappers import RNNWrapper
 
 Recurrent = nn.RNNBase | nn.RNNCellBase
 
 # What a forward pass raises when its input does not fit.
-MISFITS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, AttributeError)
+FORWARD_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,15 @@ class RecurrentLayer:
     def of(self, module: nn.Module) -> Any:
         """The layer's torch module inside ``module``, even behind a stand-in for its host."""
         host = module.get_submodule(self.host)
-        while isinstance(host, StandIn):
+        while isinstance(host, RNNWrapper):
             host = host.rnn
         return host.get_submodule(self._inside)
 
     def recurrent_weight(self, module: nn.Module) -> Tensor:
         """Return its ``weight_hh`` in a module that is laid out or not, before or after pruning."""
         part: Any = module.get_submodule(self.owner)
-        while isinstance(part, StandIn | Delegating):
-            part = getattr(part, "rnn" if isinstance(part, StandIn) else CORE)
+        while isinstance(part, RNNWrapper | Delegating):
+            part = getattr(part, "rnn" if isinstance(part, RNNWrapper) else CORE)
         if isinstance(part, StackedRNN):
             part = part.get_submodule(self._inside)
             return part.get_parameter("weight_hh_l0")
@@ -120,7 +120,7 @@ def joined(*parts: str) -> str:
     return ".".join(filter(None, parts))
 
 
-def last_level(
+def output_layers(
     layers: Iterable[RecurrentLayer], module: nn.Module, host: str
 ) -> list[RecurrentLayer]:
     """The layers whose states a host puts out: those of its last level, of both directions."""

@@ -194,7 +194,7 @@ def has_layers(part: nn.Module) -> bool:
     return isinstance(part, nn.RNNBase) and (part.num_layers > 1 or part.bidirectional)
 
 
-def laid_out(module: nn.Module) -> Any:
+def split_layers(module: nn.Module) -> Any:
     """Return a copy of a module in which every level and direction is a module of its own.
 
     Layers that share all of their weights become one, which is used several times.
@@ -279,7 +279,7 @@ def as_torch(rnn: StackedRNN) -> nn.Module:
     return cast(nn.Module, whole.train(rnn.training))
 
 
-def put_together(module: nn.Module) -> Any:
+def merge_layers(module: nn.Module) -> Any:
     """Return a copy that has the layers of torch again, wherever they compute the same."""
     swaps: dict[nn.Module, nn.Module] = {}
     for part in module.modules():

@@ -27,7 +27,7 @@ SHOWN = (
 )
 
 
-class StandIn(Posing):
+class RNNWrapper(Posing):
     """Takes the place of a layer, and shows the attributes of the one inside.
 
     Parameters
@@ -42,7 +42,7 @@ class StandIn(Posing):
     def __init__(self, rnn: nn.Module) -> None:
         super().__init__()
         self.rnn = rnn
-        self.is_lstm = rnn.is_lstm if isinstance(rnn, StandIn) else mode_of(rnn) == "LSTM"
+        self.is_lstm = rnn.is_lstm if isinstance(rnn, RNNWrapper) else mode_of(rnn) == "LSTM"
         for name in SHOWN:
             if hasattr(rnn, name):
                 setattr(self, name, getattr(rnn, name))
@@ -126,7 +126,7 @@ class FixedLinear(nn.Module):
         return nn.functional.linear(states, self.weight, self.bias)
 
 
-class Started(StandIn):
+class InitialStateWrapper(RNNWrapper):
     """May be given states of the old size to start from.
 
     Parameters
@@ -176,7 +176,7 @@ class Started(StandIn):
         return torch.stack([keep(states[i]) for i, keep in enumerate(self.kept)])
 
 
-class StartedRNN(Started):
+class InitialStateRNN(InitialStateWrapper):
     """A small layer, or a stack of them, that may start from states of the old size."""
 
     @overload
@@ -196,7 +196,7 @@ class StartedRNN(Started):
         return self.rnn(input, self._start(hx))
 
 
-class StartedCell(Started):
+class InitialStateCell(InitialStateWrapper):
     """A small cell that may start from states of the old size."""
 
     def forward(  # type: ignore[no-untyped-def]
@@ -210,7 +210,7 @@ class StartedCell(Started):
         return self.rnn(input, self._start(hx))
 
 
-class Expanded(Started):
+class Expanded(InitialStateWrapper):
     """Shows states of the old size.
 
     Stands where the way from the states to their readers cannot be followed: hidden states are
@@ -219,7 +219,7 @@ class Expanded(Started):
     Parameters
     ----------
     rnn, supports, hidden_size
-        As of ``Started``.
+        As of ``InitialStateWrapper``.
     expand : sequence of nn.Linear
         The reconstruction of each layer.
     cells : sequence of nn.Linear

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from ..layers.find import states_of
 from ..layers.weights import empty_like, filled, mode_of, weights_of
-from ..layers.wrappers import StandIn
+from ..layers.wrappers import RNNWrapper
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Call:
     gradients: list[Tensor] = field(default_factory=list)
 
 
-class Exposed(StandIn):
+class InstrumentedLayer(RNNWrapper):
     """A layer that keeps what its gates read and what others read of it, to differentiate by."""
 
     def __init__(self, layer: Any) -> None:
@@ -57,7 +57,7 @@ class Exposed(StandIn):
         raise NotImplementedError
 
 
-class ExposedCell(Exposed):
+class InstrumentedCell(InstrumentedLayer):
     """A cell that reads its state and an error, which is zero."""
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:  # noqa: A002  as in torch
@@ -96,7 +96,7 @@ class ExposedCell(Exposed):
             yield gradient
 
 
-class ExposedRNN(Exposed):
+class InstrumentedRNN(InstrumentedLayer):
     """A layer whose gates can be differentiated by what they read, step by step.
 
     What a step reads of its input is worked out beforehand and fed to a layer that takes it

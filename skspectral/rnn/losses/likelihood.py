@@ -45,9 +45,9 @@ class Likelihood:
         Tensor of shape (n_sequences, ...)
             In nats, of every label.
         """
-        return self.against(dense)(pruned)
+        return self.divergence_from(dense)(pruned)
 
-    def against(self, dense: Tensor) -> Callable[[Tensor], Tensor]:
+    def divergence_from(self, dense: Tensor) -> Callable[[Tensor], Tensor]:
         """The divergence from fixed outputs, for many others."""
         fixed = self._natural(dense)
         if self.family == "categorical":
@@ -57,7 +57,7 @@ class Likelihood:
             return lambda pruned: bernoulli_divergence(fixed, self._natural(pruned))
         return lambda pruned: 0.5 * (fixed - self._natural(pruned)).square()
 
-    def surprise(self, outputs: Tensor, labels: Tensor) -> Tensor:
+    def negative_log_likelihood(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Mean negative log-likelihood of labels, in nats and but for a constant.
 
         Parameters
@@ -89,7 +89,7 @@ class Likelihood:
             return F.binary_cross_entropy_with_logits(natural, labels)
         return 0.5 * F.mse_loss(natural, labels)
 
-    def projected(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
+    def random_projection(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
         """A random projection of logits or numbers, differentiable.
 
         Of the logits of classes, the part that they have in common says nothing and is left out.
@@ -187,7 +187,7 @@ def sums_to_one(values: Tensor) -> bool:
     return bool((missing.abs() <= max(1e-3, 4.0 * torch.finfo(values.dtype).eps)).all())
 
 
-def answer_of(output: Any) -> Tensor:
+def primary_output(output: Any) -> Tensor:
     """The answer among all that ``forward`` returns: the first floating tensor.
 
     Raises

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ..layers.find import states_of
 from ..layers.weights import copy_of
 from ..states.collector import StateCollector
-from .instrumented import Call, Exposed, ExposedCell, ExposedRNN
-from .likelihood import Likelihood, answer_of
+from .instrumented import Call, InstrumentedCell, InstrumentedLayer, InstrumentedRNN
+from .likelihood import Likelihood, primary_output
 
 
 def sensitivity(
@@ -60,9 +60,9 @@ def sensitivity(
         module, exposed = with_exposed_layers(collector)
         # The backward pass of cuDNN needs training mode, in which dropout would be on.
         with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
-            answer = likelihood.projected(answer_of(module(*args, **kwargs)), draws[0])
+            output = likelihood.random_projection(primary_output(module(*args, **kwargs)), draws[0])
             calls = {name: layer.take() for name, layer in exposed.items()}
-            scores = (answer, projected_states(calls, whitening, draws[1]))
+            scores = (output, projected_states(calls, whitening, draws[1]))
         for i, score in enumerate(scores):
             for name, gradient in reading_gradients(exposed, calls, score).items():
                 products[name][i] += gradient.T @ gradient
@@ -90,19 +90,21 @@ def projected_states(
     return total
 
 
-def with_exposed_layers(collector: StateCollector) -> tuple[nn.Module, dict[str, Exposed]]:
+def with_exposed_layers(
+    collector: StateCollector,
+) -> tuple[nn.Module, dict[str, InstrumentedLayer]]:
     """A copy of the module that does not train, and in it the layers laid open."""
-    exposed: dict[str, Exposed] = {}
+    exposed: dict[str, InstrumentedLayer] = {}
     swaps: dict[nn.Module, nn.Module] = {}
     for layer in collector.layers:
         part: Any = collector.module.get_submodule(layer.path)
-        kind = ExposedCell if isinstance(part, nn.RNNCellBase) else ExposedRNN
+        kind = InstrumentedCell if isinstance(part, nn.RNNCellBase) else InstrumentedRNN
         exposed[layer.name] = swaps[part] = kind(copy_of(part))
     return copy_of(collector.module, swaps).requires_grad_(False), exposed
 
 
 def reading_gradients(
-    exposed: dict[str, Exposed], calls: dict[str, list[Call]], score: Tensor
+    exposed: dict[str, InstrumentedLayer], calls: dict[str, list[Call]], score: Tensor
 ) -> dict[str, Tensor]:
     """``g_t`` of every layer in a forward pass, each (n_states, n_nodes), float64."""
     every = [tensor for each in calls.values() for call in each for tensor in call.watched]

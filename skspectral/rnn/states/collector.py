@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_map
 
 from ..kernels import KERNELS
 from ..layers.delegating import ForeignForward
-from ..layers.find import MISFITS, RecurrentLayer, states_of
+from ..layers.find import FORWARD_ERRORS, RecurrentLayer, states_of
 from ..layers.weights import independent_copy
 from ..tracing.paths import PathRecorder
 from .padded import Padded
@@ -125,7 +125,7 @@ class StateCollector:
         if isinstance(batch, (tuple, dict)) or self._fills is not None:
             return self._forward(*args, **kwargs)
         filled, self._fills = len(batch) + -len(batch) % BLOCK, False
-        with suppress(*MISFITS):
+        with suppress(*FORWARD_ERRORS):
             states = self._forward(*args, **kwargs)
             self._fills = all(each.ndim == 3 and len(each) == filled for each in states.values())
             if self._fills or filled == len(batch):
@@ -157,11 +157,11 @@ class StateCollector:
     def ignores_padding(self, long: Tensor, short: Tensor) -> bool:
         """Whether zeros behind a sequence leave its states as they are.
 
-        They do where it is read from its end, or normalised by all of its steps.
+        They do where it is read from its end, or normalized by all of its steps.
         """
         try:
             alone, beside = self.run(short[None]), self.run(Padded.of([long, short]))
-        except MISFITS:
+        except FORWARD_ERRORS:
             return False
         return alone.keys() == beside.keys() and all(
             close(states.flatten(0, -2), beside[name][len(long) :])
@@ -268,7 +268,7 @@ class StateCollector:
                 states = self._forward(self._laid_out(fed, layout))
             except ForeignForward:
                 raise
-            except MISFITS as error:
+            except FORWARD_ERRORS as error:
                 reasons.append(explained(error, self.module))
             else:
                 if any(each.ndim == 3 and len(each) == len(fed) for each in states.values()):
@@ -361,7 +361,7 @@ def joined_steps(found: list[Tensor]) -> Tensor:
 def whole_blocks(sequences: Tensor) -> Tensor:
     """Copies of the last sequence appended until the batch is a multiple of ``BLOCK``.
 
-    Vectorised kernels round the rows of their last, partial block differently. Without
+    Vectorized kernels round the rows of their last, partial block differently. Without
     one, an answer does not depend on which other sequences are in the batch.
     """
     missing = -len(sequences) % BLOCK

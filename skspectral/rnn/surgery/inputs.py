@@ -11,12 +11,12 @@ from torch.nn.utils.rnn import PackedSequence
 from ..forward_pass import ForwardPass
 from ..layers.find import RecurrentLayer
 from ..layers.weights import copy_of, filled, in_float64, reading_of
-from ..layers.wrappers import StandIn, States, one_of, pair_of, with_data
-from .cut import with_input
+from ..layers.wrappers import RNNWrapper, States, one_of, pair_of, with_data
+from .reduction import with_input
 from .verification import same_outputs
 
 
-class Selecting(StandIn):
+class Selecting(RNNWrapper):
     """Is given more inputs than it reads.
 
     Parameters

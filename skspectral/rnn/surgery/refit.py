@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..layers.find import RecurrentLayer, last_level, states_of
+from ..layers.find import RecurrentLayer, output_layers, states_of
 from ..layers.weights import in_float64, independent_copy, reading_of
 from ..layers.wrappers import Expanded, ExpandedCell
 from ..tracing.readers import Readers
-from .cut import Cut
+from .reduction import LayerReduction
 
 MOST_READ = 2**24  # numbers that are kept of what the dense network reads
 
@@ -22,7 +22,7 @@ Pass = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Place:
+class ReadSite:
     """Where states are read: what enters a reader, or the states that leave a layer.
 
     Parameters
@@ -86,9 +86,9 @@ class Refit:
     layers: Sequence[RecurrentLayer]
     readers: Readers
     passes: Sequence[Pass]
-    known: dict[Place, list[Tensor]] = field(default_factory=dict)
+    known: dict[ReadSite, list[Tensor]] = field(default_factory=dict)
 
-    def apply(self, small: nn.Module, cuts: Mapping[str, Cut]) -> dict[str, str]:
+    def apply(self, small: nn.Module, reductions: Mapping[str, LayerReduction]) -> dict[str, str]:
         """Refit the readers of a pruned module, in place, from the first to the last.
 
         Returns
@@ -98,28 +98,28 @@ class Refit:
         """
         notes: dict[str, list[str]] = {}
         for place in self.places(small):
-            if is_fitted(place, cuts):
+            if is_fitted(place, reductions):
                 continue
             if place not in self.known:
                 self.known |= dense_states(self.module, [place], self.passes)
             dense = self.known[place]
             passes = self.passes[: len(dense)]
             drifted = [states_read(small, [place], each)[0] for each in passes]
-            wide, narrow = self._readers(small, place, cuts)
-            fixed = self._fixed(small, place, cuts)
+            wide, narrow = self._readers(small, place, reductions)
+            fixed = self._fixed(small, place, reductions)
             obstacle = refit(wide, narrow, list(zip(dense, drifted, strict=True)), fixed)
             for name in self._read_in(place) if obstacle else ():
                 notes.setdefault(name, []).append(f"{place.path} is not refitted: {obstacle}")
         return {name: "; ".join(found) for name, found in notes.items()}
 
-    def _read_in(self, place: Place) -> list[str]:
+    def _read_in(self, place: ReadSite) -> list[str]:
         """The layers whose states are read in a place."""
         if place.leaving and place.layer:
             return [place.layer.name]
         readers = (each for each in self.readers.readers if each.path == place.path)
         return list(dict.fromkeys(name for each in readers for name, _ in each.runs if name))
 
-    def places(self, small: nn.Module) -> Iterator[Place]:
+    def places(self, small: nn.Module) -> Iterator[ReadSite]:
         """Where states are read, in the order in which that happens."""
         own = {layer.path: layer for layer in self.layers}
         hosts = {layer.name: layer.host for layer in self.layers}
@@ -130,20 +130,22 @@ class Refit:
             inside = {layer.host} if layer else set()
             kept = any(hosts[name] not in stays - inside for name in read)
             if kept and (layer is None or layer.name not in read):
-                yield Place(reader.path, layer)
+                yield ReadSite(reader.path, layer)
         for host in sorted(stays):
-            for layer in last_level(self.layers, self.module, host):
-                yield Place(layer.path, layer, leaving=True)
+            for layer in output_layers(self.layers, self.module, host):
+                yield ReadSite(layer.path, layer, leaving=True)
 
-    def _fixed(self, small: nn.Module, place: Place, cuts: Mapping[str, Cut]) -> Tensor | None:
+    def _fixed(
+        self, small: nn.Module, place: ReadSite, reductions: Mapping[str, LayerReduction]
+    ) -> Tensor | None:
         """Rows that stay: a cell goes on from the states it shows, so kept nodes are themselves."""
         layer = place.layer if place.leaving else None
         if layer is None or not isinstance(small.get_submodule(layer.host), ExpandedCell):
             return None
-        return cuts[layer.name].support
+        return reductions[layer.name].support
 
     def _readers(
-        self, small: nn.Module, place: Place, cuts: Mapping[str, Cut]
+        self, small: nn.Module, place: ReadSite, reductions: Mapping[str, LayerReduction]
     ) -> tuple[Affine | None, Affine]:
         """The reader of the dense and of the pruned module."""
         layer = place.layer
@@ -155,16 +157,16 @@ class Refit:
             if isinstance(host, ExpandedCell):
                 return None, Affine.of(host.expand[0])
             host.set_apart()
-            last = last_level(self.layers, self.module, layer.host)
+            last = output_layers(self.layers, self.module, layer.host)
             return None, Affine.of(host.expand_output[last.index(layer)])
         part = layer.of(self.module)
-        rows = cuts[layer.name].rows(part) if layer.name in cuts else None
+        rows = reductions[layer.name].rows(part) if layer.name in reductions else None
         return Affine.of(part, rows), Affine.of(layer.of(small))
 
 
-def is_fitted(place: Place, cuts: Mapping[str, Cut]) -> bool:
+def is_fitted(place: ReadSite, reductions: Mapping[str, LayerReduction]) -> bool:
     """Return whether what reads there is a layer that was fitted together with what it reads."""
-    cut = cuts.get(place.layer.name) if place.layer and not place.leaving else None
+    cut = reductions.get(place.layer.name) if place.layer and not place.leaving else None
     return cut is not None and cut.fitted is not None
 
 
@@ -198,8 +200,8 @@ class Affine:
 
 
 def dense_states(
-    module: nn.Module, places: Sequence[Place], passes: Sequence[Pass]
-) -> dict[Place, list[Tensor]]:
+    module: nn.Module, places: Sequence[ReadSite], passes: Sequence[Pass]
+) -> dict[ReadSite, list[Tensor]]:
     """What is read in some places in every pass, as long as that is not too much."""
     rows: list[list[Tensor]] = []
     for each in passes:
@@ -209,7 +211,7 @@ def dense_states(
 
 
 @torch.inference_mode()
-def states_read(module: nn.Module, places: Sequence[Place], forward: Pass) -> list[Tensor]:
+def states_read(module: nn.Module, places: Sequence[ReadSite], forward: Pass) -> list[Tensor]:
     """What is read in some places, each (n_rows, n_nodes)."""
     module = independent_copy(module)
     seen: list[list[Tensor]] = [[] for _ in places]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..kernels import KernelMode, LayerCall
 from ..outputs import columns_apart
-from .cut import Cut
+from .reduction import LayerReduction
 
 # Sequences and steps of a call that are computed again; all steps go by the same weights.
 N_CHECKED, MOST_STEPS = 16, 1024
@@ -99,7 +99,7 @@ class ReplacedRun(KernelMode):
         Names of layers, by the id of their ``weight_hh``.
     ran : dict of list
         What the layers of the small module did.
-    cuts : dict of Cut
+    cuts : dict of LayerReduction
         What every layer keeps.
     noise : dict of float
         Relative size of random errors to add to the states of layers, by name; where there are
@@ -110,11 +110,11 @@ class ReplacedRun(KernelMode):
         self,
         names: Mapping[int, str],
         ran: Mapping[str, list[Ran]],
-        cuts: Mapping[str, Cut],
+        reductions: Mapping[str, LayerReduction],
         noise: Mapping[str, float],
     ) -> None:
         super().__init__()
-        self._names, self._cuts, self._noise = names, cuts, noise
+        self._names, self._cuts, self._noise = names, reductions, noise
         self._left = {name: iter(runs) for name, runs in ran.items()}
         self.read: dict[str, list[Tensor]] = {name: [] for name in ran}  # inputs and first states
 
@@ -152,7 +152,7 @@ def autocast_eps(device: str) -> float:
     return torch.finfo(torch.get_autocast_dtype(device)).eps
 
 
-def check_start(call: LayerCall, ran: Ran, cut: Cut) -> None:
+def check_start(call: LayerCall, ran: Ran, cut: LayerReduction) -> None:
     """Refuse a small layer that starts from other states than the kept ones."""
     for wide, small in zip(call.start, ran.start, strict=True):
         kept = wide[..., cut.support.to(wide.device)]
@@ -160,7 +160,7 @@ def check_start(call: LayerCall, ran: Ran, cut: Cut) -> None:
             raise Misfit("starts from other states where its reconstruction is folded")
 
 
-def check_steps(call: LayerCall, ran: Ran, cut: Cut) -> None:
+def check_steps(call: LayerCall, ran: Ran, cut: LayerReduction) -> None:
     """Refuse a small layer any of whose steps is not that of the given layer.
 
     Where its weights are fitted, each has to be theirs, from what the given layer reads.

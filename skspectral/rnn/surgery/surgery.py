@@ -10,13 +10,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..forward_pass import ForwardPass
-from ..layers.find import RecurrentLayer, last_level
-from ..layers.stack import put_together
+from ..layers.find import RecurrentLayer, output_layers
+from ..layers.stack import merge_layers
 from ..layers.weights import copy_of, filled, without_computed_weights
-from ..layers.wrappers import ExpandedCell, ExpandedRNN, StartedCell, StartedRNN
+from ..layers.wrappers import ExpandedCell, ExpandedRNN, InitialStateCell, InitialStateRNN
 from ..tracing.methods import methods_calling
 from ..tracing.readers import Readers
-from .cut import Cut, narrowed, shrink_rnn
+from .reduction import LayerReduction, narrowed, shrink_rnn
 from .verification import Judge
 
 
@@ -71,12 +71,12 @@ class Surgery:
         self._plans: dict[bool, Plan] = {}
         self._last = Plan({}, frozenset())
 
-    def build(self, cuts: Mapping[str, Cut]) -> nn.Module:
+    def build(self, reductions: Mapping[str, LayerReduction]) -> nn.Module:
         """Return a smaller module; layers without a cut keep all nodes."""
-        cuts = self._whole(cuts)
-        return self._built(cuts, self._planned(cuts))
+        reductions = self._whole(reductions)
+        return self._built(reductions, self._planned(reductions))
 
-    def build_checked(self, cuts: Mapping[str, Cut]) -> nn.Module:
+    def build_checked(self, reductions: Mapping[str, LayerReduction]) -> nn.Module:
         """Return the same, compared with the given module.
 
         Raises
@@ -84,28 +84,28 @@ class Surgery:
         ValueError
             If it does not compute what it should, however it is put together.
         """
-        cuts = self._whole(cuts)
-        self._check_whole(cuts)
-        plan = self._planned(cuts)
-        if objection := self._objection(cuts, plan):
+        reductions = self._whole(reductions)
+        self._check_whole(reductions)
+        plan = self._planned(reductions)
+        if objection := self._objection(reductions, plan):
             if not self._inner:
                 self._refuse(objection)
-            plan = self._plans[is_affine(cuts)] = self._settled(cuts)
-        smaller = {layer.host for layer in self.layers if cuts[layer.name].is_smaller}
+            plan = self._plans[is_affine(reductions)] = self._settled(reductions)
+        smaller = {layer.host for layer in self.layers if reductions[layer.name].is_smaller}
         stays = {host: why for host, why in plan.unfolded.items() if host in smaller}
         self._last = Plan(stays, plan.started)
-        return self._built(cuts, plan)
+        return self._built(reductions, plan)
 
-    def expanded(self, cuts: Mapping[str, Cut]) -> nn.Module:
+    def expanded(self, reductions: Mapping[str, LayerReduction]) -> nn.Module:
         """Return one with all reconstructions as layers of their own."""
         hosts = {layer.host for layer in self.layers}
-        return self._built(self._whole(cuts), Plan(dict.fromkeys(hosts, ""), frozenset()))
+        return self._built(self._whole(reductions), Plan(dict.fromkeys(hosts, ""), frozenset()))
 
     def unfolded(self) -> dict[str, str]:
         """Return, by host, why its reconstruction stays a layer of its own."""
         return dict(sorted(self._last.unfolded.items()))
 
-    def warn(self, cuts: Mapping[str, Cut]) -> None:
+    def warn(self, reductions: Mapping[str, LayerReduction]) -> None:
         """Tell of reconstructions that stay, and of states whose new size X did not show."""
         for host, obstacle in self.unfolded().items():
             names = self._names(host)
@@ -116,14 +116,14 @@ class Surgery:
                 stacklevel=2,
             )
         for host in sorted(self._inner - self._last.unfolded.keys()):
-            own = [cuts[layer.name] for layer in self.layers if layer.host == host]
+            own = [reductions[layer.name] for layer in self.layers if layer.host == host]
             if any(cut.is_smaller for cut in own):
                 self._warn_of_sizes(host)
 
     def _warn_of_sizes(self, host: str) -> None:
         """Tell of what may take or show states of a host and did not run."""
         owner = next(layer.owner for layer in self.layers if layer.host == host)
-        last = [layer.of(self.module) for layer in last_level(self.layers, self.module, host)]
+        last = [layer.of(self.module) for layer in output_layers(self.layers, self.module, host)]
         widths = {last[0].hidden_size, sum(part.hidden_size for part in last)}
         found = [
             f"{path!r}, of {width} inputs, did not run on X"
@@ -148,19 +148,22 @@ class Surgery:
     def _names(self, host: str) -> list[str]:
         return [repr(layer.name) for layer in self.layers if layer.host == host]
 
-    def _whole(self, cuts: Mapping[str, Cut]) -> dict[str, Cut]:
+    def _whole(self, reductions: Mapping[str, LayerReduction]) -> dict[str, LayerReduction]:
         sizes = {layer.name: layer.of(self.module).hidden_size for layer in self.layers}
-        return {name: cuts.get(name) or Cut.nothing(size) for name, size in sizes.items()}
+        return {
+            name: reductions.get(name) or LayerReduction.keep_all(size)
+            for name, size in sizes.items()
+        }
 
-    def _objection(self, cuts: Mapping[str, Cut], plan: Plan) -> str | None:
+    def _objection(self, reductions: Mapping[str, LayerReduction], plan: Plan) -> str | None:
         """Return what is wrong with a module that is put together by a plan."""
-        return self._judge.objection(put_together(self._built(cuts, plan)), cuts)
+        return self._judge.objection(merge_layers(self._built(reductions, plan)), reductions)
 
-    def _check_whole(self, cuts: Mapping[str, Cut]) -> None:
+    def _check_whole(self, reductions: Mapping[str, LayerReduction]) -> None:
         """Refuse a module that is not the same when it is put together with all nodes kept."""
-        if not any(cut.is_smaller for cut in cuts.values()):
+        if not any(cut.is_smaller for cut in reductions.values()):
             return  # as which it is compared anyway
-        whole = {name: Cut.nothing(cut.n_nodes) for name, cut in cuts.items()}
+        whole = {name: LayerReduction.keep_all(cut.n_nodes) for name, cut in reductions.items()}
         if objection := self._objection(whole, Plan({}, frozenset())):
             self._refuse(objection)
 
@@ -172,36 +175,39 @@ class Surgery:
             "gives them."
         )
 
-    def _planned(self, cuts: Mapping[str, Cut]) -> Plan:
-        affine = is_affine(cuts)
+    def _planned(self, reductions: Mapping[str, LayerReduction]) -> Plan:
+        affine = is_affine(reductions)
         if affine not in self._plans:
-            sizes = {name: cut.n_nodes for name, cut in cuts.items()}
-            trial = {name: Cut.first(n, max(1, n // 2), affine) for name, n in sizes.items()}
+            sizes = {name: cut.n_nodes for name, cut in reductions.items()}
+            trial = {
+                name: LayerReduction.keep_first(n, max(1, n // 2), affine)
+                for name, n in sizes.items()
+            }
             self._plans[affine] = self._settled(trial)
         return self._plans[affine]
 
-    def _settled(self, cuts: Mapping[str, Cut]) -> Plan:
+    def _settled(self, reductions: Mapping[str, LayerReduction]) -> Plan:
         """Return the plan by which as much is folded as can be."""
         if not self._inner:
             return Plan({}, frozenset())
-        obstacles = dict(self.readers.obstacles)
-        if is_affine(cuts):
-            obstacles = {**self.readers.linear_only, **obstacles}
-        stays = {host: reason for host, reason in obstacles.items() if host in self._inner}
+        not_foldable = dict(self.readers.not_foldable)
+        if is_affine(reductions):
+            not_foldable = {**self.readers.linear_only, **not_foldable}
+        stays = {host: reason for host, reason in not_foldable.items() if host in self._inner}
         objection = ""
         for _ in range(2):
             for plan in self._plans_for(stays):
-                found = self._objection(cuts, plan)
+                found = self._objection(reductions, plan)
                 if not found:
                     return plan
                 objection = found
             for host in self._inner - stays.keys():
                 others = dict.fromkeys(self._inner - {host}, "")
-                failed = [self._objection(cuts, plan) for plan in self._plans_for(others)]
+                failed = [self._objection(reductions, plan) for plan in self._plans_for(others)]
                 if all(failed):
                     stays = {**stays, host: str(failed[-1])}
         stays = {host: stays.get(host, objection) for host in self._inner}
-        if found := self._objection(cuts, Plan(stays, frozenset())):
+        if found := self._objection(reductions, Plan(stays, frozenset())):
             self._refuse(found)
         return Plan(stays, frozenset())
 
@@ -211,17 +217,17 @@ class Surgery:
         begins = [frozenset(each - unfolded.keys()) for each in (always, always | started)]
         return [Plan(unfolded, begin) for begin in dict.fromkeys(begins)]
 
-    def _built(self, cuts: Mapping[str, Cut], plan: Plan) -> nn.Module:
+    def _built(self, reductions: Mapping[str, LayerReduction], plan: Plan) -> nn.Module:
         hosts = {layer.name: layer.host for layer in self.layers}
         paths = {layer.path: layer for layer in self.layers}
         parts: dict[str, nn.Module] = {
-            path: shrink_rnn(self.module.get_submodule(path), cuts[layer.name])
+            path: shrink_rnn(self.module.get_submodule(path), reductions[layer.name])
             for path, layer in paths.items()
         }
         for reader in self.readers.readers:
             inside = hosts[paths[reader.path].name] if reader.path in paths else None
             folded = {
-                name: cuts[name]
+                name: reductions[name]
                 for name, _ in reader.runs
                 if name
                 and (hosts[name] not in plan.unfolded or hosts[name] == inside != reader.path)
@@ -231,26 +237,28 @@ class Surgery:
                 parts[reader.path] = narrowed(part, reader, folded)
         for host in {*plan.unfolded, *plan.started}:
             own = [layer for layer in self.layers if layer.host == host]
-            if any(cuts[layer.name].is_smaller for layer in own):
+            if any(reductions[layer.name].is_smaller for layer in own):
                 if host not in parts:
                     inner = {layer.of(self.module): parts.pop(layer.path) for layer in own}
                     parts[host] = copy_of(self.module.get_submodule(host), inner)
-                kept = [cuts[layer.name] for layer in own]
+                kept = [reductions[layer.name] for layer in own]
                 parts[host] = self._wrapped(parts[host], kept, host, host in plan.unfolded)
         swaps = {self.module.get_submodule(path): part for path, part in parts.items()}
         return copy_of(self.module, swaps)
 
-    def _wrapped(self, part: nn.Module, cuts: list[Cut], host: str, expand: bool) -> nn.Module:
+    def _wrapped(
+        self, part: nn.Module, reductions: list[LayerReduction], host: str, expand: bool
+    ) -> nn.Module:
         wide: Any = self.module.get_submodule(host)
-        supports, size = [cut.support for cut in cuts], wide.hidden_size
+        supports, size = [cut.support for cut in reductions], wide.hidden_size
         is_cell = isinstance(wide, nn.RNNCellBase)
         if not expand:
-            started_kind = StartedCell if is_cell else StartedRNN
-            return started_kind(part, supports, [cut.n_nodes for cut in cuts], size)
+            started_kind = InitialStateCell if is_cell else InitialStateRNN
+            return started_kind(part, supports, [cut.n_nodes for cut in reductions], size)
         kind = ExpandedCell if is_cell else ExpandedRNN
-        linear = [expanding(cut.A, cut.c, part) for cut in cuts]
+        linear = [expanding(cut.A, cut.c, part) for cut in reductions]
         started = host in self.readers.cells
-        cells = [expanding(*cut.of_cells, part) for cut in cuts] if started else []
+        cells = [expanding(*cut.of_cells, part) for cut in reductions] if started else []
         return kind(part, supports, linear, cells, size)
 
 
@@ -260,6 +268,6 @@ def expanding(A: Tensor, c: Tensor, like: nn.Module) -> nn.Linear:
     return filled(nn.Linear(m, n_nodes, device="meta"), {"weight": A, "bias": c}, like)
 
 
-def is_affine(cuts: Mapping[str, Cut]) -> bool:
+def is_affine(reductions: Mapping[str, LayerReduction]) -> bool:
     """Return whether any reconstruction has a constant part."""
-    return any(bool(cut.c.any()) for cut in cuts.values())
+    return any(bool(cut.c.any()) for cut in reductions.values())

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ..forward_pass import ForwardPass
-from ..layers.find import MISFITS, RecurrentLayer
+from ..layers.find import FORWARD_ERRORS, RecurrentLayer
 from ..outputs import columns_apart
 from ..tracing.readers import Readers
-from .cut import Cut
+from .reduction import LayerReduction
 from .replaced import ROUNDINGS, Misfit, PlainRun, Ran, ReplacedRun, SmallRun
 
 DISTURBANCE = 0.5  # relative size of errors in states that show whether anything depends on them
@@ -45,14 +45,14 @@ class Judge:
     passes: Sequence[ForwardPass]
 
     @torch.no_grad()
-    def objection(self, small: nn.Module, cuts: Mapping[str, Cut]) -> str | None:
+    def objection(self, small: nn.Module, reductions: Mapping[str, LayerReduction]) -> str | None:
         """Return what is wrong with the hidden states of a pruned module; None if nothing is."""
-        unseen = {layer.host for layer in self.layers if cuts[layer.name].is_smaller}
+        unseen = {layer.host for layer in self.layers if reductions[layer.name].is_smaller}
         try:
             for forward in self._possible:
-                unseen -= self._compare(forward, small, cuts)
+                unseen -= self._compare(forward, small, reductions)
             for host in sorted(unseen):
-                self._check_matters(host, small, cuts)
+                self._check_matters(host, small, reductions)
         except Misfit as misfit:
             return str(misfit)
         return None
@@ -62,21 +62,23 @@ class Judge:
         """Passes that the given module can make; training may want targets that are not there."""
         return [each for each in self.passes if not each.training or runs(self.given, each)]
 
-    def _compare(self, forward: ForwardPass, small: nn.Module, cuts: Mapping[str, Cut]) -> set[str]:
+    def _compare(
+        self, forward: ForwardPass, small: nn.Module, reductions: Mapping[str, LayerReduction]
+    ) -> set[str]:
         """Compare both modules on a pass; return the hosts of which something was compared."""
         ran, found, found_parts = self._run_small(forward, small)
         if self.layers[0].host == "":
-            self._replaced(forward, ran, cuts)  # whose outputs are the states themselves
+            self._replaced(forward, ran, reductions)  # whose outputs are the states themselves
             return {""}
-        expected, expected_parts = self._replaced(forward, ran, cuts)
+        expected, expected_parts = self._replaced(forward, ran, reductions)
         ours, theirs = flat(found, found_parts), flat(expected, expected_parts)
         eps = ran.eps or torch.finfo(torch.get_default_dtype()).eps
         objection = columns_apart(ours, theirs, None, eps)
         if objection:
-            rounding = self._replaced(forward, ran, cuts, noise=ROUNDINGS * eps)
+            rounding = self._replaced(forward, ran, reductions, noise=ROUNDINGS * eps)
             objection = columns_apart(ours, theirs, flat(*rounding), eps)
         if objection and forward.training:
-            drawn = flat(*self._replaced(forward, ran, cuts, seed=1))
+            drawn = flat(*self._replaced(forward, ran, reductions, seed=1))
             if columns_apart(drawn, theirs, None, eps):
                 return set()  # what is drawn at random cannot be compared
         if objection:
@@ -99,7 +101,7 @@ class Judge:
         self,
         forward: ForwardPass,
         ran: SmallRun,
-        cuts: Mapping[str, Cut],
+        reductions: Mapping[str, LayerReduction],
         *,
         noise: float = 0.0,
         of: str | None = None,
@@ -109,7 +111,7 @@ class Judge:
         disturbed = {
             layer.name: noise for layer in self.layers if noise and of in (None, layer.host)
         }
-        run = ReplacedRun(names_of(self.given, self.layers), ran.ran, cuts, disturbed)
+        run = ReplacedRun(names_of(self.given, self.layers), ran.ran, reductions, disturbed)
         outputs, parts = forward.run(self.given, run, self._paths, seed)
         run.check_finished()
         read = {
@@ -141,7 +143,9 @@ class Judge:
             if name is not None and hosts[name] != hosts.get(names.get(reader.path, ""))
         }
 
-    def _check_matters(self, host: str, small: nn.Module, cuts: Mapping[str, Cut]) -> None:
+    def _check_matters(
+        self, host: str, small: nn.Module, reductions: Mapping[str, LayerReduction]
+    ) -> None:
         """Refuse a host on whose states nothing depends that could be compared.
 
         Neither an output, nor what another layer reads or starts from.
@@ -149,7 +153,7 @@ class Judge:
         for forward in self._possible:
             ran, _, _ = self._run_small(forward, small)
             calm, disturbed = (
-                flat(*self._replaced(forward, ran, cuts, noise=noise, of=host))
+                flat(*self._replaced(forward, ran, reductions, noise=noise, of=host))
                 for noise in (0.0, DISTURBANCE)
             )
             if columns_apart(disturbed, calm, None, 0.0):
@@ -182,7 +186,7 @@ def same_outputs(one: nn.Module, other: nn.Module, forward: ForwardPass) -> bool
     expected, _ = forward.run(other, PlainRun(), [])
     try:
         found, _ = forward.run(one, PlainRun(), [])
-    except MISFITS:
+    except FORWARD_ERRORS:
         return False
     eps = torch.finfo(next(other.parameters()).dtype).eps
     return columns_apart(found, expected, None, eps) is None

@@ -62,7 +62,7 @@ class Readers:
     """
 
     readers: tuple[Reader, ...] = ()
-    obstacles: dict[str, str] = field(default_factory=dict)
+    not_foldable: dict[str, str] = field(default_factory=dict)
     started: frozenset[str] = frozenset()
     cells: frozenset[str] = frozenset()
     linear_only: dict[str, str] = field(default_factory=dict)

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from ..forward_pass import ForwardPass
 from ..layers.find import RecurrentLayer
-from ..surgery.cut import Cut
+from ..surgery.reduction import LayerReduction
 from ..surgery.refit import Affine, refit
 from ..surgery.verification import names_of
-from .answers import DenseAnswers
+from .dense_outputs import DenseOutputs
 from .layer_fit import LayerFit
 from .windows import DenseCall, DenseRun, PartlySmallRun, Windows, windows_of
 
@@ -58,7 +58,7 @@ class TrajectoryFit:
         Q of every layer.
     passes : sequence of ForwardPass
         Forward passes to fit to; some at the end are left out when too much would be recorded.
-    answers : DenseAnswers
+    answers : DenseOutputs
         Of other passes, to judge by. Where there are none that can be compared, the error of the
         states decides.
     seed : int
@@ -71,40 +71,44 @@ class TrajectoryFit:
         layers: Sequence[RecurrentLayer],
         weights: Mapping[str, Tensor],
         passes: Sequence[ForwardPass],
-        answers: DenseAnswers,
+        outputs: DenseOutputs,
         seed: int = 0,
     ) -> None:
         self._module, self._layers = module, {layer.name: layer for layer in layers}
         self._names = names_of(module, layers)
         self._weights, self._passes = weights, passes
-        self._answers, self._seed = answers, seed
+        self._answers, self._seed = outputs, seed
 
-    def n_steps(self, cuts: Mapping[str, Cut], most: int) -> dict[str, int]:
+    def n_steps(self, reductions: Mapping[str, LayerReduction], most: int) -> dict[str, int]:
         """Return how many steps of Adam to take, for each layer that loses nodes.
 
         They are fewer than the most where they would take more than ``MAX_MULTIPLY_ADDS``.
         """
         with trainable(self._module):
             ran = dict.fromkeys(name for _, calls in self._recorded for name in calls)
-        return {name: self._affordable(name, cuts, most) for name in ran if cuts[name].is_smaller}
+        return {
+            name: self._affordable(name, reductions, most)
+            for name in ran
+            if reductions[name].is_smaller
+        }
 
-    def _affordable(self, name: str, cuts: Mapping[str, Cut], most: int) -> int:
-        weights = cuts[name].small_weights(self._layers[name].of(self._module)).values()
+    def _affordable(self, name: str, reductions: Mapping[str, LayerReduction], most: int) -> int:
+        weights = reductions[name].small_weights(self._layers[name].of(self._module)).values()
         # A step goes forward, and back to states and to weights.
         each = 3 * WINDOW * BATCH * sum(weight.numel() for weight in weights)
         return min(most, max(N_CHECKS, int(MAX_MULTIPLY_ADDS / each)))
 
     def fitted(
         self,
-        cuts: Mapping[str, Cut],
+        reductions: Mapping[str, LayerReduction],
         n_steps: Mapping[str, int],
         on_step: Callable[[], Any] = lambda: None,
-    ) -> tuple[dict[str, Cut], dict[str, list[float]]]:
+    ) -> tuple[dict[str, LayerReduction], dict[str, list[float]]]:
         """Fit some layers.
 
         Parameters
         ----------
-        cuts : dict of Cut
+        cuts : dict of LayerReduction
             What every layer keeps.
         n_steps : dict of int
             Steps of Adam for each layer to fit.
@@ -113,29 +117,29 @@ class TrajectoryFit:
 
         Returns
         -------
-        cuts : dict of Cut
+        cuts : dict of LayerReduction
             The same nodes, with fitted weights and reconstructions.
         history : dict of list of float
             By layer, its divergence on passes held out before the first step and after each part
             of them.
         """
-        done: dict[str, Cut] = {}
+        done: dict[str, LayerReduction] = {}
         history: dict[str, list[float]] = {}
         with trainable(self._module):
             for name, steps in n_steps.items():
-                fit = LayerFit.of(self._layers[name].of(self._module), cuts[name])
+                fit = LayerFit.of(self._layers[name].of(self._module), reductions[name])
                 with one_thread(fit.n_weights < FEW_WEIGHTS):
                     history[name] = self._fit(fit, name, done, steps, on_step)
                 done[name] = fit.cut
-                if cuts[name].cell is not None:
+                if reductions[name].cell is not None:
                     done[name] = self._with_cells(name, done)
-        return {**cuts, **done}, history
+        return {**reductions, **done}, history
 
     def _fit(
         self,
         fit: LayerFit,
         name: str,
-        done: Mapping[str, Cut],
+        done: Mapping[str, LayerReduction],
         n_steps: int,
         on_step: Callable[[], Any],
     ) -> list[float]:
@@ -147,8 +151,8 @@ class TrajectoryFit:
         windows = windows.seen_by(factor)
 
         def divergence() -> float:
-            cuts = {**done, name: fit.cut}
-            found = self._answers.divergence(mode=lambda: PartlySmallRun(self._names, cuts))
+            reductions = {**done, name: fit.cut}
+            found = self._answers.divergence(mode=lambda: PartlySmallRun(self._names, reductions))
             return fit.loss(windows, factor) if math.isnan(found) else found
 
         rate, best = RATES[fit.mode], fit.values()
@@ -189,7 +193,7 @@ class TrajectoryFit:
         return found
 
     @torch.no_grad()
-    def _windows(self, name: str, done: Mapping[str, Cut]) -> Windows | None:
+    def _windows(self, name: str, done: Mapping[str, LayerReduction]) -> Windows | None:
         """Return what a layer runs over, when those before it are small; None if it does not."""
         parts = []
         for forward, dense in self._recorded:
@@ -203,7 +207,10 @@ class TrajectoryFit:
         return windows if windows is not None and len(windows) else None
 
     def _partly_small(
-        self, forward: ForwardPass, done: Mapping[str, Cut], dense: Mapping[str, list[DenseCall]]
+        self,
+        forward: ForwardPass,
+        done: Mapping[str, LayerReduction],
+        dense: Mapping[str, list[DenseCall]],
     ) -> PartlySmallRun:
         """Return a pass in which some layers are small, and the others give their dense states."""
         run = PartlySmallRun(self._names, done, dense)
@@ -211,7 +218,7 @@ class TrajectoryFit:
         return run
 
     @torch.no_grad()
-    def _with_cells(self, name: str, done: Mapping[str, Cut]) -> Cut:
+    def _with_cells(self, name: str, done: Mapping[str, LayerReduction]) -> LayerReduction:
         """Return a cut that rebuilds the last cell states which the small layer reaches."""
         cut = done[name]
         pairs: list[tuple[Tensor, Tensor]] = []

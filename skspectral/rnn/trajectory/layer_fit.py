@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..kernels import LayerCall
 from ..layers.weights import mode_of
-from ..surgery.cut import Cut
+from ..surgery.reduction import LayerReduction
 from .gru import run_gru
 from .windows import Windows
 
@@ -31,7 +31,7 @@ class LayerFit:
         What rebuilds the lost nodes.
     shift : Tensor of shape (n_lost,) or None
         Its constant part, if it has one.
-    start : Cut
+    start : LayerReduction
         What the layer keeps, and what it starts with.
     """
 
@@ -39,10 +39,10 @@ class LayerFit:
     weights: dict[str, Tensor]
     map: Tensor
     shift: Tensor | None
-    start: Cut
+    start: LayerReduction
 
     @classmethod
-    def of(cls, layer: nn.Module, cut: Cut) -> LayerFit:
+    def of(cls, layer: nn.Module, cut: LayerReduction) -> LayerFit:
         """Return one to train of a layer; in float32, unless that is in float64."""
         place = next(layer.parameters())
         dtype = torch.float64 if place.dtype == torch.float64 else torch.float32
@@ -75,7 +75,7 @@ class LayerFit:
             parameter.copy_(value)
 
     @property
-    def cut(self) -> Cut:
+    def cut(self) -> LayerReduction:
         """What the layer keeps, with the weights of now."""
         lost, A, c = self.start.lost, self.start.A.clone(), self.start.c.clone()
         A[lost] = in_cut(self.map)
@@ -115,5 +115,5 @@ class LayerFit:
 
 
 def in_cut(value: Tensor) -> Tensor:
-    """Return numbers as a ``Cut`` holds them."""
+    """Return numbers as a ``LayerReduction`` holds them."""
     return value.detach().to("cpu", torch.float64, copy=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ..kernels import KernelMode, LayerCall
-from ..surgery.cut import Cut
+from ..surgery.reduction import LayerReduction
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class PartlySmallRun(KernelMode):
     ----------
     names : dict of str
         Names of layers, by the id of their ``weight_hh``.
-    cuts : dict of Cut
+    cuts : dict of LayerReduction
         The layers to run at their small size.
     dense : dict of list of DenseCall, optional
         What the layers of the dense network do.
@@ -75,11 +75,11 @@ class PartlySmallRun(KernelMode):
     def __init__(
         self,
         names: Mapping[int, str],
-        cuts: Mapping[str, Cut],
+        reductions: Mapping[str, LayerReduction],
         dense: Mapping[str, Sequence[DenseCall]] | None = None,
     ) -> None:
         super().__init__()
-        self._names, self._cuts, self._dense = names, cuts, dense
+        self._names, self._cuts, self._dense = names, reductions, dense
         self.calls: dict[str, list[LayerCall]] = {name: [] for name in names.values()}
         self.cells: dict[str, list[Tensor]] = {name: [] for name in names.values()}
 

@@ -24,7 +24,7 @@ from ..tracing.readers import Reader
 
 
 @dataclass(frozen=True)
-class Cut:
+class LayerReduction:
     """The nodes to keep of a layer and the map that rebuilds the rest.
 
     Parameters
@@ -49,20 +49,20 @@ class Cut:
     fitted: Mapping[str, Tensor] | None = None
 
     @classmethod
-    def from_arrays(cls, support: Any, A: Any, c: Any) -> Cut:
+    def from_arrays(cls, support: Any, A: Any, c: Any) -> LayerReduction:
         """Take NumPy arrays."""
         return cls(torch.as_tensor(support), torch.as_tensor(A), torch.as_tensor(c))
 
     @classmethod
-    def nothing(cls, n_nodes: int) -> Cut:
+    def keep_all(cls, n_nodes: int) -> LayerReduction:
         """Keep all nodes."""
         eye = torch.eye(n_nodes, dtype=torch.float64)
         return cls(torch.arange(n_nodes), eye, torch.zeros(n_nodes, dtype=torch.float64))
 
     @classmethod
-    def first(cls, n_nodes: int, m: int, affine: bool = False) -> Cut:
+    def keep_first(cls, n_nodes: int, m: int, affine: bool = False) -> LayerReduction:
         """Keep the first nodes and rebuild none: enough to see how a module is put together."""
-        whole = cls.nothing(n_nodes)
+        whole = cls.keep_all(n_nodes)
         c = whole.c.clone()
         c[m:] = 0.1 * affine
         return cls(whole.support[:m], whole.A[:, :m], c)
@@ -101,8 +101,8 @@ class Cut:
     @property
     def of_cells(self) -> tuple[Tensor, Tensor]:
         """What rebuilds the cell state; where that is not known, the kept ones among zeros."""
-        nothing = Cut.nothing(self.n_nodes)
-        return self.cell or (nothing.A[:, self.support], nothing.c)
+        keep_all = LayerReduction.keep_all(self.n_nodes)
+        return self.cell or (keep_all.A[:, self.support], keep_all.c)
 
     def small_weights(self, rnn: Any) -> dict[str, Tensor]:
         """Return the weights of the layer of the kept nodes, which reads what the dense one reads.
@@ -137,7 +137,7 @@ class Cut:
         return wide @ self.A, shift if needed else None
 
 
-def shrink_rnn(rnn: Any, cut: Cut) -> nn.Module:
+def shrink_rnn(rnn: Any, cut: LayerReduction) -> nn.Module:
     """Return the layer of the kept nodes alone."""
     return with_weights(rnn, cut.small_weights(rnn), len(cut.support))
 
@@ -150,7 +150,7 @@ def with_weights(rnn: nn.Module, weights: dict[str, Tensor], hidden_size: int) -
     return filled(empty, {name + end: weight for name, weight in weights.items()}, rnn)
 
 
-def narrowed(part: Any, reader: Reader, cuts: Mapping[str, Cut]) -> nn.Module:
+def narrowed(part: Any, reader: Reader, reductions: Mapping[str, LayerReduction]) -> nn.Module:
     """A reader that reads the kept nodes of some layers as the given one reads all of them."""
     weight, bias = reading_of(part)
     wide = in_float64(weight)
@@ -159,11 +159,11 @@ def narrowed(part: Any, reader: Reader, cuts: Mapping[str, Cut]) -> nn.Module:
     for name, width in reader.runs:
         read = wide[:, start : start + width]
         start += width
-        if name is not None and name in cuts:
-            shift = shift + read @ cuts[name].c
-            read = read @ cuts[name].A
+        if name is not None and name in reductions:
+            shift = shift + read @ reductions[name].c
+            read = read @ reductions[name].A
         columns.append(read)
-    needed = bias is not None or any(bool(cut.c.any()) for cut in cuts.values())
+    needed = bias is not None or any(bool(cut.c.any()) for cut in reductions.values())
     return with_input(part, torch.cat(columns, dim=1), shift if needed else None)
 
 

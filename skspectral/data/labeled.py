@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_consistent_length
 from torch import Tensor, nn
 
-from ..rnn.losses.likelihood import Likelihood, answer_of
+from ..rnn.losses.likelihood import Likelihood, primary_output
 from ..rnn.states.collector import StateCollector
 from .batches import Batches, Forward
 from .sequences import Sequences
@@ -21,7 +21,7 @@ Loss = Callable[[Any, Tensor], Tensor]  # of what ``forward`` returns and the ta
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabeledSequences:
     """Sequences or batches in memory, each with its target.
 
     Parameters
@@ -36,7 +36,7 @@ class Labelled:
     targets: list[Tensor]
 
     @classmethod
-    def of(cls, sequences: Sequences | Batches, y: Any, module: nn.Module) -> Labelled:
+    def of(cls, sequences: Sequences | Batches, y: Any, module: nn.Module) -> LabeledSequences:
         """Sequences with their y; batches that bring their own, as they are read by a module.
 
         Raises
@@ -55,9 +55,9 @@ class Labelled:
         return cls(sequences.in_memory(), [as_target(each) for each in targets_of(y)])
 
     @classmethod
-    def of_batches(cls, batches: list[Any], forward: Forward) -> Labelled:
-        """Batches as a ``DataLoader`` over labelled data yields them: lists of input and target."""
-        pairs = [forward.labelled(batch, number) for number, batch in enumerate(batches)]
+    def of_batches(cls, batches: list[Any], forward: Forward) -> LabeledSequences:
+        """Batches as a ``DataLoader`` over labeled data yields them: lists of input and target."""
+        pairs = [forward.labeled(batch, number) for number, batch in enumerate(batches)]
         return cls([inputs for inputs, _ in pairs], [as_target(target) for _, target in pairs])
 
     @property
@@ -77,12 +77,12 @@ class Labelled:
         return batch, torch.stack([self.targets[number] for number in numbers])
 
 
-class Task:
+class SupervisedLoss:
     """The loss of a network that should answer with the targets.
 
     Parameters
     ----------
-    labelled : Labelled
+    labeled : LabeledSequences
         What to answer to what.
     collector : StateCollector
         Knows how a module reads a batch.
@@ -90,12 +90,12 @@ class Task:
         Of what ``forward`` returns and the targets.
     """
 
-    def __init__(self, labelled: Labelled, collector: StateCollector, loss: Loss) -> None:
-        self._labelled, self._collector, self._loss = labelled, collector, loss
+    def __init__(self, labeled: LabeledSequences, collector: StateCollector, loss: Loss) -> None:
+        self._labeled, self._collector, self._loss = labeled, collector, loss
 
     def loss(self, module: nn.Module, numbers: Tensor) -> Tensor:
         """Mean loss of a module on the examples of some numbers."""
-        batch, targets = self._labelled.take(numbers.numpy())
+        batch, targets = self._labeled.take(numbers.numpy())
         args, kwargs = self._collector.arguments(batch, whole=False)
         device = next(module.parameters()).device
         return self._loss(module(*args, **kwargs), targets.to(device))
@@ -117,4 +117,6 @@ def task_loss(estimator: Any, likelihood: Likelihood) -> Loss:
     """The loss that an estimator is trained by, or else that of what the answers stand for."""
     if hasattr(estimator, "get_loss"):  # skorch
         return lambda output, targets: estimator.get_loss(output, targets, training=True)
-    return lambda output, targets: likelihood.surprise(answer_of(output), targets)
+    return lambda output, targets: likelihood.negative_log_likelihood(
+        primary_output(output), targets
+    )

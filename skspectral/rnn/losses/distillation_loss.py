@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from ..layers.find import states_of
 from ..layers.weights import independent_copy
 from ..states.collector import StateCollector
-from .likelihood import Likelihood, answer_of
+from .likelihood import Likelihood, primary_output
 
-MOST_NUMBERS = 2**26  # of answers and states that are kept
+MAX_CACHED_NUMBERS = 2**26  # of answers and states that are kept
 
 # What tells how far answers are from those of the dense network, and its states by layer.
 Target = tuple[Callable[[Tensor], Tensor], dict[str, Tensor]]
 
 
-class Imitation:
+class DistillationLoss:
     """The loss of a network that should answer as the dense one does.
 
     What the dense network answers is kept, as long as that is not too much.
@@ -64,7 +64,7 @@ class Imitation:
         number = int(numbers[0])
         args, kwargs = self._collector.arguments(self._batches[number], whole=False)
         divergence, wide = self._known.get(number) or self._dense(number, args, kwargs)
-        small, narrow = self._answer_and_states(module, args, kwargs)
+        small, narrow = self._output_and_states(module, args, kwargs)
         loss = next(module.parameters()).new_zeros(())
         if not self._collector.is_bare:
             loss = loss + divergence(small).mean() / (self._unit or 1.0)
@@ -76,22 +76,22 @@ class Imitation:
     @torch.no_grad()
     def _dense(self, number: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Target:
         """What the dense network makes of a batch."""
-        answer, seen = self._answer_and_states(self._collector.module, args, kwargs)
+        output, seen = self._output_and_states(self._collector.module, args, kwargs)
         if self._unit is None:
             numbers = self._likelihood.family == "gaussian"
-            self._unit = 0.5 * float(answer.double().var()) or 1.0 if numbers else 1.0
+            self._unit = 0.5 * float(output.double().var()) or 1.0 if numbers else 1.0
         wide = {
-            name: torch.cat(seen[name])[..., support.to(answer.device)]
+            name: torch.cat(seen[name])[..., support.to(output.device)]
             for name, support in self._supports.items()
             if self._states
         }
-        found = self._likelihood.against(answer), wide
-        size = answer.numel() + sum(kept.numel() for kept in wide.values())
-        if self._n_kept + size <= MOST_NUMBERS:
+        found = self._likelihood.divergence_from(output), wide
+        size = output.numel() + sum(kept.numel() for kept in wide.values())
+        if self._n_kept + size <= MAX_CACHED_NUMBERS:
             self._known[number], self._n_kept = found, self._n_kept + size
         return found
 
-    def _answer_and_states(
+    def _output_and_states(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Tensor, dict[str, list[Tensor]]]:
         """What a module answers, and the states of its layers on the way."""
@@ -103,4 +103,4 @@ class Imitation:
 
         for layer in self._collector.layers:
             layer.of(module).register_forward_hook(partial(keep, layer.name))
-        return answer_of(module(*args, **kwargs)), seen
+        return primary_output(module(*args, **kwargs)), seen

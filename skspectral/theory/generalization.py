@@ -7,7 +7,7 @@ import numpy as np
 from .guarantee import check_delta
 
 
-def generalisation_gap(
+def generalization_gap(
     n_sequences: int,
     n_steps: int,
     n_features: int,
@@ -72,9 +72,9 @@ def generalisation_gap(
 
     Examples
     --------
-    >>> from skspectral.theory import generalisation_gap
+    >>> from skspectral.theory import generalization_gap
     >>> limits = {"radius": 2.0, "recurrent_norm": 0.9, "input_norm": 1.0}
-    >>> round(generalisation_gap(100_000, 50, 1, 2, 1, **limits), 3)
+    >>> round(generalization_gap(100_000, 50, 1, 2, 1, **limits), 3)
     0.031
     """
     check_delta(delta)

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from ..forward_pass import ForwardPass
 from ..kernels import KernelMode
-from ..layers.find import MISFITS
-from ..losses.likelihood import Likelihood, answer_of
+from ..layers.find import FORWARD_ERRORS
+from ..losses.likelihood import Likelihood, primary_output
 from ..surgery.replaced import PlainRun
 
 
-class DenseAnswers:
+class DenseOutputs:
     """Holds what a module answers in some forward passes, to compare others with.
 
     Parameters
@@ -41,11 +41,11 @@ class DenseAnswers:
         """Passes that lead to an answer that can be compared, and the answers."""
         found = []
         for forward in self._passes:
-            output, _ = forward.run(self._module, PlainRun(), [])
-            with suppress(ValueError):  # no answer
-                answer = answer_of(output)
-                if bool(self._likelihood.divergence(answer, answer).isfinite().all()):
-                    found.append((forward, answer))
+            every, _ = forward.run(self._module, PlainRun(), [])
+            with suppress(ValueError):  # no output that can be compared
+                output = primary_output(every)
+                if bool(self._likelihood.divergence(output, output).isfinite().all()):
+                    found.append((forward, output))
         return found
 
     @torch.no_grad()
@@ -77,20 +77,20 @@ class DenseAnswers:
         module = self._module if module is None else module
         sums = torch.zeros(2, dtype=torch.float64)
         known = [
-            (forward, answer if columns is None else answer[..., columns.to(answer.device)])
-            for forward, answer in self._known
+            (forward, output if columns is None else output[..., columns.to(output.device)])
+            for forward, output in self._known
         ]
-        for forward, answer in known:
+        for forward, dense in known:
             try:
-                output, _ = forward.run(module, mode(), [])
-                found = self._likelihood.divergence(answer, answer_of(output)).double()
-            except MISFITS:
+                every, _ = forward.run(module, mode(), [])
+                found = self._likelihood.divergence(dense, primary_output(every)).double()
+            except FORWARD_ERRORS:
                 return math.inf
             sums += torch.tensor([float(found.sum()), found.numel()], dtype=torch.float64)
         if not known:
             return math.nan
         mean = float(sums[0] / sums[1])
         if self._likelihood.family == "gaussian":
-            every = torch.cat([answer.flatten().double() for _, answer in known])
-            mean /= 0.5 * float(every.var(correction=0)) or 1.0
+            numbers = torch.cat([output.flatten().double() for _, output in known])
+            mean /= 0.5 * float(numbers.var(correction=0)) or 1.0
         return math.inf if math.isnan(mean) else mean
