@@ -36,6 +36,7 @@ lint: $(VENV)/.lint  ## Check style, types, spelling and metadata
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy skspectral
+	@$(VENV)/bin/mypy --strict tests/typed_script.py
 	@$(VENV)/bin/codespell
 	@$(VENV)/bin/validate-pyproject pyproject.toml
 

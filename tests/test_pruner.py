@@ -5,6 +5,7 @@ import io
 import pickle
 import weakref
 from itertools import pairwise
+from typing import get_args
 
 import joblib
 import numpy as np
@@ -23,6 +24,7 @@ from skorch import NeuralNetClassifier, NeuralNetRegressor
 from torch import nn
 
 from skspectral import (
+    SOLVERS,
     Distillation,
     HiddenStateMoments,
     InformationLoss,
@@ -31,6 +33,8 @@ from skspectral import (
     SpectralRNNPruner,
     prune,
 )
+from skspectral.pruners.options import ObjectiveName, PruneOptions, SolverName
+from skspectral.selection.objective import OBJECTIVES
 from skspectral.solvers import ConvexSolver
 from skspectral.training.network import RecurrentNet
 
@@ -545,3 +549,11 @@ def test_modules_and_sequences_of_any_precision(dtype):
     np.testing.assert_allclose(pruner.covariance_, single.covariance_, atol=0.01)
     assert pruner.score(given) == pytest.approx(single.score(X), abs=0.05)
     assert pruner.transform(given).shape == (len(X), 5)
+
+
+def test_types_name_what_there_is():
+    given = SpectralRNNPruner().get_params(deep=False).keys()
+    assert given - PruneOptions.__annotations__.keys() == {"estimator", "m"}
+    assert PruneOptions.__annotations__.keys() < given
+    assert set(get_args(SolverName)) == SOLVERS.keys()
+    assert set(get_args(ObjectiveName)) == OBJECTIVES.keys()

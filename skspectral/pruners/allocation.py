@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..calibration.calibrator import Calibration
 from ..utils.doc_hints import refer_to_docs
+from .options import Allocation
 from .parameters import count_nodes
 
-ALLOCATIONS = ("global", "uniform")
+ALLOCATIONS = get_args(Allocation)
 
 
 def check_nodes(m: Any, name: str = "m", n_nodes: int | None = None) -> None:

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 from torch import nn
 
+from .options import NodeCount, PruneOptions
 from .spectral import SpectralRNNPruner
 
 
-def prune(module: nn.Module, X: Any, m: int | float = 0.5, **params: Any) -> nn.Module:
-    """A smaller module that answers as the given one does.
+def prune(
+    module: nn.Module, X: Any, m: NodeCount = 0.5, **params: Unpack[PruneOptions]
+) -> nn.Module:
+    """Return a smaller module whose outputs are almost those of the given one.
 
     Parameters
     ----------
     module : nn.Module
-        A trained recurrent network; left as it is.
+        A trained recurrent network. It is not changed.
     X : array-like, list, torch.Tensor, Dataset, DataLoader or iterable
         Calibration sequences, as in :meth:`SpectralRNNPruner.fit`.
-    m : int or float, default=0.5
-        Hidden nodes to keep, as a number or as a fraction of the layer in (0, 1].
+    m : int, float or dict, default=0.5
+        Hidden nodes to keep of every layer, as a number or as a fraction of the layer in (0, 1]; or
+        a dict of these by the name of the layer, which leaves other layers unchanged.
     **params : object
-        Further parameters of :class:`SpectralRNNPruner`.
+        Other parameters of :class:`SpectralRNNPruner`.
 
     Returns
     -------

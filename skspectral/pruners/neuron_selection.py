@@ -20,7 +20,7 @@ from ..rnn.gates import Gated
 from ..rnn.layers.find import RecurrentLayer, find_layers, output_layers
 from ..rnn.layers.stack import merge_layers, split_layers
 from ..rnn.layers.weights import copy_of
-from ..rnn.losses.likelihood import FAMILIES
+from ..rnn.losses.likelihood import FAMILIES, Family
 from ..rnn.states.collector import StateCollector
 from ..rnn.surgery.inputs import select_inputs
 from ..rnn.surgery.surgery import Surgery
@@ -37,6 +37,7 @@ from .dense_network import (
     replace_module,
 )
 from .gated_layer import GatedLayer, as_supports, check_followed
+from .options import Pooling
 from .pruned_layer import unwrap_single_layer
 from .transformer import POOLINGS, StateTransformer
 
@@ -162,8 +163,8 @@ class NeuronSelectionPruner(PredictorMixin, StateTransformer, AtomicFitMixin):
         training: int | FineTune = 20,
         gate_lr: float = 0.1,
         finetune: int | FineTune | None = None,
-        likelihood: str = "auto",
-        output: str = "last",
+        likelihood: Family = "auto",
+        output: Pooling = "last",
         batch_size: int = 256,
         device: str | torch.device | None = None,
         memory: Any = None,

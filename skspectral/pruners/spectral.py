@@ -20,7 +20,7 @@ from ..data.batches import Batches
 from ..data.checks import check_sequences
 from ..data.memory import as_memory
 from ..data.sequences import Sequences
-from ..rnn.losses.likelihood import FAMILIES
+from ..rnn.losses.likelihood import FAMILIES, Family
 from ..selection.objective import Objective
 from ..selection.reconstruction import RECONSTRUCTIONS, Kind
 from ..solvers import Solver
@@ -33,6 +33,7 @@ from .collected import collected
 from .delegation import PredictorMixin, estimator_has
 from .dense_network import planned_size
 from .held_out import held_out_losses, warn_of_few_steps
+from .options import Allocation, NodeCount, ObjectiveName, Pooling, SolverName
 from .parameters import (
     as_objective,
     as_solver,
@@ -229,21 +230,21 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AtomicFi
     def __init__(
         self,
         estimator: Any = None,
-        m: int | float | Mapping[str, int | float] = 0.5,
+        m: NodeCount = 0.5,
         *,
-        allocation: str = "uniform",
+        allocation: Allocation = "uniform",
         tol: float | None = None,
         max_divergence: float | None = None,
         max_parameters: int | None = None,
-        solver: str | Solver = "exchange",
-        objective: str | Objective = "combined",
+        solver: SolverName | Solver = "exchange",
+        objective: ObjectiveName | Objective = "combined",
         reconstruction: Kind = "linear",
-        likelihood: str = "auto",
+        likelihood: Family = "auto",
         trajectory_fit: int = 300,
         n_refit: int = 2048,
         distill: int | Distillation = 0,
         finetune: int | FineTune | None = None,
-        output: str = "last",
+        output: Pooling = "last",
         batch_size: int = 256,
         device: str | torch.device | None = None,
         memory: Any = None,

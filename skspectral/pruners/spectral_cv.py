@@ -17,6 +17,7 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from ..data.batches import Batches
 from ..data.sequences import Sequences
+from ..rnn.losses.likelihood import Family
 from ..selection.objective import Objective
 from ..selection.reconstruction import Kind
 from ..solvers import Solver
@@ -26,6 +27,7 @@ from ..utils.validation import check_choice, is_number
 from .allocation import check_nodes
 from .cross_validation import best_index, fold_scores, tabulate
 from .dense_network import default_estimator, planned_size
+from .options import Allocation, ObjectiveName, Pooling, SolverName
 from .spectral import SpectralRNNPruner
 
 
@@ -123,17 +125,17 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
         cv: Any = None,
         scoring: str | Callable[..., float] | None = None,
         one_standard_error: bool = False,
-        allocation: str = "uniform",
+        allocation: Allocation = "uniform",
         tol: float | None = None,
-        solver: str | Solver = "exchange",
-        objective: str | Objective = "combined",
+        solver: SolverName | Solver = "exchange",
+        objective: ObjectiveName | Objective = "combined",
         reconstruction: Kind = "linear",
-        likelihood: str = "auto",
+        likelihood: Family = "auto",
         trajectory_fit: int = 300,
         n_refit: int = 2048,
         distill: int | Distillation = 0,
         finetune: int | FineTune | None = None,
-        output: str = "last",
+        output: Pooling = "last",
         batch_size: int = 256,
         device: str | torch.device | None = None,
         memory: Any = None,

@@ -16,9 +16,10 @@ from ..data.checks import check_sequences
 from ..rnn.layers.find import RecurrentLayer
 from ..rnn.states.collector import StateCollector
 from ..utils.validation import check_choice
+from .options import Pooling
 from .pruned_layer import unwrap_single_layer
 
-POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
+POOLINGS: dict[Pooling, Callable[[Tensor], Tensor]] = {
     "last": lambda states: states[:, -1],
     "mean": lambda states: states.mean(dim=1),
     "sequence": lambda states: states,
@@ -28,7 +29,7 @@ POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
 class StateTransformer(TransformerMixin):
     """What makes a fitted pruner a transformer: kept states, and which and how called they are."""
 
-    output: str
+    output: Pooling
     batch_size: int
     verbose: int
     pruned_module_: nn.Module

@@ -6,9 +6,12 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
 
-from ..selection.problem import Selection, SelectionProblem
+from ..selection.problem import Array, Selection, SelectionProblem
+from .residual import extend
 from .swaps import refined
 
 
@@ -77,6 +80,63 @@ class Solver(BaseEstimator, ABC):
     @abstractmethod
     def _select(self, problem: SelectionProblem, m: int) -> Selection:
         """Choose m nodes; m is in range."""
+
+
+class OrderSolver(Solver):
+    """Base class of comparison methods that put all nodes into one order and keep the first.
+
+    Parameters
+    ----------
+    refine : bool, default=False
+        Whether to swap nodes until no swap lowers the loss.
+    """
+
+    optimizes = False
+    nested = True
+
+    def __init__(self, refine: bool = False) -> None:
+        self.refine = refine
+
+    def _select(self, problem: SelectionProblem, m: int) -> Selection:
+        return extend(problem, self._order(problem), m)
+
+    @abstractmethod
+    def _order(self, problem: SelectionProblem) -> NDArray[np.intp]:
+        """Return nodes, those to keep first; all others follow greedily."""
+
+
+class SamplingSolver(OrderSolver):
+    """Base class of comparison methods that draw the nodes.
+
+    Parameters
+    ----------
+    random_state : int, RandomState or None, default=None
+        Seed of the draws.
+    refine : bool, default=False
+        Whether to swap nodes until no swap lowers the loss.
+    """
+
+    def __init__(
+        self, random_state: int | np.random.RandomState | None = None, refine: bool = False
+    ) -> None:
+        super().__init__(refine)
+        self.random_state = random_state
+
+
+def weighted_permutation(
+    problem: SelectionProblem,
+    weights: Array,
+    random_state: int | np.random.RandomState | None,
+) -> NDArray[np.intp]:
+    """Return all nodes in the order in which independent draws by weight first reach them.
+
+    Gumbel noise on the logarithms of the weights puts each node first with a probability
+    proportional to its weight, and so on among the remaining ones. Dead nodes come last.
+    """
+    level = np.full(problem.n_nodes, -np.inf)
+    np.log(weights, out=level, where=weights > 0.0)
+    level += check_random_state(random_state).gumbel(size=problem.n_nodes)
+    return np.lexsort((-level, problem.covariance.diagonal() == 0.0))
 
 
 def checked(selection: Any, problem: SelectionProblem, m: int, solver: str) -> Selection:

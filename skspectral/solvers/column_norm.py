@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..selection.problem import Selection, SelectionProblem
-from .base import Solver
-from .random import weighted_permutation
-from .residual import extend
+from ..selection.problem import SelectionProblem
+from .base import SamplingSolver, weighted_permutation
 
 
-class ColumnNormSolver(Solver):
+class ColumnNormSolver(SamplingSolver):
     """Draw nodes with probabilities proportional to ``‖Σ[:, j]‖²``.
 
     The classical column sampling [1]_ of a low-rank approximation, here of Σ, without
@@ -37,15 +36,6 @@ class ColumnNormSolver(Solver):
     array([0, 2])
     """
 
-    optimizes = False
-    nested = True
-
-    def __init__(
-        self, random_state: int | np.random.RandomState | None = None, refine: bool = False
-    ) -> None:
-        self.random_state = random_state
-        self.refine = refine
-
-    def _select(self, problem: SelectionProblem, m: int) -> Selection:
+    def _order(self, problem: SelectionProblem) -> NDArray[np.intp]:
         weights = np.einsum("ij,ij->j", problem.covariance, problem.covariance)
-        return extend(problem, weighted_permutation(problem, weights, self.random_state), m)
+        return weighted_permutation(problem, weights, self.random_state)

@@ -6,8 +6,7 @@ import numpy as np
 
 from ..selection.problem import Selection, SelectionProblem
 from ..theory.degrees_of_freedom import Spectrum
-from .base import Solver
-from .random import weighted_permutation
+from .base import Solver, weighted_permutation
 from .residual import extend
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..selection.problem import Selection, SelectionProblem
-from .base import Solver
-from .residual import extend
+from ..selection.problem import SelectionProblem
+from .base import OrderSolver
 
 
-class MagnitudeSolver(Solver):
+class MagnitudeSolver(OrderSolver):
     """Keep the live nodes with the largest weights into them.
 
     It sees the weights of the layer and no data: a comparison method.
@@ -38,17 +38,11 @@ class MagnitudeSolver(Solver):
     array([2, 0])
     """
 
-    optimizes = False
-    nested = True
-
-    def __init__(self, refine: bool = False) -> None:
-        self.refine = refine
-
-    def _select(self, problem: SelectionProblem, m: int) -> Selection:
+    def _order(self, problem: SelectionProblem) -> NDArray[np.intp]:
         if problem.magnitude is None:
             raise ValueError(
                 "MagnitudeSolver goes by the magnitude of the SelectionProblem, which is None; "
                 "give it the norm of the weights into each node."
             )
         dead = problem.covariance.diagonal() == 0.0
-        return extend(problem, np.lexsort((-problem.magnitude, dead)), m)
+        return np.lexsort((-problem.magnitude, dead))

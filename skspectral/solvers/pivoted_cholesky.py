@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import lapack
 
-from ..selection.problem import Selection, SelectionProblem
-from .base import Solver
-from .residual import extend
+from ..selection.problem import SelectionProblem
+from .base import OrderSolver
 
 
-class PivotedCholeskySolver(Solver):
+class PivotedCholeskySolver(OrderSolver):
     """Keep the first pivots of the Cholesky factorization of Σ.
 
     Each step takes the node with the largest residual variance ``E[j, j]``. It sees neither
@@ -41,12 +42,6 @@ class PivotedCholeskySolver(Solver):
     array([1, 2])
     """
 
-    optimizes = False
-    nested = True
-
-    def __init__(self, refine: bool = False) -> None:
-        self.refine = refine
-
-    def _select(self, problem: SelectionProblem, m: int) -> Selection:
+    def _order(self, problem: SelectionProblem) -> NDArray[np.intp]:
         _, pivots, rank, _ = lapack.dpstrf(problem.covariance)
-        return extend(problem, pivots[:rank] - 1, m)
+        return pivots[:rank] - 1

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..selection.problem import Selection, SelectionProblem
-from .base import Solver
-from .residual import extend
+from ..selection.problem import SelectionProblem
+from .base import OrderSolver
 
 
-class VarianceSolver(Solver):
+class VarianceSolver(OrderSolver):
     """Keep the nodes of largest second moment ``Σ[j, j]``.
 
     It sees neither what the nodes share nor what is read of them: a comparison method.
@@ -28,11 +28,5 @@ class VarianceSolver(Solver):
     array([1, 2])
     """
 
-    optimizes = False
-    nested = True
-
-    def __init__(self, refine: bool = False) -> None:
-        self.refine = refine
-
-    def _select(self, problem: SelectionProblem, m: int) -> Selection:
-        return extend(problem, np.argsort(-problem.covariance.diagonal(), kind="stable"), m)
+    def _order(self, problem: SelectionProblem) -> NDArray[np.intp]:
+        return np.argsort(-problem.covariance.diagonal(), kind="stable")

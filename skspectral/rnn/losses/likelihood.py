@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from ..outputs import tensors
 from ..tracing.origins import LINEAR, OTHER
 
-FAMILIES = ("auto", "bernoulli", "categorical", "gaussian")
+Family = Literal["auto", "bernoulli", "categorical", "gaussian"]
+FAMILIES = get_args(Family)
 
 
 @dataclass(frozen=True)
