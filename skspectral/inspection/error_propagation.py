@@ -39,10 +39,10 @@ class ErrorPropagation:
         ``‖h_J − z‖``, of the kept states.
     state_bounds : ndarray
         What they can be at most.
-    answer_errors : ndarray
+    output_errors : ndarray
         The distance of what the readers outside the layer make of the states; of the kept states,
         where they are not read by linear maps.
-    answer_bounds : ndarray
+    output_bounds : ndarray
         What they can be at most.
     recurrent_norm : float
         The largest singular value of the pruned network's ``weight_hh``: by so much bounds grow in

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..selection.problem import Selection, SelectionProblem
-from ..theory.degrees_of_freedom import Spectrum
+from ..theory.spectrum import Spectrum
 from .base import Solver, weighted_permutation
 from .residual import extend
 

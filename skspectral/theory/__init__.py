@@ -1,9 +1,9 @@
 """What can be said of a choice of nodes before it is tried."""
 
-from .degrees_of_freedom import degrees_of_freedom, lam_of, leverage_scores
 from .generalization import generalization_gap
 from .guarantee import Guarantee, certified_lam, sufficient_nodes
 from .propagation import propagated_errors
+from .spectrum import degrees_of_freedom, lam_of, leverage_scores
 
 __all__ = [
     "Guarantee",

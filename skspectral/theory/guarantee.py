@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize
 
-from .degrees_of_freedom import Array, Spectrum, degrees_of_freedom, lam_of
+from .spectrum import Array, Spectrum, degrees_of_freedom, lam_of
 
 
 def sufficient_nodes(covariance: ArrayLike, lam: float, delta: float = 0.05) -> int:

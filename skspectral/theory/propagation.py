@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .degrees_of_freedom import Array
+from .spectrum import Array
 
 
 def propagated_errors(
