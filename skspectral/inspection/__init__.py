@@ -1,4 +1,4 @@
-"""Pictures of what pruning did, in the manner of scikit-learn's displays."""
+"""Displays of what pruning did, in the style of scikit-learn's displays."""
 
 from .loss_path import LossPathDisplay
 from .score_curve import ScoreCurveDisplay

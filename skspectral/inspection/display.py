@@ -1,4 +1,4 @@
-"""What all displays share: where they draw, in which colors, and of which layer."""
+"""Base classes of the displays: axes, colors and layers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GRAY = "#666666"
 
 
 class Display(ABC):
-    """A picture that can be drawn again."""
+    """A plot that can be drawn again."""
 
     def plot(self, ax: Any = None) -> Self:
         """Draw it.
@@ -45,7 +45,7 @@ class Display(ABC):
 
 
 class LayerDisplay(Display):
-    """A picture of one layer of a fitted pruner."""
+    """A plot of one layer of a fitted pruner."""
 
     @classmethod
     def from_estimator(cls, pruner: Any, *, layer: str | None = None, ax: Any = None) -> Self:
@@ -77,11 +77,11 @@ class LayerDisplay(Display):
     @classmethod
     @abstractmethod
     def _of(cls, name: str, layer: PrunedLayer) -> Self:
-        """The display of a layer."""
+        """Return the display of a layer."""
 
 
 def axes_for(display: object, ax: Any) -> Any:
-    """The axes given, or new ones."""
+    """Return the given axes, or new ones."""
     if ax is not None:
         return ax
     try:
@@ -96,7 +96,7 @@ def axes_for(display: object, ax: Any) -> Any:
 
 @refer_to_docs("Reading the plots")
 def pruned_layer(pruner: Any, layer: str | None) -> tuple[str, PrunedLayer]:
-    """A layer of a fitted pruner, and its name."""
+    """Return a layer of a fitted pruner, and its name."""
     check_is_fitted(pruner)
     found = getattr(pruner, "layers_", {})
     if not all(isinstance(each, PrunedLayer) for each in found.values()) or not found:
@@ -109,10 +109,10 @@ def pruned_layer(pruner: Any, layer: str | None) -> tuple[str, PrunedLayer]:
 
 
 def titled(title: str, layer: str) -> str:
-    """A title, and of which layer."""
+    """Return a title that names the layer."""
     return f"{title}, {layer}" if layer else title
 
 
 def positive_or_nan(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Without the zeros, which have no place there."""
+    """Return values with NaN in place of zeros, which a log axis cannot show."""
     return np.where(values > 0.0, values, np.nan)

@@ -1,4 +1,4 @@
-"""How far a pruned Elman network strays from the dense one, and how far it can at most."""
+"""Errors of a pruned Elman network through time, and their bounds."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class ErrorPropagation:
 
 
 def error_propagation(pruner: Any, X: Any) -> ErrorPropagation:
-    """Follow the error of a pruned Elman network through time.
+    """Compute the errors of a pruned Elman network through time, and their bounds.
 
     The bound is that of :func:`~skspectral.theory.propagated_errors`. It holds for every sequence.
 
@@ -131,7 +131,7 @@ class Affine:
 
     @classmethod
     def of(cls, weight: Any, *biases: Any) -> Affine:
-        """From tensors, some of which may be missing."""
+        """Return the map of a weight and of biases, some of which may be None."""
         found = [in_float64(each).numpy() for each in biases if each is not None]
         return cls(in_float64(weight).numpy(), np.sum([np.zeros(len(weight)), *found], axis=0))
 
@@ -141,13 +141,13 @@ class Affine:
         return float(np.linalg.norm(self.weight, 2))
 
     def __call__(self, states: Array) -> Array:
-        """Its value."""
+        """Return the value of the map."""
         return states @ self.weight.T + self.bias
 
 
 @dataclass(frozen=True)
 class Maps:
-    """What reads the state in the dense network and in the pruned one.
+    """The maps that read the state in the dense and in the pruned network.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ class Maps:
 
     @classmethod
     def of(cls, pruner: Any) -> Maps:
-        """Those of a fitted pruner."""
+        """Return the maps of a fitted pruner."""
         modules = split_layers(get_module(pruner.estimator_)), split_layers(pruner.pruned_module_)
         name_among(pruner.layers_, None)
         (layer,) = pruner._network.found
@@ -220,19 +220,19 @@ class Maps:
 
 
 def stacked_readers(readers: Readers, module: nn.Module) -> Affine:
-    """All readers outside the layer, one above another."""
+    """Return all readers outside the layer as one map."""
     parts = [Affine.of(*reading_of(module.get_submodule(each.path))) for each in readers.readers]
     return Affine(np.vstack([part.weight for part in parts]), np.hstack([p.bias for p in parts]))
 
 
 def shown(n_nodes: int, support: NDArray[np.intp]) -> tuple[Affine, Affine]:
-    """What shows the kept states, of all nodes and of the kept ones."""
+    """Return maps that select the kept states, from all nodes and from the kept ones."""
     rows, zero = np.eye(n_nodes)[support], np.zeros(len(support))
     return Affine(rows, zero), Affine(rows[:, support], zero)
 
 
 def distance(one: Array, other: Array) -> Array:
-    """Of vectors along the last axis."""
+    """Return distances of vectors along the last axis."""
     return np.linalg.norm(one - other, axis=-1)
 
 

@@ -1,4 +1,4 @@
-"""The loss of every number of nodes, above the bound that none goes below."""
+"""Loss against the number of nodes, with its lower bound."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The score of every number of nodes that was tried."""
+"""Cross-validated score against the number of nodes."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class ScoreCurveDisplay(Display):
 
 
 def key_of_m(results: Mapping[str, Any]) -> str:
-    """The entry of ``cv_results_`` that holds m."""
+    """Return the key of ``cv_results_`` that holds m."""
     found = [name for name in results if name == "param_m" or name.endswith("__m")]
     if len(found) != 1:
         tried = sorted(name.removeprefix("param_") for name in results if name[:6] == "param_")
@@ -135,7 +135,7 @@ def key_of_m(results: Mapping[str, Any]) -> str:
 
 
 def sizes(given: Any) -> NDArray[np.float64]:
-    """Every m that was tried, as numbers that can be compared."""
+    """Return every m that was tried, as comparable numbers."""
     try:
         ms = np.asarray(given, dtype=np.float64)
     except TypeError:
@@ -149,7 +149,7 @@ def sizes(given: Any) -> NDArray[np.float64]:
 
 
 def labels_of(results: Mapping[str, Any], key: str) -> list[str]:
-    """What else was tried beside every m, in words."""
+    """Return labels for the other parameters that were varied with m."""
     others = [name for name in results if name.startswith("param_") and name != key]
     names = [name.removeprefix("param_").rpartition("__")[2] for name in others]
     return [

@@ -1,4 +1,4 @@
-"""The spectrum of the covariance, and the degrees of freedom above every level of it."""
+"""Spectrum of the covariance, with its degrees of freedom."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kept nodes among all of them."""
+"""Kept nodes among all nodes."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class SupportDisplay(LayerDisplay):
 
 
 def correlation(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The covariance with nodes brought to one size; zero for those that do not move."""
+    """Return the correlations of the nodes; zero for nodes that do not vary."""
     size = np.sqrt(covariance.diagonal())
     inverse = np.divide(1.0, size, out=np.zeros_like(size), where=size > 0.0)
     return inverse[:, None] * covariance * inverse

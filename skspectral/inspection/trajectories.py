@@ -1,4 +1,4 @@
-"""Hidden states through time, of the dense network and of the pruned one."""
+"""Hidden states of the dense and the pruned network through time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Trajectories:
 
     @classmethod
     def of(cls, pruner: Any, X: Any, layer: str | None = None) -> Self:
-        """Run both networks of a fitted pruner.
+        """Return the states of both networks of a fitted pruner.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Hidden states through time, and what the pruned network makes of them."""
+"""Plots of hidden states through time, dense and rebuilt."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class TrajectoryDisplay(Display):
         layer: str | None = None,
         ax: Any = None,
     ) -> Self:
-        """Run a sequence through both networks and draw the states.
+        """Plot the states of both networks on a sequence.
 
         Parameters
         ----------
@@ -137,7 +137,7 @@ class TrajectoryDisplay(Display):
 def livest(
     covariance: NDArray[np.float64], mean: NDArray[np.float64], support: NDArray[np.intp]
 ) -> list[int]:
-    """The three nodes of largest variance, of those that are lost as long as there are some."""
+    """Return the three nodes of largest variance, lost ones if there are any."""
     variance = covariance.diagonal() - mean**2
     variance[support] -= variance.max() + 1.0
     found: list[int] = np.argsort(-variance)[:3].tolist()

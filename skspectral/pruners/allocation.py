@@ -1,4 +1,4 @@
-"""How many nodes each layer keeps."""
+"""The number of nodes that each layer keeps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ALLOCATIONS = get_args(Allocation)
 
 
 def check_nodes(m: Any, name: str = "m", n_nodes: int | None = None) -> None:
-    """Refuse what is no number of nodes for any network, or for one of so many nodes."""
+    """Raise an error unless m can be a number of nodes."""
     if not isinstance(m, Mapping):
         count_nodes(m, n_nodes, name)
         return
@@ -27,7 +27,7 @@ def check_nodes(m: Any, name: str = "m", n_nodes: int | None = None) -> None:
 
 @refer_to_docs("How many nodes")
 def count_in_all(m: Any, sizes: Mapping[str, int], name: str = "m") -> int:
-    """Nodes to keep of all layers together.
+    """Return the number of nodes to keep in all layers together.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def count_in_all(m: Any, sizes: Mapping[str, int], name: str = "m") -> int:
 
 @refer_to_docs("How many nodes")
 def count_by_layer(m: Any, sizes: Mapping[str, int], name: str = "m") -> dict[str, int]:
-    """Nodes to keep of every layer.
+    """Return the number of nodes to keep in every layer.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def count_by_layer(m: Any, sizes: Mapping[str, int], name: str = "m") -> dict[st
 def node_counts(
     calibration: Calibration, m: Any, allocation: str, name: str = "m"
 ) -> dict[str, int]:
-    """Return the nodes to keep of every layer: of each by itself, or of all together."""
+    """Return the number of nodes to keep in every layer."""
     sizes = {layer: problem.n_nodes for layer, problem in calibration.problems.items()}
     if allocation == "uniform" or len(sizes) == 1:
         return count_by_layer(m, sizes, name)
@@ -105,7 +105,7 @@ def node_counts(
 def intermediate_counts(
     calibration: Calibration, counts: Mapping[str, int], share: float
 ) -> dict[str, int]:
-    """Return the nodes of every layer after a share of the way to others, by equal factors."""
+    """Return the nodes of every layer after a share of the way, by equal factors."""
     sizes = {layer: problem.n_nodes for layer, problem in calibration.problems.items()}
     if sizes.keys() != counts.keys():
         raise ValueError(
@@ -116,7 +116,7 @@ def intermediate_counts(
 
 
 def shared_budget(paths: Mapping[str, NDArray[np.float64]], n_nodes: int) -> dict[str, int]:
-    """Spend nodes where they lower the relative losses most; one at least on each layer.
+    """Allocate nodes to the layers where they reduce the relative losses most.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def shared_budget(paths: Mapping[str, NDArray[np.float64]], n_nodes: int) -> dic
 
 
 def convex_hull(path: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The greatest convex sequence below another, so that gains come in falling order."""
+    """Return the greatest convex minorant of a sequence, whose gains decrease."""
     hull: list[int] = []
     for i in range(len(path)):
         while len(hull) > 1 and (path[hull[-1]] - path[hull[-2]]) * (i - hull[-2]) >= (

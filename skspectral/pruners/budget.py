@@ -1,4 +1,4 @@
-"""Networks of the right size: the largest within a budget, the smallest that is good enough."""
+"""Sizes by bisection: the largest within a budget, the smallest that is good enough."""
 
 from __future__ import annotations
 

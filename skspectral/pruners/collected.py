@@ -1,4 +1,4 @@
-"""What the layers of a fitted pruner read and put out, step by step."""
+"""Inputs and states of the layers of a fitted pruner, step by step."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def collected(
     dense: bool,
     collector: type[StateCollector] = StateCollector,
 ) -> Any:
-    """Return what is collected of a layer on all sequences, in the dense or the small module."""
+    """Return what a collector records of a layer, in the dense or the small module."""
     check_is_fitted(pruner)
     name = name_among(pruner.layers_, layer)
     (found,) = (each for each in pruner._network.found if each.name == name)

@@ -1,4 +1,4 @@
-"""Cross-validation of a pruner: scores of several m, and the best of them."""
+"""Cross-validation of a pruner over several m."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .steps import DenseNetwork, calibrate, dense_moments, prune_layers, train_d
 
 
 class Scores(NamedTuple):
-    """Scores on one fold, and how many nodes are kept of all layers together, for every m."""
+    """Scores on one fold and total numbers of nodes, for every m."""
 
     scores: list[float]
     n_nodes: list[int]
@@ -34,7 +34,7 @@ class Scores(NamedTuple):
 def count_each(
     ms: Iterable[Any], calibration: Calibration, allocation: str
 ) -> list[dict[str, int]]:
-    """Nodes to keep of every layer for each of several m."""
+    """Return the number of nodes to keep in every layer, for each of several m."""
     return [node_counts(calibration, m, allocation, f"ms[{i}]") for i, m in enumerate(ms)]
 
 
@@ -106,7 +106,7 @@ def scorer(
 
 
 def tabulate(ms: Iterable[Any], scores: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
-    """Results by the names of ``GridSearchCV``, from scores of shape (n_folds, n_ms)."""
+    """Return results named as in ``GridSearchCV``, from scores of shape (n_folds, n_ms)."""
     mean = scores.mean(axis=0)
     return {
         # As objects, which keeps 1 (a node) apart from 1.0 (all nodes).
@@ -121,7 +121,7 @@ def tabulate(ms: Iterable[Any], scores: NDArray[np.float64]) -> dict[str, NDArra
 def best_index(
     results: dict[str, NDArray[Any]], counts: list[int], one_standard_error: bool
 ) -> int:
-    """Where in the results the fewest nodes are among the best."""
+    """Return the index of the best result with the fewest nodes."""
     mean, std = results["mean_test_score"], results["std_test_score"]
     best = int(mean.argmax())
     enough = mean[best]

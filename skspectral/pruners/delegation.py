@@ -1,4 +1,4 @@
-"""Methods of a pruner that the pruned estimator answers."""
+"""Methods of a pruner that are delegated to the pruned estimator."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .dense_network import cast_input
 
 
 def estimator_has(name: str) -> Callable[[Any], bool]:
-    """A check whether what a pruner wraps has a method, for ``available_if``."""
+    """Return a check for ``available_if``: whether the wrapped estimator has a method."""
 
     def check(pruner: Any) -> bool:
         wrapped = getattr(pruner, "pruned_estimator_", pruner.estimator)
@@ -28,7 +28,7 @@ def estimator_has(name: str) -> Callable[[Any], bool]:
 
 
 class PredictorMixin:
-    """Methods that the pruned estimator answers, there exactly when it has them."""
+    """Methods delegated to the pruned estimator, available if it has them."""
 
     estimator: Any
     pruned_estimator_: Any
@@ -66,7 +66,7 @@ class PredictorMixin:
 
     @available_if(estimator_has("predict_proba"))
     def predict_proba(self, X: Any) -> NDArray[Any]:
-        """Class probabilities by the smaller network.
+        """Predict class probabilities with the smaller network.
 
         Parameters
         ----------
@@ -82,7 +82,7 @@ class PredictorMixin:
 
     @available_if(estimator_has("score"))
     def score(self, X: Any, y: Any = None) -> float:
-        """Score of the smaller network.
+        """Return the score of the smaller network.
 
         Parameters
         ----------
@@ -104,6 +104,6 @@ class PredictorMixin:
 
     @property
     def classes_(self) -> NDArray[Any]:
-        """Class labels, where the wrapped estimator has some."""
+        """Class labels, if the wrapped estimator has any."""
         check_is_fitted(self)
         return self.pruned_estimator_.classes_

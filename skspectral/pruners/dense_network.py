@@ -1,4 +1,4 @@
-"""What can stand around the torch module: nothing, or an estimator that trains it."""
+"""The network to prune: a torch module, or an estimator that trains one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OURS = (RNNClassifier, RNNRegressor)
 def fit_or_copy(
     estimator: Any, X: Any, y: Any, random_state: Any, verbose: int, memory: Any = None
 ) -> Any:
-    """A trained copy of what was given, in evaluation mode.
+    """Return a trained copy of the given network, in evaluation mode.
 
     What has to be trained is taken from memory where that is the same as training it.
 
@@ -60,19 +60,19 @@ def fit_or_copy(
 
 
 def fitted(estimator: Any, X: Any, y: Any) -> Any:
-    """An estimator once it is fitted."""
+    """Fit an estimator and return it."""
     with interruptible(estimator):
         return estimator.fit(X, y)
 
 
 def is_seeded(estimator: Any) -> bool:
-    """Whether training an estimator again gives the same network."""
+    """Return whether training an estimator again gives the same network."""
     seed = estimator.get_params(deep=False).get("random_state")
     return isinstance(seed, (Integral, np.random.RandomState))
 
 
 def planned_size(estimator: Any) -> int | None:
-    """Nodes that an estimator of ours will train, to be known before it does; None of others."""
+    """Return the hidden size that one of our estimators will train; None for others."""
     if estimator is None:
         return RNNClassifier().hidden_size
     size: Any = estimator.hidden_size if isinstance(estimator, OURS) else None
@@ -81,7 +81,7 @@ def planned_size(estimator: Any) -> int | None:
 
 
 def default_estimator(y: Any) -> RNNClassifier | RNNRegressor:
-    """What ``estimator=None`` trains, by the kind of y."""
+    """Return the estimator that ``estimator=None`` stands for, depending on y."""
     if y is None:
         raise ValueError(
             "estimator=None trains a network and requires y to be passed, but the target y is "
@@ -91,7 +91,7 @@ def default_estimator(y: Any) -> RNNClassifier | RNNRegressor:
 
 
 def is_classification(estimator: Any, y: Any) -> bool | None:
-    """Whether a network answers with classes, by its estimator or the targets; None: unknown."""
+    """Return whether the outputs are classes, judged by estimator and targets; None if unknown."""
     if isinstance(estimator, nn.Module):
         return None if y is None else holds_labels(y)
     known = is_classifier(estimator) or is_regressor(estimator)
@@ -99,19 +99,19 @@ def is_classification(estimator: Any, y: Any) -> bool | None:
 
 
 def encode_targets(estimator: Any, y: Any) -> Any:
-    """Targets as the network answers: of a classifier that encodes its classes, their numbers."""
+    """Return targets in the encoding of the network's outputs: class numbers for a classifier."""
     if y is None or not isinstance(estimator, RNNClassifier):
         return y
     return np.searchsorted(estimator.classes_, np.asarray(y))
 
 
 def is_discrete(y: Any) -> bool:
-    """Whether targets are labels rather than numbers."""
+    """Return whether targets are labels rather than numbers."""
     return type_of_target(y, input_name="y") in ("binary", "multiclass")
 
 
 def holds_labels(y: Any) -> bool:
-    """The same of targets of which each sequence may have several."""
+    """Return whether targets, possibly several per sequence, are class labels."""
     if isinstance(y, list) and np.ndim(y[0]) > 0:
         return np.asarray(y[0]).dtype.kind in "iub"
     targets = np.asarray(y)
@@ -119,12 +119,12 @@ def holds_labels(y: Any) -> bool:
 
 
 def get_module(estimator: Any) -> nn.Module:
-    """The torch module inside."""
+    """Return the torch module of an estimator, or the module itself."""
     return estimator if isinstance(estimator, nn.Module) else estimator.module_
 
 
 def replace_module(estimator: Any, module: nn.Module) -> Any:
-    """A copy of an estimator that holds another module; of a module, that module."""
+    """Return a copy of an estimator with another module; for a module, the other module."""
     if isinstance(estimator, nn.Module):
         return module
     other = copied_estimator(estimator, module)
@@ -135,6 +135,6 @@ def replace_module(estimator: Any, module: nn.Module) -> Any:
 
 
 def cast_input(estimator: Any, X: Any) -> Any:
-    """X as the estimator reads it: torch modules are float32, arrays seldom are."""
+    """Return X as float32 if a torch module reads it."""
     is_double = isinstance(X, np.ndarray) and X.dtype == np.float64
     return X.astype(np.float32) if is_double and not isinstance(estimator, OURS) else X

@@ -1,4 +1,4 @@
-"""Pruning as a function, for those who want a torch module and no estimator."""
+"""Pruning as a function from module to module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the gates of a layer chose, and where they start."""
+"""The result of gates for a layer, and where they start."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class GatedLayer:
 
     @classmethod
     def of(cls, support: NDArray[np.intp], log_alpha: NDArray[Any]) -> GatedLayer:
-        """From the gates."""
+        """Return the layer of some gates."""
         ranking = np.full(len(log_alpha), len(support) + 1)
         order = support[np.argsort(-log_alpha[support], kind="stable")]
         ranking[order] = np.arange(1, len(support) + 1)
@@ -38,12 +38,12 @@ class GatedLayer:
 
     @property
     def m(self) -> int:
-        """Nodes kept."""
+        """Number of nodes kept."""
         return len(self.support)
 
 
 def as_supports(initial: Any, sizes: Mapping[str, int]) -> dict[str | None, NDArray[np.intp]]:
-    """Nodes to start with, by layer, of layers of some sizes."""
+    """Return the initial nodes of every layer, checked against its size."""
     if initial is None:
         return {}
     names, by_name = list(sizes), isinstance(initial, Mapping)
@@ -57,7 +57,7 @@ def as_supports(initial: Any, sizes: Mapping[str, int]) -> dict[str | None, NDAr
 
 
 def as_support(nodes: Any, name: str, n_nodes: int) -> NDArray[np.intp]:
-    """Nodes of a layer to start with, if they are some of its nodes, each once."""
+    """Return the initial nodes of a layer, checked to be distinct nodes of it."""
     try:
         found = np.asarray(nodes)
     except ValueError:  # of lists of unequal length

@@ -1,4 +1,4 @@
-"""How well states are rebuilt that the reconstruction was not made from."""
+"""Losses and divergences on held-out sequences."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ NEAR, FAR, FLOOR = 2.0, 10.0, 1e-3
 
 
 def moments_of(collector: StateCollector, batches: list[Any]) -> dict[str, HiddenStateMoments]:
-    """Moments of the hidden states on some batches, by layer."""
+    """Return moments of the hidden states on some batches, by layer."""
     return collect(collector, ((i, None, batch) for i, batch in enumerate(batches)))[0]
 
 
 def held_out_loss(
     layer: PrunedLayer, every: HiddenStateMoments, some: HiddenStateMoments | None
 ) -> float:
-    """Relative loss on some states of a reconstruction, of the same nodes, made from all others.
+    """Return the relative loss on some states of a reconstruction made from all others.
 
     Moments are sums, so those of the others are a difference. NaN where either part is empty.
     """
@@ -48,7 +48,7 @@ def held_out_loss(
 def held_out_losses(
     calibration: Calibration, layers: Mapping[str, PrunedLayer], memory: Any
 ) -> dict[str, float]:
-    """Return the relative loss of every layer on a part of the sequences that it has not seen."""
+    """Return the relative loss of every layer on held-out sequences."""
     collector, batches = calibration.collector, hold_out_fraction(calibration.sample, HELD_OUT)[1]
     found = cached(moments_of, memory, (collector, batches))(collector, batches)
     return {
@@ -60,7 +60,7 @@ def held_out_losses(
 def measured_divergence(
     calibration: Calibration, small: nn.Module, layers: Mapping[str, PrunedLayer]
 ) -> float:
-    """Return how far the answers of a pruned module are from those of the dense one.
+    """Return how far the outputs of a pruned module are from those of the dense one.
 
     On batches held out. Of a bare layer the answers are the states of the kept nodes. NaN where
     there are no batches, or no answers that can be compared.
@@ -83,7 +83,7 @@ def warn_of_few_steps(
     moments: Mapping[str, HiddenStateMoments],
     losses: Mapping[str, float],
 ) -> None:
-    """Tell of layers that saw too little for their losses to hold elsewhere.
+    """Warn of layers with too few time steps for their losses to hold elsewhere.
 
     Warns
     -----
@@ -105,7 +105,7 @@ def warn_of_few_steps(
 
 
 def are_too_few(steps_each: float, loss: float, elsewhere: float) -> bool:
-    """Whether so many steps for each node are too few, by the losses on them and on others."""
+    """Return whether there are too few steps per node, judged by both losses."""
     if elsewhere > max(FAR * loss, FLOOR):
         return True
     vouched = elsewhere <= NEAR * loss and steps_each >= 1.0

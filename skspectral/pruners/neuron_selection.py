@@ -1,4 +1,4 @@
-"""Neuron selection by gates that are trained with the network."""
+"""Neuron selection by gates that are trained together with the network."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from .transformer import POOLINGS, StateTransformer
 
 
 class L0PenalizedLoss:
-    """A task, and a price for every weight that is expected to stay.
+    """A loss plus a price for every weight that is expected to remain.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class L0PenalizedLoss:
         self._task, self._of_inputs, self._of_nodes = task, of_inputs, of_nodes
 
     def loss(self, module: Any, numbers: Tensor) -> Tensor:
-        """Loss of a gated network on the examples of some numbers."""
+        """Return the loss of a gated network on the examples with the given indices."""
         penalty = module.penalty(self._of_inputs, self._of_nodes)
         return self._task.loss(module, numbers) + penalty
 
@@ -231,7 +231,7 @@ class NeuronSelectionPruner(PredictorMixin, StateTransformer, AtomicFitMixin):
         self._select(labeled, batch)
 
     def _select(self, labeled: LabeledSequences, batch: Any) -> None:
-        """From labeled sequences to the smaller module."""
+        """Select nodes by gates and build the smaller module."""
         module = split_layers(get_module(self.estimator_))
         collector = StateCollector(module, find_layers(module))
         seen = collector.run(batch)
@@ -280,7 +280,7 @@ class NeuronSelectionPruner(PredictorMixin, StateTransformer, AtomicFitMixin):
     def _start(
         self, module: nn.Module, layers: Sequence[RecurrentLayer]
     ) -> Callable[[str | None, int], Tensor]:
-        """Where the gates start, by the name of a layer, or None for inputs."""
+        """Return a function from a layer's name (None for inputs) to initial gates."""
         generator = torch.Generator().manual_seed(self._seed())
         sizes = {layer.name: layer.of(module).hidden_size for layer in layers}
         supports = as_supports(self.initial_support, sizes)
@@ -309,7 +309,7 @@ class NeuronSelectionPruner(PredictorMixin, StateTransformer, AtomicFitMixin):
         )
 
     def _settings(self) -> FineTune:
-        """How to train with gates."""
+        """Return the settings for training with gates."""
         settings = as_finetune(self.training, "training")
         if settings is None:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""From a calibration to the nodes that every layer keeps."""
+"""Choose the nodes that every layer keeps."""
 
 from __future__ import annotations
 

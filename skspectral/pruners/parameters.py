@@ -1,4 +1,4 @@
-"""Parameters of the pruner: checked, and names turned into objects."""
+"""Checks of the pruner's parameters, and objects from their names."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def check_max_divergence(most: Any) -> None:
 
 @refer_to_docs("How many nodes")
 def count_nodes(m: Any, n_nodes: int | None = None, name: str = "m") -> int:
-    """Nodes to keep of n_nodes; without n_nodes, m is only checked."""
+    """Return the number of nodes that m stands for; without ``n_nodes``, only check m."""
     most = "the hidden size" if n_nodes is None else f"{n_nodes}, the hidden size"
     rule = f"{name} must be an int from 1 to {most}, or a float in (0, 1]; got {m!r}."
     if not is_number(m):
@@ -64,7 +64,7 @@ def count_nodes(m: Any, n_nodes: int | None = None, name: str = "m") -> int:
 
 @refer_to_docs("Solvers and certificates")
 def as_solver(solver: str | Solver, random_state: Any) -> Solver:
-    """A solver from its name; one that draws gets the seed."""
+    """Return a solver, given by itself or by its name; the latter gets the seed."""
     if not isinstance(solver, str):
         return _instance("solver", solver, Solver, SOLVERS)
     check_choice("solver", solver, SOLVERS)
@@ -87,7 +87,7 @@ def as_objective(objective: str | Objective) -> Objective:
 
 @refer_to_docs("Scaling out")
 def as_moments(moments: Any, sizes: Mapping[str, int]) -> dict[str, HiddenStateMoments]:
-    """Moments by layer, of the layers whose sizes are given; None is those of nothing."""
+    """Return moments by layer; none for None."""
     if moments is None:
         return {}
     single = isinstance(moments, HiddenStateMoments) and len(sizes) == 1

@@ -1,4 +1,4 @@
-"""What was chosen for a layer, and how good it is."""
+"""The selection for one layer, and its losses."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class PrunedLayer:
 
     @property
     def m(self) -> int:
-        """Nodes kept."""
+        """Number of nodes kept."""
         return len(self.support)
 
     @property
@@ -76,7 +76,7 @@ class PrunedLayer:
 
     @property
     def reduction(self) -> LayerReduction:
-        """The same for torch."""
+        """The selection as torch tensors."""
         reduction, cells = (
             LayerReduction.from_arrays(self.support, *self._rebuilding),
             self.statistics.cells,
@@ -89,7 +89,7 @@ class PrunedLayer:
 
     @cached_property
     def total(self) -> float:
-        """Loss of keeping nothing, of the states as they are (not centered)."""
+        """Loss of keeping nothing, of the non-centered states."""
         return float(np.vdot(self.problem.weight, self.statistics.covariance))
 
     @property
@@ -99,7 +99,7 @@ class PrunedLayer:
 
     @property
     def loss_lower_bound(self) -> float:
-        """Relative loss that no m nodes can go below."""
+        """Lower bound on the relative loss of any m nodes."""
         return float(self.problem.lower_bound()[self.m] / (self.total or 1.0))
 
     @property
@@ -108,7 +108,7 @@ class PrunedLayer:
         return self.loss_on(self.statistics.covariance, self.statistics.mean)
 
     def loss_on(self, covariance: Array, mean: Array) -> float:
-        """Loss of the reconstruction on some states, over that of keeping nothing."""
+        """Return the relative loss of the reconstruction on states with the given moments."""
         weight = self.problem.weight
         loss = reconstruction_loss(
             covariance, mean, weight, self.reconstruction, self.intercept, self.support
@@ -116,12 +116,12 @@ class PrunedLayer:
         return loss / (float(np.vdot(weight, covariance)) or 1.0)
 
     def made_from(self, covariance: Array, mean: Array) -> PrunedLayer:
-        """The same nodes, rebuilt by what other states show."""
+        """Return the same nodes with a reconstruction made from other moments."""
         return replace(self, statistics=replace(self.statistics, covariance=covariance, mean=mean))
 
     @cached_property
     def guarantee(self) -> Guarantee:
-        """What the theory promises of so many nodes."""
+        """What the theory guarantees for this number of nodes."""
         return Guarantee.of(self.problem.covariance, self.problem.weight, self.m)
 
     def posed_anew(self) -> PrunedLayer:
@@ -131,7 +131,7 @@ class PrunedLayer:
         return replace(self, selection=selection)
 
     def among(self, nodes: NDArray[np.intp]) -> Selection:
-        """Return the choice, told of nodes of which this layer has those that are given."""
+        """Return the selection in the node numbers of a larger layer."""
         return replace(self.selection, order=nodes[self.selection.order])
 
     def truncate(self, m: int) -> PrunedLayer:
@@ -139,7 +139,7 @@ class PrunedLayer:
         return replace(self, selection=self.selection.truncate(m))
 
     def truncate_to_tol(self, tol: float | None) -> PrunedLayer:
-        """Keep the fewest nodes whose loss is within ``tol``; all if none are."""
+        """Keep the fewest nodes whose relative loss is at most ``tol``; all if there are none."""
         if tol is None:
             return self
         enough = self.selection.loss_path <= tol * self.total
@@ -161,7 +161,7 @@ ATTRIBUTES: dict[str, Callable[[PrunedLayer], Any]] = {
 
 
 def name_among(layers: Mapping[str, Any], name: str | None) -> str:
-    """The name of a layer; of the only one, if none is given."""
+    """Return the name of a layer; None stands for the only one."""
     if name is None and len(layers) == 1:
         return next(iter(layers))
     if name is None or name not in layers:
@@ -172,14 +172,14 @@ def name_among(layers: Mapping[str, Any], name: str | None) -> str:
 
 
 def unwrap_single_layer(found: Mapping[str, Any]) -> Any:
-    """A dict by layer name; of a single layer, its value."""
+    """Return a dict by layer; for a single layer, its value."""
     return next(iter(found.values())) if len(found) == 1 else dict(found)
 
 
 def relative_loss(
     layers: Mapping[str, PrunedLayer], moments: Mapping[str, HiddenStateMoments]
 ) -> float:
-    """Mean over the layers of the loss on some states, over that of keeping nothing."""
+    """Return the mean over the layers of the relative loss on some states."""
     losses = [
         layer.loss_on(moments[name].covariance, moments[name].mean)
         for name, layer in layers.items()

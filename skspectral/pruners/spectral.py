@@ -1,4 +1,4 @@
-"""The estimator that prunes by spectra: from sequences to a smaller module."""
+"""The spectral pruner."""
 
 from __future__ import annotations
 
@@ -60,93 +60,95 @@ from .transformer import POOLINGS, StateTransformer
 class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AtomicFitMixin):
     """Make a trained recurrent network smaller by spectral pruning.
 
-    Sequences run through the network, the covariance of its hidden states tells which
-    nodes can be rebuilt from which others, a solver chooses the nodes to keep, and the
-    map that rebuilds the rest is folded into the remaining weights. The result is an
-    ordinary dense torch module.
+    Calibration sequences run through the network. The covariance of its hidden states shows which
+    nodes can be rebuilt linearly from which others; a solver chooses the nodes to keep, and the
+    linear map that rebuilds the others is folded into the remaining weights. These are then fitted,
+    without labels, to the hidden states of the dense network. The result is an ordinary, dense
+    torch module.
 
     Parameters
     ----------
     estimator : nn.Module, estimator or None, default=None
-        What to prune: a trained ``nn.RNN``, ``nn.GRU`` or ``nn.LSTM``, or a module that holds
-        one; an estimator around such a module (it has ``module_``), which is trained
-        first unless it is fitted; None trains an :class:`RNNClassifier` or
-        :class:`RNNRegressor` by the kind of y. The object itself is never changed.
+        The network to prune: a trained ``nn.RNN``, ``nn.GRU`` or ``nn.LSTM``, or a module that
+        contains one; or an estimator with such a module as its ``module_``, which is trained first
+        unless it is fitted. With None, an :class:`RNNClassifier` or :class:`RNNRegressor` is
+        trained, depending on y. The object itself is never changed.
     m : int, float or dict, default=0.5
         Hidden nodes to keep of every layer, as a number or as a fraction of the layer in (0, 1]; or
-        a dict of these by the name of the layer, which leaves other layers as they are.
+        a dict of these by the name of the layer, which leaves other layers unchanged.
     allocation : {"uniform", "global"}, default="uniform"
-        Whether m counts the nodes of each layer, or those of all layers together, which are then
-        spent where they lower the relative losses most.
+        Whether m counts the nodes of each layer or of all layers together. In the latter case,
+        nodes are allocated to the layers where they reduce the relative losses most.
     tol : float or None, default=None
-        Keep the fewest nodes whose relative loss is at most this; m is then the most.
+        Keep the fewest nodes whose relative loss is at most ``tol``; m is then the maximum.
     max_divergence : float or None, default=None
-        Keep the fewest nodes with which ``divergence_``, measured on calibration sequences held
-        out, is at most this; m is then the most. Sizes are tried by bisection, up to seven, each
-        with all that follows the choice.
+        Keep the fewest nodes for which ``divergence_``, measured on held-out calibration sequences,
+        is at most this; m is then the maximum. Sizes are tried by bisection, up to seven of them,
+        each with all steps that follow the selection.
     max_parameters : int or None, default=None
-        Keep the most nodes with which the module has at most so many parameters; m is then the
-        most.
+        Keep the most nodes for which the module has at most this many parameters; m is then the
+        maximum.
     solver : str or Solver, default="exchange"
-        How nodes are chosen: a key of ``SOLVERS`` or an instance.
+        The solver that chooses the nodes: a key of ``SOLVERS`` or an instance.
     objective : str or Objective, default="combined"
-        The loss to keep small: ``"input"``, ``"one-step"`` (input, output and recurrent loss),
-        ``"combined"`` (these and the sensitivity) or an instance, such as an
+        The loss that the solver minimizes: ``"input"``, ``"one-step"`` (input, output and recurrent
+        loss), ``"combined"`` (these and the sensitivity) or an instance, such as an
         :class:`InformationLoss` with other weights.
     reconstruction : {"linear", "affine", "none"}, default="linear"
         How the lost nodes are rebuilt from the kept ones; ``"none"`` deletes them.
     likelihood : {"auto", "categorical", "bernoulli", "gaussian"}, default="auto"
-        What the answers of the network stand for: classes along the last axis, yes or no, or
-        numbers. It defines the sensitivity and the divergence of one network from another.
-        Probabilities are known by the sigmoid or softmax that they come from, or by adding up to
-        one. By default, answers are labels if the network is a classifier, if y holds labels, or
-        if they are probabilities; else numbers. The answer is the first floating tensor that
-        ``forward`` returns.
+        How the outputs of the network are interpreted: as classes along the last axis, as
+        yes-or-no decisions, or as numbers. It defines the sensitivity and the divergence between
+        two networks. By default, outputs are class labels if the network is a classifier, if y
+        holds labels, or if the outputs are probabilities (they come from a sigmoid or softmax, or
+        sum to one); otherwise they are numbers. The first floating-point tensor that ``forward``
+        returns is used.
     trajectory_fit : int, default=300
-        Training steps for each layer, by which its weights and reconstruction are fitted to the
-        states that the dense layer goes through, while the small layer runs freely over windows of
-        at most 100 steps. It needs no labels, and takes its weights only where the answers on
-        calibration sequences that are held out become more like those of the dense network. Layers
-        with more than 690,000 weights after pruning take fewer steps, so that none takes more than
-        2e12 multiply-adds. 0 keeps the folded weights, and so does ``reconstruction="none"``.
+        Number of training steps for each layer in which its weights and its reconstruction are
+        fitted to the hidden states of the dense layer, while the small layer runs freely over
+        windows of at most 100 time steps. No labels are needed. The fitted weights are used only
+        where they bring the outputs on held-out calibration sequences closer to those of the dense
+        network. A layer with more than 690,000 weights after pruning takes fewer steps, so that
+        none needs more than 2e12 multiply-adds. With 0, or with ``reconstruction="none"``, the
+        folded weights are kept.
     n_refit : int, default=2048
-        On how many sequences the readers outside the layer are fitted, by least squares, to the
-        states that the pruned network reaches rather than those that the dense one has; 0 leaves
-        them as the reconstruction makes them, and so does ``reconstruction="none"``.
+        Number of calibration sequences on which the linear maps that read the layer are refitted by
+        least squares to the hidden states of the pruned network. With 0, or with
+        ``reconstruction="none"``, they remain as folded.
     distill : int or Distillation, default=0
         Epochs of label-free distillation after pruning.
     finetune : int, FineTune or None, default=None
-        Epochs of training on the targets after pruning, and after distillation if there is some;
-        None is no training. The targets are y or, where X is an iterable, the second entries of
+        Epochs of training on the targets after pruning, and after distillation if there is any;
+        None means no training. The targets are y or, if X is an iterable, the second entries of
         batches ``[inputs, targets]``, as a ``DataLoader`` over labeled data yields them; such
         batches are held in memory.
     output : {"last", "mean", "sequence"}, default="last"
-        What ``transform`` gives: the kept states of the last step, their mean over the
-        steps, or all of them.
+        What ``transform`` returns: the kept states of the last step, their mean over the steps, or
+        all of them.
     batch_size : int, default=256
-        Most sequences in one forward pass.
+        Maximum number of sequences in one forward pass.
     device : str, torch.device or None, default=None
-        Where the network runs; None leaves it where it is.
+        Device on which the network runs; None leaves it where it is.
     memory : str, path, joblib.Memory or None, default=None
-        Where trained networks and moments are kept, so that a grid search over ``m`` trains
-        and runs the network once per fold. Both are known by the content of all they depend
-        on. Training is kept where the estimator has a ``random_state`` that is set, since
-        without one no two trainings are the same. Nothing is kept of iterables of batches.
+        Cache of trained networks and of moments, so that a grid search over ``m`` trains and runs
+        the network once per fold. Cache keys are content hashes of all inputs. Training is cached
+        if the estimator's ``random_state`` is set, since otherwise it is not reproducible. Nothing
+        is cached for iterables of batches.
     n_jobs : int or None, default=None
-        Processes of joblib that run calibration batches at the same time; None is one, unless
-        ``joblib.parallel_config`` says otherwise, and -1 as many as there are cores.
+        Number of joblib processes that run calibration batches in parallel; None means one unless
+        ``joblib.parallel_config`` sets it, and -1 means all cores.
     random_state : int, RandomState or None, default=None
         Seed of the training of ``estimator=None``, of solvers that draw, of distillation, and of
-        what the sensitivity is worked out on; for the last two, None is a seed like others. A
+        the sample for the sensitivity. For the last two, None means a fixed default seed. A
         RandomState is drawn from once in every fit.
     verbose : int, default=0
-        Whether to show a progress bar of each phase, and a line on the outcome at the end.
+        Whether to show a progress bar of each phase, and a line about the result at the end.
 
     Attributes
     ----------
     layers_ : dict of PrunedLayer
-        What was chosen for each layer, by its name. The attributes below that are of a layer are
-        dicts by these names where there are several layers.
+        The selection for each layer, by its name. With several layers, the attributes below that
+        belong to a layer are dicts by these names.
     estimator_ : nn.Module or estimator
         The trained dense network: a copy of what was given, or what was trained.
     pruned_estimator_ : nn.Module or estimator
@@ -154,61 +156,61 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AtomicFi
     pruned_module_ : nn.Module
         The smaller torch module, in evaluation mode.
     support_ : ndarray of int, shape (m,)
-        The kept nodes, ascending.
+        The kept nodes, in ascending order.
     ranking_ : ndarray of int, shape (n_nodes,)
-        1 for the node chosen first, 2 for the next; ``m_ + 1`` for those not kept.
+        1 for the node chosen first, 2 for the next, and so on; ``m_ + 1`` for nodes not kept.
     m_ : int
-        Nodes kept.
+        Number of nodes kept.
     information_loss_ : float
-        Loss of the reconstruction on the calibration sequences, relative to that of
-        keeping nothing.
+        Loss of the reconstruction on the calibration sequences, relative to the loss of keeping
+        nothing.
     held_out_loss_ : float
-        Relative loss on a part of the calibration sequences when the same nodes are rebuilt by what
-        the others show. Far above ``information_loss_`` it says that there are too few sequences.
-        NaN where nothing can be held out: of a single batch or sequence, or where no sequences are
-        run again (``n_refit=0`` without sensitivity).
+        Relative loss on held-out calibration sequences when the same nodes are rebuilt by a map
+        made from the others. A value far above ``information_loss_`` means that there are too few
+        calibration sequences. NaN if nothing can be held out: with a single batch or sequence, or
+        if no sequences are run again (``n_refit=0`` without sensitivity).
     divergence_ : float
-        How far the answers of the pruned module are from those of the dense one, measured by
-        running both on calibration sequences held out: the mean KL divergence of an answer in
-        nats; of numbers, the squared error relative to their variance; of a bare layer, that of
-        the states of the kept nodes. NaN where there is nothing to compare: ``forward`` returns no
-        floating numbers, or no sequences are run again (``trajectory_fit=0`` and ``n_refit=0``
-        without sensitivity).
+        How far the outputs of the pruned module are from those of the dense one, measured by
+        running both on held-out calibration sequences: the mean KL divergence of an output in nats
+        or, for outputs that are numbers, the squared error relative to their variance. For a bare
+        layer, the outputs are the states of the kept nodes. NaN if there is nothing to compare:
+        ``forward`` returns no floating-point numbers, or no sequences are run again
+        (``trajectory_fit=0`` and ``n_refit=0`` without sensitivity).
     loss_path_ : ndarray of shape (m + 1,)
         Relative loss of the first 0, 1, …, m nodes of the ranking.
     loss_lower_bound_ : float
-        Relative loss that no m nodes can go below.
+        A lower bound on the relative loss of any m nodes.
     guarantee_ : Guarantee
-        What the :doc:`theory </theory>` promises of m nodes that are drawn by leverage scores.
+        What the :doc:`theory </theory>` guarantees for m nodes drawn by leverage scores.
     covariance_ : ndarray of shape (n_nodes, n_nodes)
         Σ, the time-mean non-centered second moment of the hidden state.
     mean_ : ndarray of shape (n_nodes,)
         Time-mean of the hidden state.
     moments_ : HiddenStateMoments
-        The sums both are made of.
+        The sums from which both are computed.
     sensitivity_ : ndarray of shape (n_nodes, n_nodes) or None
-        G, what errors in reading the state do to the answers and to later states; None where it
-        is not needed.
+        G, the effect of errors in the state on the outputs and on later states; None where it is
+        not needed.
     reconstruction_ : ndarray of shape (n_nodes, m)
         A, which rebuilds all nodes of the dense network from the kept ones.
     intercept_ : ndarray of shape (n_nodes,)
         c, its constant part; zero unless the reconstruction is affine.
     trajectory_history_ : list of float, or dict of these by layer
-        Divergence of the answers on held-out sequences, before the trajectory fit of a layer and
-        after each fifth of its steps, when this layer and those before it have their pruned size;
-        empty where nothing is fitted. Where ``forward`` returns nothing that can be compared, it
-        is the error of the rebuilt states.
+        Divergence of the outputs on held-out sequences before the trajectory fit of a layer and
+        after each fifth of its steps, with this layer and those before it at their pruned size;
+        empty where nothing is fitted. If ``forward`` returns nothing that can be compared, it is
+        the error of the rebuilt states.
     distillation_history_ : dict of list
         Divergence on the ``train`` and ``held_out`` sequences before the first and after every
-        epoch of distillation; lists are empty without it.
+        epoch of distillation; the lists are empty without distillation.
     fine_tuning_history_ : dict of list
-        The same of the loss on the targets.
+        The same for fine-tuning, with the loss on the targets.
     n_parameters_ : int
-        Parameters of the smaller module.
+        Number of parameters of the smaller module.
     n_features_in_ : int
         Size of the last axis of X.
     feature_names_in_ : ndarray of str
-        Column names, when X has some.
+        Column names, if X has any.
 
     References
     ----------
@@ -275,7 +277,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AtomicFi
         self.verbose = verbose
 
     def fit(self, X: Any, y: Any = None, *, moments: Any = None) -> Self:
-        """Choose the nodes and build the smaller network.
+        """Choose the nodes to keep and build the smaller network.
 
         Parameters
         ----------
@@ -286,10 +288,10 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AtomicFi
             dict for ``module(**batch)`` of which names that ``forward`` does not take are left
             out, or a list of as many inputs as ``forward`` requires and then of targets.
         y : array-like, default=None
-            Targets, for an estimator that has to be trained first.
+            Targets, for an estimator that is not trained yet, and for fine-tuning.
         moments : HiddenStateMoments or dict of HiddenStateMoments, default=None
-            Moments of the hidden states on other sequences, to add to those of X: what another
-            fit shows as ``moments_``, or what was added up on other machines.
+            Moments of the hidden states on other sequences, to add to those of X: the ``moments_``
+            of another fit, or sums from other machines.
 
         Returns
         -------
@@ -299,10 +301,9 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AtomicFi
         Raises
         ------
         ValueError
-            If a parameter or a value of X cannot be used. The estimator is then as it
-            was before.
+            If a parameter or a value of X is not valid. The estimator then remains unchanged.
         TypeError
-            If a parameter or X is of a wrong type.
+            If a parameter or X has the wrong type.
         """
         with self._commit_on_success(unfitted_copy(self)) as new:
             sequences = check_sequences(X, new, reset=True)
@@ -315,18 +316,19 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AtomicFi
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> Self:
-        """Add calibration sequences to those seen so far, and choose again.
+        """Add calibration sequences to those seen so far, and prune the dense network again.
 
-        Moments and sensitivities add up. Some sequences of each call are kept, and readers are
-        fitted on those of all calls, in proportion; a pruner that comes out of a file has kept
-        none.
+        Moments and sensitivities are added to those of earlier calls. A sample of the sequences of
+        all calls is kept in memory, and layers and readers are fitted to it. Files do not contain
+        this sample.
 
         Parameters
         ----------
         X : array-like, list, torch.Tensor, Dataset, DataLoader or iterable
             Further sequences, as in ``fit``.
         y : array-like, default=None
-            Targets, used by the first call alone.
+            Targets; only the first call trains the dense network, later ones use y for
+            fine-tuning.
 
         Returns
         -------
@@ -355,18 +357,18 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AtomicFi
             print(self._headline(time.perf_counter() - start))
 
     def _choose_m(self, _sequences: Sequences | Batches, _X: Any, _y: Any) -> Any:
-        """Choose how many nodes to keep, and return that."""
+        """Choose and return the number of nodes to keep."""
         return self._chosen_m
 
     @property
     def _chosen_m(self) -> Any:
-        """How many nodes to keep."""
+        """The number of nodes to keep."""
         return self.m
 
     def _set_results(
         self, dense: DenseNetwork, calibration: Calibration, network: SmallNetwork
     ) -> None:
-        """Set the attributes that tell of a pruned network."""
+        """Set the attributes that describe a pruned network."""
         self._layout, self._shown = calibration.collector.layout, network.shown
         self._dense = replace(dense, layout=self._layout)
         self._network, self._sample = network, calibration.sample
@@ -394,7 +396,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AtomicFi
         self.fine_tuning_history_ = network.fine_tuning_history
 
     def _hold_out(self, calibration: Calibration, data: Data) -> None:
-        """Set what sequences held out tell, and warn of what is wrong."""
+        """Set the losses on held-out sequences, and warn of results that cannot be trusted."""
         if isinstance(data.sequences, Batches):
             self.n_features_in_ = data.sequences.n_features(calibration.batch)
         memory = memory_for(self, data.sequences)
@@ -404,26 +406,26 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AtomicFi
         self._warn_of_growth()
 
     def __copy__(self) -> Self:
-        """All of it, with the sequences that files do not hold."""
+        """Return a copy that shares the sequences that files do not contain."""
         return self._filled(vars(self))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """The same of copies."""
+        """Return a deep copy, including the sequences that files do not contain."""
         return self._filled(copy.deepcopy(vars(self), memo))
 
     def _filled(self, attributes: Mapping[str, Any]) -> Self:
-        """Another of the class with these attributes."""
+        """Return a new pruner with these attributes."""
         other = type(self).__new__(type(self))
         other.__dict__ = dict(attributes)
         return other
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the sequences that ``partial_fit`` runs again, which are not for files."""
+        """Return all attributes but the sequences kept for ``partial_fit``."""
         return {name: value for name, value in super().__getstate__().items() if name != "_sample"}
 
     @property
     def moments_(self) -> Any:
-        """Moments of the hidden states, each time a copy, which may be merged with others."""
+        """Moments of the hidden states: a new copy each time, which may be merged with others."""
         check_is_fitted(self)
         return unwrap_single_layer(copy.deepcopy(self._moments))
 
@@ -465,20 +467,20 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AtomicFi
         return collected(self, X, layer, dense=dense)
 
     def score(self, X: Any, y: Any = None) -> float:
-        """Score of the smaller network.
+        """Return the score of the smaller network.
 
         Parameters
         ----------
         X : array-like, list, torch.Tensor, Dataset, DataLoader or iterable
             Sequences, as in ``fit``.
         y : array-like, default=None
-            Targets, where the wrapped estimator scores by them.
+            Targets, if the wrapped estimator needs them.
 
         Returns
         -------
         float
-            The score of the wrapped estimator; around a torch module, the part of the
-            objective that is kept on X, one minus the relative information loss.
+            The score of the wrapped estimator; for a torch module, one minus the relative
+            information loss on X.
         """
         check_is_fitted(self)
         if estimator_has("score")(self):

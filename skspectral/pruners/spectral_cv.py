@@ -1,4 +1,4 @@
-"""The pruner that chooses its number of nodes by cross-validation."""
+"""Spectral pruner with cross-validation over m."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
             raise ValueError(f"cv={self.cv!r} does not split X into folds: {error}") from error
 
     def _candidate(self) -> SpectralRNNPruner:
-        """A pruner with these parameters; every fold starts from the same random state."""
+        """Return a pruner with these parameters, in the same random state for every fold."""
         params = self.get_params(deep=False)
         known = SpectralRNNPruner().get_params(deep=False).keys()
         names = params.keys() & known - {"estimator", "n_jobs"}

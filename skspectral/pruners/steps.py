@@ -77,7 +77,7 @@ class DenseNetwork:
 
 @dataclass(frozen=True)
 class Data:
-    """What a network is calibrated on.
+    """The sequences that a network is calibrated on, and their targets.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ class Data:
 
 @dataclass(frozen=True)
 class SmallNetwork:
-    """A pruned network, and what became of it on the way.
+    """A pruned network, with the history of its training.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What pruning did to every layer, for people to read."""
+"""Human-readable summaries of a pruned network."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class SummaryMixin:
-    """What makes a fitted pruner tell what it did."""
+    """Methods of a fitted pruner that report what it did."""
 
     layers_: dict[str, PrunedLayer]
     estimator_: Any
@@ -36,7 +36,7 @@ class SummaryMixin:
 
     @property
     def guarantee_(self) -> Any:
-        """What the theory promises of so many nodes, of each layer."""
+        """What the theory guarantees for this number of nodes, for each layer."""
         check_is_fitted(self)
         return unwrap_single_layer({name: layer.guarantee for name, layer in self.layers_.items()})
 
@@ -51,7 +51,7 @@ class SummaryMixin:
         return rows
 
     def summary(self, as_frame: bool = False) -> Any:
-        """Tell what was kept of every layer, and what that saves.
+        """Report what was kept of every layer, and what that saves.
 
         Parameters
         ----------
@@ -76,12 +76,12 @@ class SummaryMixin:
         return pd.DataFrame(rows, columns=list(HEADS)).set_index("layer")
 
     def _warn_of_growth(self) -> None:
-        """Tell of a pruned module that is no smaller than the given one."""
+        """Warn of a pruned module that is no smaller than the given one."""
         if text := growth(self._rows()):
             warnings.warn(f"{text} Keep fewer nodes.", stacklevel=2)
 
     def _headline(self, seconds: float) -> str:
-        """The outcome of a fit in one line."""
+        """Return the result of a fit in one line."""
         layers = self.layers_.values()
         kept, nodes = sum(each.m for each in layers), sum(each.problem.n_nodes for each in layers)
         modules = get_module(self.estimator_), self.pruned_module_
@@ -95,14 +95,14 @@ class SummaryMixin:
         )
 
     def _divergences(self) -> str:
-        """The measured divergence, and what the trajectory fit of the last layer has done to it."""
+        """Return the measured divergence, and how the last trajectory fit reduced it."""
         history = self.trajectory_history_
         last = list(history.values())[-1] if isinstance(history, dict) else history
         fell = f" (trajectory fit: {last[0]:.2g} to {np.nanmin(last):.2g})" if last else ""
         return f"{self.divergence_:.2g}{fell}"
 
     def _html_repr(self) -> str:
-        """The diagram of scikit-learn, and below it the summary."""
+        """Return scikit-learn's diagram followed by the summary."""
         diagram: str = estimator_html_repr(self)
         if not hasattr(self, "pruned_module_"):
             return diagram
@@ -137,7 +137,7 @@ def summarize(
     unfolded: Mapping[str, str],
     unrefitted: Mapping[str, str],
 ) -> list[dict[str, Any]]:
-    """A row for every layer and one for the whole module.
+    """Return a row for every layer and one for the whole module.
 
     Parameters
     ----------
@@ -212,24 +212,24 @@ def growth(rows: list[dict[str, Any]]) -> str:
 
 
 def n_parameters(module: nn.Module) -> int:
-    """Numbers in all parameters."""
+    """Return the number of parameters of a module."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 def multiply_adds(layer: nn.Module) -> int:
-    """Of the weights of a layer, in a step of one sequence."""
+    """Return the multiply-adds of a layer in one step of one sequence."""
     return sum(weight.numel() for weight in weights_of(layer).values() if weight.ndim == 2)
 
 
 def expanding(module: nn.Module) -> int:
-    """Multiply-adds of the reconstructions that stay."""
+    """Return the multiply-adds of reconstructions that are not folded."""
     parts: Iterable[Any] = (part for part in module.modules() if isinstance(part, Expanded))
     linears = (getattr(part, "expand_output", part.expand) for part in parts)
     return sum(linear.weight.numel() for each in linears for linear in each)
 
 
 def as_text(rows: list[dict[str, Any]]) -> str:
-    """The rows as a table."""
+    """Return the rows as a text table."""
     table = [list(HEADS.values()), *([cell(row.get(key, "")) for key in HEADS] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     last = len(widths) - 1
@@ -244,7 +244,7 @@ def as_text(rows: list[dict[str, Any]]) -> str:
 
 
 def cell(value: Any) -> str:
-    """A number or a word."""
+    """Return a number or a word as text."""
     if isinstance(value, float):
         return f"{value:.4f}"
     return f"{value:,}" if isinstance(value, int) else str(value)

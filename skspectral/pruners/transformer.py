@@ -1,4 +1,4 @@
-"""The hidden states of the smaller network, as features for what comes behind."""
+"""Hidden states of the smaller network as features."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ POOLINGS: dict[Pooling, Callable[[Tensor], Tensor]] = {
 
 
 class StateTransformer(TransformerMixin):
-    """What makes a fitted pruner a transformer: kept states, and which and how called they are."""
+    """Transformer methods of a fitted pruner: kept states and their names."""
 
     output: Pooling
     batch_size: int
@@ -39,7 +39,7 @@ class StateTransformer(TransformerMixin):
     _layout: str | None  # in which the module reads a batch of sequences
 
     def transform(self, X: Any) -> Any:
-        """Hidden states of the smaller network.
+        """Return the hidden states of the smaller network.
 
         Parameters
         ----------
@@ -72,7 +72,7 @@ class StateTransformer(TransformerMixin):
         )
 
     def get_support(self, indices: bool = False) -> Any:
-        """Which nodes are kept.
+        """Return which nodes are kept.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""The information loss that a selection tries to keep small."""
+"""The losses that a selection minimizes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 
 
 class Objective(BaseEstimator, ABC):
-    """Base class of the losses a selection can keep small.
+    """Base class of the losses that a selection minimizes.
 
     A loss is a matrix Q: what is lost of the hidden state, ``E_J``, counts as ``Tr(Q E_J)``. A
     new loss implements ``weight``; its parameters can be grid-searched through the pruner
@@ -44,7 +44,7 @@ class Objective(BaseEstimator, ABC):
 
     @property
     def uses_sensitivity(self) -> bool:
-        """Whether the pruner has to work out the sensitivity."""
+        """Whether the pruner has to compute the sensitivity."""
         return False
 
     @abstractmethod
@@ -55,7 +55,7 @@ class Objective(BaseEstimator, ABC):
         readers: list[Array],
         sensitivity: Array | None = None,
     ) -> Array:
-        """How much each direction of the residual matters.
+        """Return how much each direction of the residual matters.
 
         Parameters
         ----------

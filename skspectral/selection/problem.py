@@ -1,4 +1,4 @@
-"""What a solver is given, and what it gives back."""
+"""The input and the output of a solver."""
 
 from __future__ import annotations
 
@@ -80,13 +80,13 @@ class SelectionProblem:
 
     @cached_property
     def identity_scale(self) -> float | None:
-        """The number q where Q is q times the identity, else None."""
+        """The scale of Q if that is a multiple of the identity, else None."""
         scale = float(self.weight[0, 0])
         is_identity = np.array_equal(self.weight, scale * np.eye(self.n_nodes))
         return scale if is_identity else None
 
     def weigh(self, x: Array) -> Array:
-        """Multiply by Q, for less where that is a multiple of the identity.
+        """Return the product with Q, cheaply if Q is a multiple of the identity.
 
         Parameters
         ----------
@@ -101,7 +101,7 @@ class SelectionProblem:
         return self.weight @ x if self.identity_scale is None else self.identity_scale * x
 
     def loss(self, support: NDArray[np.intp] | list[int]) -> float:
-        """Loss ``Tr(Q E_J)`` of a support, by one direct solve.
+        """Return the loss ``Tr(Q E_J)`` of a support, by one direct solve.
 
         Parameters
         ----------
@@ -122,7 +122,7 @@ class SelectionProblem:
         return max(self.total - float(np.vdot(self.weight, explained)), 0.0)
 
     def lower_bound(self) -> Array:
-        """Loss that no m nodes can go below, for every m.
+        """Return a lower bound on the loss of any m nodes, for every m.
 
         The best rank-m approximation leaves the trailing eigenvalues of
         ``Q^½ Σ Q^½``, and keeping m nodes is one approximation of rank m.
@@ -190,7 +190,7 @@ class Selection:
 
 
 def generalized_inverse(matrix: Array) -> Array:
-    """A generalized inverse of a positive semidefinite matrix.
+    """Return a generalized inverse of a positive semidefinite matrix.
 
     The rows are brought to one scale first, so that a node that hardly moves is not taken for a
     combination of the others.
@@ -204,6 +204,6 @@ def generalized_inverse(matrix: Array) -> Array:
 
 
 def symmetric_root(matrix: Array) -> Array:
-    """The symmetric square root of a positive semidefinite matrix."""
+    """Return the symmetric square root of a positive semidefinite matrix."""
     values, vectors = linalg.eigh(matrix)
     return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T

@@ -1,4 +1,4 @@
-"""The map that rebuilds all nodes from the kept ones."""
+"""The linear map that rebuilds all nodes from the kept ones."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ RECONSTRUCTIONS = get_args(Kind)
 
 
 def centered(covariance: Array, mean: Array, kind: Kind) -> Array:
-    """The second moment a reconstruction works on: centered for an affine one."""
+    """Return the second moment that a reconstruction uses: centered if it is affine."""
     return covariance - np.outer(mean, mean) if kind == "affine" else covariance
 
 
 def reconstruct(
     covariance: Array, mean: Array, support: NDArray[np.intp], ridge: Array, kind: Kind = "linear"
 ) -> tuple[Array, Array]:
-    """Reconstruction ``h ≈ A h_J + c`` of the hidden state from the kept nodes.
+    """Return the reconstruction ``h ≈ A h_J + c`` of the hidden state from the kept nodes.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def reconstruct(
 def reconstruction_loss(
     covariance: Array, mean: Array, weight: Array, A: Array, c: Array, support: NDArray[np.intp]
 ) -> float:
-    """Weighted mean square of ``e = h − A h_J − c``: ``Tr(Q mean(e eᵀ))``.
+    """Return the weighted mean square of ``e = h − A h_J − c``: ``Tr(Q mean(e eᵀ))``.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ FLOOR = 1e-10  # least ridge, as a fraction of a node's second moment
 
 
 class BackwardSolver(Solver):
-    """Remove the node whose loss costs least, until m are left.
+    """Remove the node whose removal costs least, until m are left.
 
     With ``P = (Σ[J, J] + I_τ)⁻¹`` and ``A = Σ[:, J] P``, removing node i from J raises the loss
     by ``A[:, i]ᵀ Q A[:, i] / P[i, i]``. It starts from all live nodes. The kept nodes are
@@ -68,7 +68,7 @@ class BackwardSolver(Solver):
 
 
 def prepare(problem: SelectionProblem, kept: NDArray[np.intp]) -> tuple[Array, Array]:
-    """P and ``AᵀQA`` of the kept nodes, each node in units of its own size."""
+    """Return P and ``AᵀQA`` of the kept nodes, each node scaled to unit size."""
     columns = problem.covariance[:, kept]
     variance = problem.covariance.diagonal()[kept]
     size = np.sqrt(variance)
@@ -81,7 +81,7 @@ def prepare(problem: SelectionProblem, kept: NDArray[np.intp]) -> tuple[Array, A
 
 
 def without(P: Array, C: Array, i: np.intp) -> tuple[Array, Array]:
-    """P and ``AᵀQA`` once node i is removed, in place; its row and column become zero."""
+    """Remove node i from P and ``AᵀQA`` in place; its row and column become zero."""
     pivot, ratio = P[i, i], P[:, i] / P[i, i]
     change = C[:, i] - 0.5 * C[i, i] * ratio
     P = blas.dger(-pivot, ratio, ratio, a=P, overwrite_a=True)

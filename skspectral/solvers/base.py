@@ -1,4 +1,4 @@
-"""What every solver shares."""
+"""Base classes of the solvers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .swaps import refined
 
 
 class Solver(BaseEstimator, ABC):
-    """Base class of the node-selection solvers.
+    """Base class of the solvers.
 
     A solver's parameters are those of its ``__init__``, so they can be grid-searched
     through the pruner as ``solver__<parameter>``. A new solver implements
@@ -83,7 +83,7 @@ class Solver(BaseEstimator, ABC):
 
 
 class OrderSolver(Solver):
-    """Base class of comparison methods that put all nodes into one order and keep the first.
+    """Base class of comparison methods that rank all nodes and keep the first ones.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def weighted_permutation(
 
 
 def checked(selection: Any, problem: SelectionProblem, m: int, solver: str) -> Selection:
-    """A selection, if it is one of m nodes."""
+    """Return a selection after checking that it holds m nodes."""
     if not isinstance(selection, Selection):
         raise TypeError(
             f"_select of {solver} must return a Selection, which extend(problem, order, m) makes "

@@ -1,4 +1,4 @@
-"""A-optimal design: a convex relaxation in which nodes are seen through noise."""
+"""A-optimal design: a convex relaxation in which nodes are observed with noise."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOISE_LEVELS = (0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4)
 def design_supports(
     problem: SelectionProblem, m: int, tol: float, max_iter: int
 ) -> Iterator[tuple[NDArray[np.intp], float]]:
-    """The m largest nodes of the solution at each noise level, and its relative gap."""
+    """Return the m largest nodes of the solution at each noise level, and its relative gap."""
     scale = problem.covariance.diagonal().mean()
     z = np.full(problem.n_nodes, m / problem.n_nodes)
     for level in NOISE_LEVELS:
@@ -37,7 +37,7 @@ class DesignProblem:
     noise: float
 
     def minimize(self, z: Array, tol: float, max_iter: int) -> tuple[Array, Array, float]:
-        """Projected gradient descent; returns z, the gradient there and the relative gap."""
+        """Minimize by projected gradients; return z, its gradient and the relative gap."""
         m = round(z.sum())
         loss, gradient = self.evaluate(z)
         step = 1.0 / np.abs(gradient).max()
@@ -55,7 +55,7 @@ class DesignProblem:
         return z, gradient, self._gap(z, loss, gradient, m)
 
     def evaluate(self, z: Array) -> tuple[float, Array]:
-        """Relaxed loss and its gradient, ``−diag(E Q E) / r``."""
+        """Return the relaxed loss and its gradient, ``−diag(E Q E) / r``."""
         covariance = self.problem.covariance
         seen = np.flatnonzero(z)
         root = np.sqrt(z[seen] / self.noise)
@@ -72,13 +72,13 @@ class DesignProblem:
 
     @staticmethod
     def _gap(z: Array, loss: float, gradient: Array, m: int) -> float:
-        """How far below the loss the tangent goes over all z, relative to the loss."""
+        """Return how far the tangent falls below the loss over all z, relative to the loss."""
         lowest = np.partition(gradient, m - 1)[:m].sum()
         return float((gradient @ z - lowest) / loss) if loss > 0.0 else 0.0
 
 
 def project(z: Array, m: int) -> NDArray[np.float64]:
-    """The nearest point with entries in [0, 1] that add up to m."""
+    """Return the nearest point with entries in [0, 1] that sum to m."""
 
     def excess(shift: float) -> float:
         return float(np.clip(z - shift, 0.0, 1.0).sum() - m)

@@ -1,4 +1,4 @@
-"""Exchange: the better of two starts, both improved by swaps."""
+"""Exchange: the better of two starting points, both improved by swaps."""
 
 from __future__ import annotations
 

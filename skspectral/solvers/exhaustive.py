@@ -1,4 +1,4 @@
-"""The best support of all."""
+"""Exact selection by branch and bound."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROUNDING = 1e-13  # of the whole: what is less is none
 
 
 class ExhaustiveSolver(Solver):
-    """Find the support of least loss among all, by branch and bound.
+    """Find the support with the smallest loss of all, by branch and bound.
 
     A branch has taken some nodes and ruled out others. It is cut when the best subspace of the
     dimension still to fill, within the span of the nodes still free, would not lower the
@@ -73,7 +73,7 @@ class ExhaustiveSolver(Solver):
 
 
 def vectors(problem: SelectionProblem, live: NDArray[np.intp]) -> tuple[Array, Array]:
-    """The ``x_j`` as columns, each of unit length, and a root W of ``M = W Wᵀ``."""
+    """Return the ``x_j`` as columns of unit length, and a root W of ``M = W Wᵀ``."""
     both = np.ix_(live, live)
     covariance, ridge = problem.covariance[both], problem.ridge[live]
     size = np.sqrt(covariance.diagonal() + ridge)
@@ -94,7 +94,7 @@ class Search:
         self._most = np.square(linalg.orth(X[:, start]).T @ W).sum()  # Tr M P_J of the best
 
     def run(self) -> list[int]:
-        """The best columns; fewer than at the start where more would add nothing."""
+        """Return the best columns; fewer than m where more would add nothing."""
         self._branch(self._X, np.arange(self._X.shape[1]), [], len(self._best), 0.0)
         return self._best
 
@@ -118,7 +118,7 @@ class Search:
             self._branch(rest, free[i:], [*taken, int(node)], k - 1, gained + gain)
 
     def _cuts(self, X: Array, k: int) -> Iterator[float]:
-        """The most that k of the columns from the i-th on can gain, for i = 0, 1, …."""
+        """Return the most that k of the columns from the i-th on can gain, for every i."""
         n = X.shape[1]
         basis = linalg.qr(X[:, ::-1], mode="economic", check_finite=False)[0]
         inside = basis.T @ self._W
@@ -128,7 +128,7 @@ class Search:
 
 
 def explained(X: Array, W: Array) -> Array:
-    """How much of W each column of X spans; none where the column is rounding."""
+    """Return how much of W each column of X spans; zero where the column is rounding error."""
     length = np.einsum("ij,ij->j", X, X)
     inside = W.T @ X
     gains = np.zeros_like(length)

@@ -1,4 +1,4 @@
-"""Group lasso: a convex relaxation that pays for each column of the reconstruction."""
+"""Group lasso: a convex relaxation that penalizes the columns of the reconstruction."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SMALLEST_PENALTY = 1e-8  # of the largest: columns still empty there are redunda
 def group_lasso_supports(
     problem: SelectionProblem, m: int, tol: float, max_iter: int
 ) -> Iterator[tuple[NDArray[np.intp], float]]:
-    """The m longest columns of the solution that uses at least m, and its relative gap."""
+    """Return the m longest columns of the solution that uses at least m, and its gap."""
     columns, gap = search_penalty(GroupLasso.from_problem(problem), m, tol, max_iter)
     norms = linalg.norm(columns, axis=0)
     # Columns that are still empty follow in the order of their variance.
@@ -28,7 +28,7 @@ def group_lasso_supports(
 
 
 def search_penalty(lasso: GroupLasso, m: int, tol: float, max_iter: int) -> tuple[Array, float]:
-    """Columns at the largest λ found that uses at least m of them, and the gap there."""
+    """Return the columns at the largest λ found that uses at least m of them, and the gap."""
     low, high = 0.0, lasso.largest_penalty
     columns, gap = np.zeros_like(lasso.target), 0.0
     found = columns, gap
@@ -68,11 +68,11 @@ class GroupLasso:
 
     @property
     def largest_penalty(self) -> float:
-        """Smallest λ at which no column is used."""
+        """Return the smallest λ at which no column is used."""
         return float(linalg.norm(self.target, axis=0).max(initial=0.0))
 
     def solve(self, penalty: float, start: Array, tol: float, max_iter: int) -> tuple[Array, float]:
-        """Minimize for one λ from a start; returns the columns and their relative gap."""
+        """Minimize for one λ from a start; return the columns and their relative gap."""
         columns = start.copy(order="F")
         for n_sweeps in count(step=GAP_CHECK_INTERVAL):
             gradient = columns @ self.hessian - self.target
@@ -98,7 +98,7 @@ class GroupLasso:
         return block
 
     def gap(self, columns: Array, gradient: Array, penalty: float) -> float:
-        """Duality gap over the objective, with the scaled residual as dual point."""
+        """Return the duality gap over the objective, with the scaled residual as dual point."""
         inner = self.constant - np.vdot(columns, self.target)
         residual = inner + np.vdot(columns, gradient)
         primal = 0.5 * residual + penalty * linalg.norm(columns, axis=0).sum()

@@ -1,4 +1,4 @@
-"""The nodes of the largest weights."""
+"""Selection by the magnitude of weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pivots of a Cholesky factorization."""
+"""Selection by the pivots of a Cholesky factorization."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random selection, the baseline."""
+"""Random selection, a baseline."""
 
 from __future__ import annotations
 

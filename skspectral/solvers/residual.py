@@ -47,7 +47,7 @@ class Residual:
         self._q = np.empty(capacity)
 
     def _start_from(self, residual: Array) -> None:
-        """Take E as it is now for the Σ of the recursion."""
+        """Use the current E as the Σ of the recursion."""
         self._covariance = residual
         self._curvature = curvature(self._problem, residual)
         self._numerators = self._curvature.diagonal().copy()  # of E Q E
@@ -55,7 +55,7 @@ class Residual:
         self._size = 0
 
     def gains(self) -> Array:
-        """How much each node would lower the loss, shape (n_nodes,)."""
+        """Return how much each node would reduce the loss, shape (n_nodes,)."""
         pivots = self._diagonal + self._ridge
         new = self._diagonal > self._floor
         gains = np.zeros_like(pivots)
@@ -63,7 +63,7 @@ class Residual:
         return np.maximum(gains, 0.0)
 
     def add(self, node: int) -> None:
-        """Put a node into the support."""
+        """Add a node to the support."""
         k = self._size
         F, V, q = self._F[:, :k], self._V[:, :k], self._q[:k]
         f, v = self._F[:, k], self._V[:, k]
@@ -84,7 +84,7 @@ class Residual:
 
 
 def curvature(problem: SelectionProblem, residual: Array) -> Array:
-    """``E Q E``; a product of a matrix with itself takes half the time."""
+    """Return ``E Q E``; a product of a matrix with itself takes half the time."""
     if problem.identity_scale is not None:
         return problem.identity_scale * (residual.T @ residual)
     product = np.empty_like(residual)
@@ -148,7 +148,7 @@ def extend(
 
 
 def check_start(start: list[int], n_nodes: int) -> list[int]:
-    """Nodes to begin with, if they are some of the nodes, each once."""
+    """Return initial nodes after checking that they are distinct nodes of the problem."""
     if len(set(start)) < len(start) or not all(0 <= node < n_nodes for node in start):
         raise ValueError(
             f"start must hold nodes from 0 to {n_nodes - 1}, each once; got "

@@ -1,4 +1,4 @@
-"""Swaps of a kept node for another."""
+"""Swaps of a kept node for another one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SMALLEST_RIDGE = 1e-10  # of the variance of a node; keeps the inverse of a sing
 def exchange(
     problem: SelectionProblem, support: NDArray[np.intp], max_passes: int = 50
 ) -> NDArray[np.intp]:
-    """Swap one kept node for another as long as that lowers the loss.
+    """Swap one kept node for another as long as that reduces the loss.
 
     Each pass rates all swaps at once, by matrix products in O(n_nodes² m), then goes
     through the kept nodes that had a good one, the best first, rating each again before
@@ -51,14 +51,14 @@ def exchange(
 
 
 def refined(problem: SelectionProblem, selection: Selection) -> Selection:
-    """A selection improved by swaps, its nodes ordered greedily."""
+    """Return a selection improved by swaps, its nodes in greedy order."""
     support = exchange(problem, selection.support)
     better = extend(problem, (), len(support), among=support)
     return replace(better, gap=selection.gap)
 
 
 def swap_sweep(problem: SelectionProblem, support: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Rate all swaps, then try those that look good, the best first."""
+    """Rate all swaps, then try the promising ones, the best first."""
     state = ExchangeState(problem, support)
     threshold = SMALLEST_GAIN * problem.total
     gains = state.all_gains().max(axis=1)
@@ -69,7 +69,7 @@ def swap_sweep(problem: SelectionProblem, support: NDArray[np.intp]) -> NDArray[
 
 
 class ExchangeState:
-    """What is needed to rate a swap, kept up to date while swapping.
+    """State that rates swaps and is updated by them.
 
     Taking node i out of the support adds ``u uᵀ`` to the residual E, with u the column of the
     reconstruction A over the root of the entry of ``P = (Σ[J, J] + I_τ)⁻¹``; putting node j in
@@ -96,18 +96,18 @@ class ExchangeState:
         return np.einsum("ij,ij->j", self.problem.weigh(residual), residual)
 
     def _residual_times(self, x: Array) -> Array:
-        """``E x``."""
+        """Return ``E x``."""
         y = self.problem.covariance @ x
         return y - self._A @ y[self.support]
 
     def all_gains(self) -> Array:
-        """How much each swap lowers the loss, shape (m, n_nodes)."""
+        """Return how much each swap reduces the loss, shape (m, n_nodes)."""
         U = self._A / np.sqrt(self._P.diagonal())
         QU = self.problem.weigh(U)
         return self._gains(U.T, self._residual_times(QU).T, np.einsum("ij,ij->j", U, QU)[:, None])
 
     def _gains(self, u: Array, g: Array, w: Array | float) -> Array:
-        """Gain of every swap, given u, ``g = E Q u`` and ``w = uᵀ Q u`` of the node taken out."""
+        """Return the gain of every swap, given the u of the removed node, ``E Q u`` and ``uᵀ Q u``."""
         squares = u * u
         added = self._numerators + 2.0 * u * g + squares * w
         added /= np.maximum(self._diagonal, 0.0) + self._ridge + squares
@@ -115,7 +115,7 @@ class ExchangeState:
         return added - w
 
     def swap_if_better(self, place: int, threshold: float) -> bool:
-        """Swap the node at a place of the support for the best other, if that helps."""
+        """Swap the node at a place of the support for the best other one, if that helps."""
         if self._P[place, place] <= 0.0:  # lost to rounding; the next pass starts afresh
             return False
         u = self._A[:, place] / np.sqrt(self._P[place, place])

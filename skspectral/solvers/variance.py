@@ -1,4 +1,4 @@
-"""The loudest nodes."""
+"""Selection by variance."""
 
 from __future__ import annotations
 

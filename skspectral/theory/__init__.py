@@ -1,4 +1,4 @@
-"""What can be said of a choice of nodes before it is tried."""
+"""A-priori quantities: degrees of freedom, leverage scores and bounds."""
 
 from .generalization import generalization_gap
 from .guarantee import Guarantee, certified_lam, sufficient_nodes

@@ -1,4 +1,4 @@
-"""How far the risk of a small network can be above what a sample shows."""
+"""Bounds on the risk of a small network, given its risk on a sample."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def generalization_gap(
     loss_range: float = 1.0,
     delta: float = 0.05,
 ) -> float:
-    """Bound on true minus empirical risk, for all Elman networks of m nodes at once.
+    """Return a bound on true minus empirical risk, for all Elman networks of m nodes at once.
 
     The networks are ``z = σ(W x + U z' + b)``, from ``z = 0``, and answer ``V z + a`` after the
     last step; σ is tanh or relu. Since the bound is for all of them, it holds for the one that any
@@ -91,7 +91,7 @@ def generalization_gap(
 def lipschitz_in_weights(
     n_steps: int, radius: float, recurrent_norm: float, input_norm: float, state_norm: float
 ) -> float:
-    """Most that answers change by, over the distance of the weights of two networks."""
+    """Return the Lipschitz constant of the outputs as a function of the weights."""
     with np.errstate(over="ignore"):
         growth = np.power(float(recurrent_norm), np.arange(n_steps)).sum()
         read = 1.0 + state_norm**2

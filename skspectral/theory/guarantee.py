@@ -1,4 +1,4 @@
-"""What is sure of nodes that are drawn by their leverage scores."""
+"""Guarantees for nodes drawn by their leverage scores."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .spectrum import Array, Spectrum, degrees_of_freedom, lam_of
 
 
 def sufficient_nodes(covariance: ArrayLike, lam: float, delta: float = 0.05) -> int:
-    """Count the draws that suffice for a residual of at most 4λ, ``5 N(λ) log(16 N(λ) / δ)``.
+    """Return the number of draws sufficient for a residual of at most 4λ.
 
     Of so many nodes, drawn independently by their leverage scores, the residual is
     ``E_J ⪯ 4λ Σ(Σ + λI)⁻¹`` with probability 1 − δ, and so has no eigenvalue above 4λ.
@@ -54,7 +54,7 @@ def sufficient_nodes(covariance: ArrayLike, lam: float, delta: float = 0.05) -> 
 
 
 def certified_lam(covariance: ArrayLike, m: int, delta: float = 0.05) -> float:
-    """The smallest λ for which m draws suffice.
+    """Return the smallest λ for which m draws suffice.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def certified_lam(covariance: ArrayLike, m: int, delta: float = 0.05) -> float:
 
 @dataclass(frozen=True)
 class Guarantee:
-    """What the theorem promises of m nodes.
+    """What the theorem guarantees for m nodes.
 
     It is about nodes that are drawn independently by their leverage scores. Since some draw keeps
     the promise, so does the best choice of m nodes.
@@ -135,7 +135,7 @@ class Guarantee:
 
     @classmethod
     def of(cls, covariance: ArrayLike, weight: ArrayLike, m: int, delta: float = 0.05) -> Self:
-        """Find what is sure of m nodes.
+        """Return the guarantee for m nodes.
 
         Parameters
         ----------
@@ -163,17 +163,17 @@ class Guarantee:
 
     @property
     def is_vacuous(self) -> bool:
-        """Whether it promises no more than any choice keeps, even that of no node."""
+        """Whether the guarantee is no better than keeping no node at all."""
         return self.information_loss >= 1.0
 
 
 def draws(freedom: float, delta: float) -> float:
-    """Draws that suffice where there are so many degrees of freedom."""
+    """Return the number of draws that suffice for some degrees of freedom."""
     return 5.0 * freedom * log(16.0 * freedom / delta)
 
 
 def affordable_freedom(m: int, delta: float) -> float:
-    """Degrees of freedom for which m draws suffice."""
+    """Return the degrees of freedom for which m draws suffice."""
     check_delta(delta)
     if m < 1:
         raise ValueError(f"m must be an int of at least 1; got {m!r}.")

@@ -1,4 +1,4 @@
-"""How errors in reading the state add up through time."""
+"""Propagation of errors in the state through time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .spectrum import Array
 def propagated_errors(
     reading_errors: ArrayLike, recurrent_norm: float, lipschitz: float = 1.0
 ) -> Array:
-    """Bound on the error of the kept states of an Elman network, step by step.
+    """Return bounds on the error of the kept states of an Elman network, step by step.
 
     Kept states of the dense network are ``h = σ(a)``, those of the small one ``z = σ(b)`` with
     ``b = W x + U z' + c``, where ``z'`` is of the step before. With ``r = ‖a − W x − U h' − c‖``,

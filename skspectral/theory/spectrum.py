@@ -1,4 +1,4 @@
-"""Degrees of freedom of a covariance, and the leverage scores that they are the sum of."""
+"""Degrees of freedom and leverage scores of a covariance."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Array = NDArray[np.float64]
 
 
 def degrees_of_freedom(covariance: ArrayLike, lam: Any) -> Any:
-    """Count the degrees of freedom, ``N(λ) = Tr Σ(Σ + λI)⁻¹``: directions that rise above λ.
+    """Return the degrees of freedom ``N(λ) = Tr Σ(Σ + λI)⁻¹``.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def degrees_of_freedom(covariance: ArrayLike, lam: Any) -> Any:
 
 
 def leverage_scores(covariance: ArrayLike, lam: float) -> Array:
-    """Leverage scores, the diagonal of ``Σ(Σ + λI)⁻¹``.
+    """Return the leverage scores, the diagonal of ``Σ(Σ + λI)⁻¹``.
 
     Divided by their sum, ``N(λ)``, they are the probabilities of the sampling that the theory of
     spectral pruning is about.
@@ -85,7 +85,7 @@ def leverage_scores(covariance: ArrayLike, lam: float) -> Array:
 
 
 def lam_of(covariance: ArrayLike, freedom: float) -> float:
-    """The λ at which Σ has so many degrees of freedom.
+    """Return the λ at which Σ has the given degrees of freedom.
 
     Parameters
     ----------
@@ -118,25 +118,25 @@ class Spectrum:
 
     @classmethod
     def of(cls, covariance: ArrayLike) -> Spectrum:
-        """That of a covariance."""
+        """Return the spectrum of a covariance."""
         values, vectors = linalg.eigh(np.asarray(covariance, dtype=np.float64))
         positive = values > len(values) * np.finfo(float).eps * values[-1]
         return cls(values[positive], vectors[:, positive])
 
     def shares(self, lam: Any) -> Array:
-        """``σ / (σ + λ)`` of every eigenvalue, along the last axis."""
+        """Return ``σ / (σ + λ)`` for every eigenvalue, along the last axis."""
         return self.values / (self.values + np.asarray(lam)[..., None])
 
     def freedom(self, lam: Any) -> Array:
-        """N(λ)."""
+        """Return N(λ)."""
         return np.asarray(self.shares(lam).sum(-1))
 
     def scores(self, lam: Any) -> Array:
-        """Leverage scores at λ."""
+        """Return the leverage scores at λ."""
         return self.vectors**2 @ self.shares(lam)
 
     def lam_of(self, freedom: float) -> float:
-        """The λ of so many degrees of freedom; zero if there are no more than that."""
+        """Return the λ with the given degrees of freedom; zero if there are no more than that."""
         rank = len(self.values)
         if rank <= freedom:
             return 0.0
@@ -152,7 +152,7 @@ class Spectrum:
 
 
 def check_lam(lam: Any) -> Array:
-    """λ as an array, if no entry is negative or not a number."""
+    """Return λ as an array after checking that no entry is negative or NaN."""
     found = np.asarray(lam, dtype=np.float64)
     if not (found >= 0.0).all():
         raise ValueError(f"lam must be a number of at least 0; got {lam!r}.")
