@@ -279,7 +279,7 @@ def prune_to(
         layout = part.collector.layout
         dense = replace(dense, estimator=network.estimator, layout=layout)
         part = calibrate(pruner, dense, data, PreviousCalibration())
-    layers = select_nodes(pruner, part, counts, pruner.tol)
+    layers = select_nodes(pruner, part, intermediate_counts(part, counts, 1.0), pruner.tol)
     network = prune_layers(pruner, dense, part, layers)
     if n_rounds == 1:
         return network

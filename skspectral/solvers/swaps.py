@@ -107,7 +107,7 @@ class ExchangeState:
         return self._gains(U.T, self._residual_times(QU).T, np.einsum("ij,ij->j", U, QU)[:, None])
 
     def _gains(self, u: Array, g: Array, w: Array | float) -> Array:
-        """Return the gain of every swap, given the u of the removed node, ``E Q u`` and ``uᵀ Q u``."""
+        """Return the gain of every swap, given u of the removed node, ``E Q u`` and ``uᵀ Q u``."""
         squares = u * u
         added = self._numerators + 2.0 * u * g + squares * w
         added /= np.maximum(self._diagonal, 0.0) + self._ridge + squares
