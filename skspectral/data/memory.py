@@ -44,7 +44,7 @@ def cached(function: Callable[..., Any], memory: Any, key: Any) -> Callable[...,
     Raises
     ------
     TypeError
-        If the key contains something that cannot be pickled, such as a lambda.
+        If the key contains an object that cannot be hashed by content, such as a lambda.
     """
     store = as_memory(memory)
     if getattr(store, "location", memory) is None:

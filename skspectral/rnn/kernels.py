@@ -157,7 +157,7 @@ def backward(states: Tensor, batch_sizes: Tensor | None) -> Tensor:
 @contextmanager
 def seeded(seed: int = 0) -> Iterator[None]:
     """Seed all random number generators, and restore their states afterwards."""
-    numpy = sys.modules.get("numpy")  # torch alone does not need it
+    numpy = sys.modules.get("numpy")  # a module may draw from NumPy if it is loaded
     of_python, of_numpy = random.getstate(), numpy and numpy.random.get_state()
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with torch.random.fork_rng(devices=devices):

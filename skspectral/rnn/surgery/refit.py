@@ -15,7 +15,7 @@ from ..layers.wrappers import Expanded, ExpandedCell
 from ..tracing.readers import Readers
 from .reduction import LayerReduction
 
-MOST_READ = 2**24  # limit on the numbers held in memory
+MOST_READ = 2**24  # limit on recorded numbers of dense states
 
 # Positional and keyword arguments of ``forward``.
 Pass = tuple[tuple[Any, ...], dict[str, Any]]
@@ -78,7 +78,7 @@ class Refit:
         The readers of the hidden states. If a reconstruction remains a layer of its own, the
         reconstruction is refitted in place of the readers.
     passes : sequence
-        Forward passes to fit on; the last ones are left out if their states would fill the memory.
+        Forward passes to fit on; the last ones are left out beyond ``MOST_READ`` recorded numbers.
     known : dict
         States that the dense network reads in the passes, by place, as far as already computed.
     """
@@ -90,7 +90,7 @@ class Refit:
     known: dict[ReadSite, list[Tensor]] = field(default_factory=dict)
 
     def apply(self, small: nn.Module, reductions: Mapping[str, LayerReduction]) -> dict[str, str]:
-        """Refit the readers of a pruned module, in place, in the order in which they run.
+        """Refit the readers of a pruned module, in place, in the order of ``places``.
 
         Returns
         -------
@@ -206,7 +206,7 @@ class Affine:
 def dense_states(
     module: nn.Module, places: Sequence[ReadSite], passes: Sequence[Pass]
 ) -> dict[ReadSite, list[Tensor]]:
-    """Return the states read at some places, one tensor per pass, up to the memory limit."""
+    """Return the states read at some places, one tensor per pass, up to ``MOST_READ`` numbers."""
     rows: list[list[Tensor]] = []
     for each in passes:
         if sum(states.numel() for row in rows for states in row) < MOST_READ:

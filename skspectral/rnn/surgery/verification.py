@@ -21,7 +21,7 @@ DISTURBANCE = 0.5  # relative size of errors in states that show whether anythin
 
 @dataclass(frozen=True)
 class Judge:
-    """Check whether pruned modules compute what they should.
+    """Comparison of pruned modules with the given module.
 
     The reference is the given module, run with its hidden states replaced, step by step, by those
     that the kept nodes of the pruned module rebuild. Every output must be the same as that of the
