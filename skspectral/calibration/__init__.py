@@ -1,1 +1,1 @@
-"""From sequences to statistics of the hidden states; private."""
+"""Statistics of the hidden states on calibration sequences; private."""

@@ -1,4 +1,4 @@
-"""From calibration sequences to the choice that they pose, whatever the number of nodes."""
+"""Calibration: run sequences through a network and pose the selection problem of each layer."""
 
 from __future__ import annotations
 
@@ -46,36 +46,36 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Calibration:
-    """A dense network that has seen its calibration sequences.
+    """Results of running calibration sequences through a dense network.
 
     Parameters
     ----------
     collector : StateCollector
-        The module and its layers.
+        Collector of the module and its layers.
     surgery : Surgery
-        Prunes it.
+        Builder of smaller modules.
     batch : object
         A calibration batch.
     moments : dict of HiddenStateMoments
-        Moments of the hidden states of every layer.
+        Moments of the hidden states, by layer.
     statistics : dict of LayerStatistics
-        What the objectives know of each.
+        Inputs of the objectives, by layer.
     problems : dict of SelectionProblem
-        The choices that they pose.
+        Selection problems, by layer.
     sample : list
-        Batches to run again, where they are needed.
+        Batches to run again, if any are needed.
     likelihood : Likelihood
-        What the answers say of the labels, if they say anything.
-    answers : DenseOutputs
-        Of the dense network, on the batches of the sample that are held out.
+        Distribution of the labels given the outputs.
+    outputs : DenseOutputs
+        Outputs of the dense network on the held-out batches of the sample.
     refit : Refit or None
-        Fits readers to the states that a pruned network reaches.
+        Refit of the readers to the states that a pruned network reaches.
     trajectory_fit : TrajectoryFit or None
-        Fits small layers to the trajectories of the dense ones.
+        Fit of small layers to the trajectories of the dense ones.
     kind : str
-        How lost nodes are rebuilt.
+        Kind of reconstruction.
     labeled : LabeledSequences or None
-        Sequences and their targets, where they are needed.
+        Sequences with their targets, if they are needed.
     """
 
     collector: StateCollector
@@ -94,46 +94,46 @@ class Calibration:
 
     @cached_property
     def greedy_paths(self) -> dict[str, Array]:
-        """By layer, the relative loss of the best first nodes, by the greedy solver."""
+        """Relative losses of the first nodes of the greedy solver, by layer."""
         return {name: greedy_path(problem) for name, problem in self.problems.items()}
 
 
 def greedy_path(problem: SelectionProblem) -> Array:
-    """Return the loss of the first 0, 1, … nodes of the greedy solver, over that of none."""
+    """Return the loss of the greedy solver's first 0, 1, … nodes, relative to that of none."""
     path = GreedySolver().select(problem, problem.n_nodes).loss_path
     return path / (path[0] or 1.0)
 
 
 @dataclass(frozen=True)
 class Calibrator:
-    """Runs sequences through a network, and makes of them what its user asks for.
+    """Settings of a calibration, and the methods that run it.
 
     Parameters
     ----------
     objective : Objective
-        The loss to keep small.
+        Loss that the selection minimizes.
     kind : str
-        How lost nodes are rebuilt.
+        Kind of reconstruction.
     family : str
-        What the answers stand for.
+        Family of the likelihood, or ``"auto"``.
     classifies : bool or None
-        Whether they are known to be classes.
+        Whether the network is a classifier; None if that is not known.
     n_distill : int
-        How many sequences distillation needs.
+        Number of sequences for distillation.
     finetunes : bool
-        Whether a loss of the answers is needed.
+        Whether a loss of the outputs is needed for fine-tuning.
     n_trajectory : int
-        On how many sequences small layers are fitted to the trajectories of the dense ones.
+        Number of sequences to fit small layers to the trajectories of the dense ones.
     n_refit : int
-        On how many sequences readers are refitted.
+        Number of sequences to refit readers.
     batch_size : int
-        Most sequences in one forward pass.
+        Maximum number of sequences in one forward pass.
     memory : object
-        Where results are kept.
+        Cache of results: None, a path or a ``joblib.Memory``.
     n_jobs : int or None
-        Processes that run batches at the same time.
+        Number of processes that run batches in parallel.
     seed : int
-        Seed of what is drawn.
+        Seed of random draws.
     verbose : int
         Whether to show progress.
     """
@@ -159,9 +159,9 @@ class Calibrator:
         before: PreviousCalibration,
         given: nn.Module,
     ) -> Calibration:
-        """Run the sequences, and add moments and sensitivity of those seen before.
+        """Run the sequences, and add moments and sensitivities of earlier sequences.
 
-        What is pruned is compared with the given module, as it was before it was laid out.
+        ``given`` is the module as users wrote it, with which pruned modules are compared.
         """
         moments, witnesses, sample = self._collect(collector, sequences)
         batch = witnesses[0]
@@ -199,7 +199,7 @@ class Calibrator:
         )
 
     def _mixed(self, new: list[Any], old: list[Any], share: float) -> list[Any]:
-        """Batches of which a share are new."""
+        """Return a sample in which new batches have the given share."""
         if not old:
             return new
         n_sequences = self._n_sample()
@@ -236,13 +236,13 @@ class Calibrator:
         return TrajectoryFit(collector.module, layers, weights, passes, outputs, self.seed)
 
     def _recall(self, function: Any, *args: Any) -> Any:
-        """Call a function, or take its result from memory."""
+        """Return the result of a function, from the cache if it is there."""
         return cached(function, self.memory, args)(*args)
 
     def _collect(
         self, collector: StateCollector, sequences: Sequences | Batches
     ) -> tuple[dict[str, HiddenStateMoments], list[Any], list[Any]]:
-        """Return moments of the hidden states, batches to look at, and batches to run again."""
+        """Return the moments of the hidden states, the witness batches and the sample."""
         rng, n_sequences = np.random.RandomState(self.seed), self._n_sample()
         if isinstance(sequences, Sequences):
             found, witnesses = self.collect(collector, sequences)
@@ -253,7 +253,7 @@ class Calibrator:
             reservoir = Reservoir(n_sequences, rng)
             found, witnesses = self.collect(collector, sequences, reservoir)
             sample = reservoir.batches
-        # Added to none, since what memory gives may be a map of a file, which cannot be changed.
+        # Copies, since cached arrays may be read-only memory maps.
         fresh = {name: HiddenStateMoments(each.n_nodes).merge(each) for name, each in found.items()}
         return fresh, witnesses, sample
 
@@ -262,7 +262,7 @@ class Calibrator:
         return max(needed, self.n_distill, self.n_trajectory, self.n_refit)
 
     def _likelihood(self, collector: StateCollector, batch: Any) -> Likelihood:
-        """Return what the answers stand for; numbers, where there are none that can be compared."""
+        """Return the likelihood of the outputs; Gaussian if no output can be compared."""
         recalled_args = collector, batch, self.family, self.classifies
         try:
             found: Likelihood = self._recall(outputs_likelihood, *recalled_args)
@@ -281,7 +281,7 @@ class Calibrator:
         sequences: Sequences | Batches,
         reservoir: Reservoir | None = None,
     ) -> tuple[dict[str, HiddenStateMoments], list[Any]]:
-        """Return moments of the hidden states, and batches to look at, the first of all first."""
+        """Return the moments of the hidden states and the witness batches, in order."""
         batches_from = batch_factory(collector, sequences, self.batch_size, self.memory)
         if isinstance(sequences, DaskSequences):
             moments, collector.layout, _, found = run_chunks(sequences, collector, self.batch_size)
@@ -299,12 +299,12 @@ class Calibrator:
                 f"no recurrent layer of {type(collector.module).__name__} ran on X; give sequences "
                 "on which it does."
             )
-        # What memory gives may be a map of a file, which torch does not take.
+        # Cached arrays may be read-only memory maps, which torch does not accept.
         kept = [np.array(each) if isinstance(each, np.ndarray) else each for each in kept]
         return moments, kept
 
     def _run_kept(self, collector: StateCollector, sequences: Sequences, batches_from: Any) -> Any:
-        """What memory keeps of such a pass, finished or stopped, or else the pass."""
+        """Return the result of the pass, from the cache or from a checkpoint if there is one."""
         if self.memory is None:
             return self._run(collector, sequences, batches_from, None)
         digest = content_hash((collector, sequences, self.batch_size))
@@ -331,7 +331,7 @@ class Calibrator:
         if not self.objective.uses_sensitivity:
             return None
         some = take_sequences(sample, self.objective.n_sensitivity)
-        # Layers in their own units, all of them in those of one, so that float32 holds them.
+        # States are whitened per layer and scaled by one common unit, within the float32 range.
         unit = max(each.scale for each in moments.values())
         units = {name: each.whitening * unit for name, each in moments.items()}
         with phase("sensitivity", self.verbose):
@@ -339,18 +339,18 @@ class Calibrator:
 
 
 def forward_passes(collector: StateCollector, batches: list[Any]) -> list[ForwardPass]:
-    """Return a forward pass of each batch."""
+    """Return one forward pass for each batch."""
     return [ForwardPass(*collector.arguments(batch, whole=False)) for batch in batches]
 
 
 def passes_of(collector: StateCollector, batches: list[Any]) -> list[ForwardPass]:
-    """Return a forward pass of each batch, and one of the first in training mode."""
+    """Return one forward pass for each batch, and one of the first batch in training mode."""
     every = forward_passes(collector, batches)
     return [*every, replace(every[0], training=True)]
 
 
 def follow(collector: StateCollector, batches: list[Any]) -> Readers:
-    """Return who reads the states of a module on some batches."""
+    """Return the readers of a module's hidden states, traced on some batches."""
     return find_readers(collector.module, collector.layers, passes_of(collector, batches))
 
 
@@ -361,7 +361,7 @@ def statistics_of(
     weights: dict[str, Array] | None,
     cells: dict[str, HiddenStateMoments],
 ) -> dict[str, LayerStatistics]:
-    """Moments of the states and weights of the network, as arrays."""
+    """Return the statistics of every layer, as NumPy arrays."""
     found = {}
     for layer in collector.layers:
         rnn, name = layer.of(collector.module), layer.name

@@ -1,4 +1,4 @@
-"""What a pass over all sequences has found so far, saved where it is stopped."""
+"""Checkpoint of a calibration pass, from which a stopped pass resumes."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ FORMAT, VERSION = "skspectral stopped pass", 2
 
 @dataclass(frozen=True)
 class PassCheckpoint:
-    """What a pass has found so far; as a whole, so that it can be stopped at any time.
+    """Results of a pass so far; immutable, so that the pass can be stopped at any time.
 
     Parameters
     ----------
     n_batches : int
-        Batches that are behind.
+        Number of batches done.
     layout : str or None
-        How the module read them.
+        Layout in which the module read them.
     moments : dict of HiddenStateMoments
-        Moments of every layer.
+        Moments by the name of the layer.
     witnesses : Witnesses
-        Batches to look at again.
+        Witnesses among the batches.
     """
 
     n_batches: int = 0
@@ -46,7 +46,7 @@ class PassCheckpoint:
         n_batches: int,
         witnesses: Witnesses,
     ) -> PassCheckpoint:
-        """The same with what other batches gave; both parts stay as they are."""
+        """Return the results merged with those of further batches, without changing either."""
         joint = dict(self.moments)
         for name, each in moments.items():
             fresh = HiddenStateMoments(each.n_nodes).merge(each)
@@ -55,12 +55,12 @@ class PassCheckpoint:
         return PassCheckpoint(self.n_batches + n_batches, layout, joint, joined)
 
     def try_save(self, path: Path) -> None:
-        """Save it if there is room, which no pass has to be stopped for."""
+        """Save the checkpoint; ignore errors, such as a full disk, so that the pass continues."""
         with suppress(OSError, SafetensorError):
             self.save(path)
 
     def save(self, path: Path) -> None:
-        """Save it, in place of what was saved before."""
+        """Save the checkpoint, replacing an earlier one."""
         tensors: dict[str, NDArray[np.float64]] = {}
         for name, each in self.moments.items():
             tensors |= {f"{name}/sum": each.sum_, f"{name}/products": each.products_}
@@ -78,14 +78,14 @@ class PassCheckpoint:
 
     @classmethod
     def resume(cls, path: Path) -> PassCheckpoint:
-        """One that was stopped and saved; an empty one where there is none to be read."""
+        """Return the saved checkpoint, or an empty one if none can be read."""
         with suppress(FileNotFoundError, ValueError, SafetensorError):
             return cls.load(path)
         return cls()
 
     @classmethod
     def load(cls, path: Path) -> PassCheckpoint:
-        """One that was saved."""
+        """Load a saved checkpoint."""
         head, tensors = read_header(path, FORMAT, VERSION, "a stopped fit"), load_file(path)
         moments = {
             name: HiddenStateMoments.from_sums(

@@ -1,4 +1,4 @@
-"""The pass over a dask array, whose chunks are run where they lie."""
+"""Calibration pass over a dask array, with one dask task for each chunk."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ..rnn.states.collector import StateCollector
 from .checkpoint import PassCheckpoint
 from .hidden_states import Found, collect
 
-FAN_IN = 8  # moments that are added up in one task
+FAN_IN = 8  # results that are merged in one task
 
 
 def run_chunks(sequences: DaskSequences, collector: StateCollector, batch_size: int) -> Found:
-    """Moments of the hidden states on all chunks, by the scheduler that dask uses."""
-    from dask.delayed import delayed  # noqa: PLC0415  there is an array of it, so it is there
+    """Return the moments of the hidden states on all chunks, run by dask's scheduler."""
+    from dask.delayed import delayed  # noqa: PLC0415  installed, since X is a dask array
 
     whole = dict.fromkeys(range(1, sequences.arrays.ndim), -1)
     array = sequences.arrays.rechunk(whole)
@@ -36,7 +36,7 @@ def run_chunks(sequences: DaskSequences, collector: StateCollector, batch_size: 
 def collect_chunk(
     collector: StateCollector, chunk: Any, start: int, n_features: int, batch_size: int
 ) -> Found:
-    """Moments on one chunk, whose first sequence has a number."""
+    """Return the moments on one chunk, whose first sequence has number ``start`` in X."""
     checked = check_array(np.asarray(chunk), allow_nd=True, input_name=f"X[{start}:]")
     batches = enumerate(Sequences(checked, n_features).batches(batch_size))
     numbered = ((i, start + index, batch) for i, (index, batch) in batches)
@@ -44,7 +44,7 @@ def collect_chunk(
 
 
 def merge_chunks(parts: list[Found]) -> Found:
-    """What several chunks have given; each stays as it is, since a task may be run again."""
+    """Return the merged results of chunks without changing them, since dask may rerun a task."""
     whole = PassCheckpoint()
     for part in parts:
         whole = whole.merged_with(*part)

@@ -1,4 +1,4 @@
-"""The pass over all sequences: in one process or in many, and resumed where it was stopped."""
+"""Calibration pass over all sequences, in one or more processes, resumable after a stop."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from .checkpoint import PassCheckpoint
 from .hidden_states import Found, collect
 from .moments import HiddenStateMoments
 
-BATCHES_PER_TASK = 4  # batches that go to another process together
-CHECKPOINT_INTERVAL_S = 30.0  # between two times that a pass is saved
-MAX_MOMENT_BYTES = 2**28  # bytes of moments that the threads of a pass hold together
+BATCHES_PER_TASK = 4  # batches sent to another process together
+CHECKPOINT_INTERVAL_S = 30.0  # between two checkpoints
+MAX_MOMENT_BYTES = 2**28  # limit on the moments of all threads together
 
 
 def run_through(
@@ -34,20 +34,20 @@ def run_through(
     path: Path | None,
     verbose: int,
 ) -> tuple[dict[str, HiddenStateMoments], str | None, list[Any]]:
-    """Return moments on all batches, the layout in which they were read, and batches to keep.
+    """Return the moments on all batches, their layout, and the witnesses.
 
-    These are the witnesses; in the place of a batch that can be read again is what is known of it.
+    A witness is the batch itself if it cannot be read again, and its ``Glimpse`` otherwise.
 
     Parameters
     ----------
     collector : StateCollector
-        The module and its layers.
+        Collector of the module and its layers.
     batches_from : callable
-        Gives the batches from that of a number on.
+        Function that yields the batches from a given number on.
     n_jobs : int or None
-        Processes that run batches at the same time.
+        Number of processes that run batches in parallel.
     path : Path or None
-        Where to save what was found if the pass is stopped, and to look for what was.
+        File of the checkpoint to resume from, and to save at intervals and if the pass is stopped.
     verbose : int
         Whether to show progress.
 
@@ -87,7 +87,7 @@ def run_through(
 def remembered(
     batches: Iterable[tuple[int, tuple[Any, Any]]], held: dict[int, Any]
 ) -> Iterator[tuple[int, Any, Any]]:
-    """Yield numbered batches, and hold on to those that could not be read again."""
+    """Yield numbered batches, and store in ``held`` those that cannot be read again."""
     for number, (index, batch) in batches:
         if index is None:
             held[number] = batch
@@ -97,7 +97,7 @@ def remembered(
 def iter_results(
     collector: StateCollector, batches: Iterator[tuple[int, Any, Any]], n_jobs: int | None
 ) -> Generator[Found, None, None]:
-    """What some batches after another give, in their order."""
+    """Return a generator of the results of consecutive batches, in their order."""
     if effective_n_jobs(n_jobs) == 1:
         return run_local(collector, batches)
     parts = iter(lambda: list(islice(batches, BATCHES_PER_TASK)), [])
@@ -109,15 +109,15 @@ def iter_results(
 def run_local(
     collector: StateCollector, batches: Iterator[tuple[int, Any, Any]]
 ) -> Generator[Found, None, None]:
-    """What they give in this process: several at the same time, on the threads that torch has.
+    """Yield the results of batches run in this process, several at once on torch's threads.
 
-    A step of a small layer is too little work to be shared by many threads. The moments of a large
-    one are too much to be there several times.
+    A step of a small layer is too little work to share among threads, so batches run in parallel.
+    For large layers fewer do, since each thread needs moments of its own.
     """
     total = torch.get_num_threads() if collector.device.type == "cpu" else 1
     of_moments = sum(8 * size**2 for size in collector.sizes.values())
     n_batches = max(1, min(total, MAX_MOMENT_BYTES // of_moments))
-    # More threads of OpenBLAS would wait for those of torch, longer than they work.
+    # More OpenBLAS threads would spend most of their time waiting for those of torch.
     with ThreadpoolController().select(internal_api="openblas").limit(limits=total // n_batches):
         if n_batches == 1:
             own = collector.copy()
@@ -129,7 +129,7 @@ def run_local(
 def run_in_threads(
     collector: StateCollector, batches: Iterator[tuple[int, Any, Any]], n_batches: int
 ) -> Generator[Found, None, None]:
-    """What so many at the same time give, with an equal part of the threads of torch for each."""
+    """Yield the results of ``n_batches`` batches at a time, each with an equal part of threads."""
     total = torch.get_num_threads()
     idle = deque(collector.copy() for _ in range(n_batches))
     pool = ThreadPoolExecutor(
@@ -150,10 +150,10 @@ def run_in_threads(
             begun.extend(pool.submit(run, batch) for batch in islice(batches, 1))
     finally:
         pool.shutdown(cancel_futures=True)
-        # What one thread sets, those that start later begin with.
+        # Threads started later inherit the number that the workers set.
         torch.set_num_threads(total)
 
 
 def run_in_worker(collector: StateCollector, batches: list[tuple[int, Any, Any]]) -> Found:
-    """What they give in another process or thread."""
+    """Return the result of batches run in another process or thread."""
     return collect(collector.copy(), batches)

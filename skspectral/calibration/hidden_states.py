@@ -1,4 +1,4 @@
-"""Hidden states of the sequences, batch by batch, and their moments."""
+"""Hidden states of sequences, batch by batch, and their moments."""
 
 from __future__ import annotations
 
@@ -22,14 +22,17 @@ from ..rnn.tracing.readers import Readers
 from .moments import HiddenStateMoments
 from .witnesses import Glimpse, Witnesses
 
-# Moments by layer, the layout in which batches were read, how many there were, and which to keep.
+# Moments by layer, layout of the batches, number of batches, and witnesses.
 Found = tuple[dict[str, HiddenStateMoments], str | None, int, Witnesses]
 
 
 def batch_factory(
     collector: StateCollector, sequences: Sequences | Batches, batch_size: int, memory: Any = None
 ) -> Callable[[int], Iterator[tuple[Any, Any]]]:
-    """What cuts X into batches, from that of a number on; pads if the module does not mind."""
+    """Return a function that yields the batches of X from a given number on.
+
+    Sequences of unequal length are padded if that does not change the states of the module.
+    """
     if isinstance(sequences, Batches):
         read = sequences.of(collector.module)
         return lambda _start: read.batches(batch_size)
@@ -42,15 +45,15 @@ def batch_factory(
 
 
 def tolerates_padding(collector: StateCollector, ends: list[Any]) -> bool:
-    """Whether sequences may be padded, tried on the longest and the shortest of them."""
-    # On a copy, since trying finds a layout, and what is kept of the pass must not depend on it.
+    """Return whether padding does not change the states of the longest and shortest sequence."""
+    # A copy, since the trial sets the layout, which is part of the cache key of the pass.
     return collector.copy().ignores_padding(*(torch.as_tensor(each) for each in ends))
 
 
 def run(
     collector: StateCollector, batches: Iterable[tuple[Any, Any]], what: str, verbose: int
 ) -> Iterator[tuple[Any, Any, dict[str, Tensor]]]:
-    """Places in X, batches, and hidden states of every layer."""
+    """Yield the indices in X of each batch, the batch, and the hidden states of every layer."""
     for index, batch in tqdm(batches, desc=what, unit="batch", disable=not verbose):
         yield index, batch, collector.run(batch)
 
@@ -62,7 +65,7 @@ def states_in_order(
     verbose: int,
     pooling: Callable[[Tensor], Any] | None = None,
 ) -> Any:
-    """States of a single layer, or what is made of those of each sequence, in the order of X."""
+    """Return the states of a single layer, or their pooled values, in the order of X."""
     found = [
         (index, (pooling or as_array)(states))
         for index, states in sequence_states(run(collector, batches, what, verbose))
@@ -73,7 +76,7 @@ def states_in_order(
 def sequence_states(
     seen: Iterable[tuple[Any, Any, dict[str, Tensor]]],
 ) -> Iterator[tuple[Any, Tensor]]:
-    """States of sequences of one length, and their places in X."""
+    """Yield the indices in X of sequences of one length, and their states."""
     for index, batch, layers in seen:
         (states,) = layers.values()
         if isinstance(batch, Padded):
@@ -89,25 +92,25 @@ def sequence_states(
 
 
 def collect(collector: StateCollector, batches: Iterable[tuple[int, Any, Any]]) -> Found:
-    """Moments of the hidden states on some batches.
+    """Return the moments of the hidden states on some batches.
 
     Parameters
     ----------
     collector : StateCollector
-        The module and its layers.
+        Collector of the module and its layers.
     batches : iterable
-        Number of each, its places in X, and what is in it.
+        Tuples of the number of a batch, its indices in X, and the batch.
 
     Returns
     -------
     moments : dict of HiddenStateMoments
-        By the name of the layer.
+        Moments by the name of the layer.
     layout : str or None
-        How the module read the batches.
+        Layout in which the module read the batches.
     n_batches : int
-        How many there were.
+        Number of batches.
     witnesses : Witnesses
-        Batches to look at again, by their places among these.
+        Witnesses, numbered within these batches.
 
     Raises
     ------
@@ -139,7 +142,7 @@ def collect(collector: StateCollector, batches: Iterable[tuple[int, Any, Any]]) 
 def short_batches(
     collector: StateCollector, sequences: Sequences, witnesses: Iterable[Glimpse]
 ) -> list[Any]:
-    """Return batches to look at again, each of its first sequences if they go all of its way."""
+    """Return the witness batches, cut to their first sequences if these have the same path."""
     found = []
     for glimpse in witnesses:
         index = glimpse.index or ()
@@ -152,7 +155,7 @@ def short_batches(
 
 
 def new_accumulator(states: Tensor) -> HiddenStateMoments | DeviceMoments:
-    """What adds up states where they are; NumPy on the CPU, whose products are faster there."""
+    """Return an accumulator of states on their device: torch on a GPU, the faster NumPy on CPU."""
     n_nodes = states.shape[-1]
     if states.device.type == "cuda":
         return DeviceMoments(n_nodes, states.device)
@@ -160,7 +163,7 @@ def new_accumulator(states: Tensor) -> HiddenStateMoments | DeviceMoments:
 
 
 def to_cpu(moments: HiddenStateMoments | DeviceMoments) -> HiddenStateMoments:
-    """Moments in memory."""
+    """Return moments as NumPy arrays on the CPU."""
     if isinstance(moments, HiddenStateMoments):
         return moments
     sums = moments.sum_.cpu().numpy(), moments.products_.cpu().numpy()
@@ -168,13 +171,13 @@ def to_cpu(moments: HiddenStateMoments | DeviceMoments) -> HiddenStateMoments:
 
 
 def as_array(states: Tensor) -> Any:
-    """States as NumPy takes them, which has no bfloat16."""
+    """Return states as a NumPy array, converted from bfloat16, which NumPy lacks."""
     states = states.float() if states.dtype == torch.bfloat16 else states
     return states.numpy(force=True)
 
 
 def describe_location(states: Tensor, name: str, number: int, index: Any, batch: Any) -> str:
-    """Where states are not finite for the first time, or else where they are largest."""
+    """Describe the place of the first state that is not finite, or else of the largest one."""
     size = states.abs().nan_to_num(nan=torch.inf, posinf=torch.inf).amax(-1)
     where = [int(i) for i in np.unravel_index(int(size.argmax()), size.shape)]
     if isinstance(batch, Padded):
@@ -195,7 +198,7 @@ def describe_location(states: Tensor, name: str, number: int, index: Any, batch:
 def cell_moments(
     collector: StateCollector, readers: Readers, batches: list[Any]
 ) -> dict[str, HiddenStateMoments]:
-    """Moments of the last cell states of the layers from which others start."""
+    """Return the moments of last cell states, of layers whose cell state starts another layer."""
     layers = [layer for layer in collector.layers if layer.host in readers.cells]
     moments = {
         layer.name: HiddenStateMoments(layer.of(collector.module).hidden_size) for layer in layers

@@ -1,4 +1,4 @@
-"""What the objectives know of a layer."""
+"""Statistics of a layer from which the objectives are computed."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ READING = InformationLoss(recurrent=0.0, sensitivity=0.0)
 
 @dataclass(frozen=True)
 class LayerStatistics:
-    """Moments of a layer's states, the weights that read them, and what hangs on it.
+    """Moments of a layer's states, weights that read them, and sensitivities to reading errors.
 
     Parameters
     ----------
     covariance : ndarray of shape (n_nodes, n_nodes)
-        Σ, the non-centered second moment.
+        Σ, the non-centered second moment of the states.
     mean : ndarray of shape (n_nodes,)
-        μ.
+        μ, the mean of the states.
     recurrent : ndarray of shape (n_gates * n_nodes, n_nodes)
         ``weight_hh``.
     readers : list of ndarray of shape (n_outputs, n_nodes)
@@ -34,9 +34,9 @@ class LayerStatistics:
     magnitude : ndarray of shape (n_nodes,)
         Norm of all weights into each node.
     sensitivities : ndarray of shape (2, n_nodes, n_nodes) or None
-        G of the answers and G of the states, where they are needed.
+        G of the outputs and G of the states, if they are needed.
     cells : HiddenStateMoments or None
-        Of the last cell states of an LSTM, where another layer starts from them.
+        Moments of the last cell states of an LSTM, if another layer starts from them.
     """
 
     covariance: Array
@@ -49,23 +49,26 @@ class LayerStatistics:
 
     @cached_property
     def sensitivity(self) -> Array | None:
-        """G, of answers and states alike."""
+        """G of the outputs and of the states combined."""
         return combined(self.sensitivities, self.covariance)
 
     @property
     def reading_weight(self) -> Array:
-        """Q of what is read of the states: the input and the output information loss."""
+        """Weight Q of the input and output information loss together."""
         return READING.weight(self.covariance, self.recurrent, self.readers)
 
     def problem(self, objective: Objective, kind: Kind) -> SelectionProblem:
-        """The choice that an objective poses for a kind of reconstruction."""
+        """Return the selection problem of an objective for a kind of reconstruction."""
         problem = objective.problem(self.covariance, self.recurrent, self.readers, self.sensitivity)
         covariance = centered(self.covariance, self.mean, kind)
         return replace(problem, covariance=covariance, magnitude=self.magnitude)
 
 
 def combined(parts: Array | None, covariance: Array) -> Array | None:
-    """Sum of G of the answers and G of the states, each divided by its value at no nodes."""
+    """Return the sum of G of the outputs and G of the states.
+
+    Each is divided by its loss if no nodes are kept.
+    """
     if parts is None:
         return None
     units = [np.vdot(part, covariance) for part in parts]

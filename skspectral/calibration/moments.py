@@ -1,4 +1,4 @@
-"""Moments of the hidden state, accumulated block by block."""
+"""Moments of hidden states, accumulated block by block."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from ..utils.safetensors_io import header, read_header, replacing
 FORMAT = "skspectral moments of hidden states"
 VERSION = 1
 MOST_STEPS = 2**63
-BLOCK = 2048  # rows that are converted and multiplied while they are in the cache
+BLOCK = 2048  # rows converted and multiplied at once, so that they are still in the CPU cache
 
 
 @dataclass
 class HiddenStateMoments:
     """First and second moment of a hidden state, over any number of steps.
 
-    Blocks of states are added one after another and then forgotten, so memory does
-    not grow with the number of steps. Moments of disjoint data merge by addition.
+    Blocks of states are added one after another and not stored, so memory does not grow with the
+    number of steps. Moments of disjoint data merge by addition.
 
     Parameters
     ----------
     n_nodes : int
-        Hidden nodes of the layer.
+        Number of hidden nodes of the layer.
 
     Attributes
     ----------
     n_steps : int
-        Steps seen so far.
+        Number of steps seen so far.
     sum_ : ndarray of shape (n_nodes,)
         Sum of the states, float64.
     products_ : ndarray of shape (n_nodes, n_nodes)
@@ -62,16 +62,16 @@ class HiddenStateMoments:
 
     @classmethod
     def from_sums(cls, n_steps: int, sum_: ArrayLike, products: ArrayLike) -> Self:
-        """Moments that were added up elsewhere.
+        """Make moments from sums that were computed elsewhere.
 
         Parameters
         ----------
         n_steps : int
-            Steps seen.
+            Number of steps in the sums.
         sum_ : array-like of shape (n_nodes,)
             Sum of the states.
         products : array-like of shape (n_nodes, n_nodes)
-            Sum of their outer products.
+            Sum of the outer products of the states.
 
         Returns
         -------
@@ -85,7 +85,7 @@ class HiddenStateMoments:
         return moments
 
     def update(self, states: ArrayLike) -> Self:
-        """Add a block of states; of states that are not finite, neither are the moments.
+        """Add a block of states; if a state is not finite, the moments are not finite either.
 
         Parameters
         ----------
@@ -118,7 +118,7 @@ class HiddenStateMoments:
 
     @property
     def is_finite(self) -> bool:
-        """Whether all states were finite, and not too large to be squared."""
+        """Whether all states were finite and small enough for finite squares."""
         return bool(np.isfinite(self.products_.diagonal()).all())
 
     def merge(self, other: HiddenStateMoments) -> Self:
@@ -137,7 +137,7 @@ class HiddenStateMoments:
         Raises
         ------
         ValueError
-            If the moments are of another number of nodes.
+            If ``other`` has another number of nodes.
         """
         if other.n_nodes != self.n_nodes:
             raise ValueError(
@@ -152,12 +152,12 @@ class HiddenStateMoments:
     def all_reduce(self, group: Any = None) -> Self:
         """Add up the moments of all processes of a ``torch.distributed`` job.
 
-        Every process of the group has to call it, and has the moments of all data then.
+        Every process of the group must call this method, and then has the moments of all data.
 
         Parameters
         ----------
         group : torch.distributed.ProcessGroup or None
-            Whose moments to add up; None is that of all processes.
+            Process group to add up over; None means all processes.
 
         Returns
         -------
@@ -167,9 +167,9 @@ class HiddenStateMoments:
         Raises
         ------
         RuntimeError
-            If the process is in no job.
+            If the process is not in a job.
         """
-        import torch  # noqa: PLC0415  these moments are NumPy's but for this
+        import torch  # noqa: PLC0415  only needed here
 
         distributed = torch.distributed
         if not (distributed.is_available() and distributed.is_initialized()):
@@ -192,7 +192,7 @@ class HiddenStateMoments:
         Parameters
         ----------
         path : str or path-like
-            The file to write. One that is there is replaced once all is written.
+            The file to write. An existing file is replaced only once the new one is complete.
         """
         with replacing(path) as beside:
             tensors = {"products": self.products_, "sum": self.sum_}
@@ -200,12 +200,12 @@ class HiddenStateMoments:
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
-        """Load what ``save`` wrote.
+        """Load moments that ``save`` wrote.
 
         Parameters
         ----------
         path : str or path-like
-            The file.
+            The file to read.
 
         Returns
         -------
@@ -215,7 +215,7 @@ class HiddenStateMoments:
         Raises
         ------
         ValueError
-            If the file is of something else.
+            If the file does not hold moments.
         """
         n_steps = read_header(path, FORMAT, VERSION, "HiddenStateMoments.save").get("n_steps")
         with safe_open(str(path), framework="np") as file:
@@ -258,12 +258,12 @@ class HiddenStateMoments:
 
     @property
     def _counted(self) -> int:
-        """Steps to divide by.
+        """Number of steps to divide by.
 
         Raises
         ------
         ValueError
-            If there are none.
+            If no steps were seen.
         """
         if not self.n_steps:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""What is known of sequences seen before, and how it is added to what others show."""
+"""Results of earlier calibrations, and their combination with new ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class PreviousCalibration:
-    """What is known of sequences seen before.
+    """Results of the calibration on sequences seen before.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ class PreviousCalibration:
     weights : dict of ndarray or None
         Sensitivities, by layer.
     sample : list
-        Batches of them.
+        Sample of the batches.
     """
 
     moments: Mapping[str, HiddenStateMoments] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class PreviousCalibration:
 
 
 def check_layers(before: Mapping[str, Any], moments: Mapping[str, Any]) -> None:
-    """Refuse moments of some of the layers alone."""
+    """Raise if earlier moments lack one of the layers."""
     if missing := sorted(moments.keys() - before.keys()):
         raise ValueError(
             f"moments lack the layers {missing}; give those of all layers that run on X, which are "
@@ -48,7 +48,7 @@ def averaged(
     added: dict[str, HiddenStateMoments],
     before: Mapping[str, HiddenStateMoments],
 ) -> dict[str, Array] | None:
-    """Sensitivities over all steps seen."""
+    """Return the mean of new and old sensitivities, weighted by their numbers of steps."""
     if new is None or old is None or any(each is None for each in old.values()):
         return new
     found = {}

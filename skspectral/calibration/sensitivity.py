@@ -1,4 +1,4 @@
-"""What the answers of a network stand for, and what depends on its states."""
+"""Likelihood of a network's outputs, and their sensitivity to its hidden states."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..rnn.tracing.origins import Origins
 def outputs_likelihood(
     collector: StateCollector, batch: Any, family: str, classifies: bool | None
 ) -> Likelihood:
-    """What the answers to a batch stand for; those of a bare layer are numbers, its states."""
+    """Return the likelihood of the outputs; a bare layer's outputs are numbers, its states."""
     if collector.is_bare:
         return Likelihood("gaussian")
     args, kwargs = collector.arguments(batch, whole=False)
@@ -38,12 +38,12 @@ def reading_sensitivity(
     whitening: dict[str, NDArray[np.float64]],
     seed: int,
 ) -> dict[str, NDArray[np.float64]] | None:
-    """G of the answers and G of the states, of every layer; None where there are no derivatives.
+    """Return G of the outputs and G of the states, by layer; None if gradients cannot be computed.
 
     Warns
     -----
     UserWarning
-        When the backward pass fails.
+        If the backward pass fails.
     """
     try:
         found = sensitivity(collector, batches, likelihood, whitening, seed)

@@ -1,4 +1,4 @@
-"""Batches to look at again: those by which it is settled how the module reads its states."""
+"""Witnesses: batches that are run again to find out how the module reads its states."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
-MOST_PATHS = 64  # batches that are kept for the ways they go
+MOST_PATHS = 64  # limit on batches that are kept for their paths
 
 
 @dataclass(frozen=True)
 class Glimpse:
-    """What is known of a batch that has run.
+    """Summary of a batch that has run.
 
     Parameters
     ----------
     number : int
-        Its place among all batches.
+        Its number among all batches.
     index : tuple of int or None
-        Its sequences in X; None of batches that somebody else made.
+        Indices of its sequences in X; None if the user gave batches.
     n_states : int
-        Hidden states that it led to.
+        Number of its hidden states.
     path : frozenset of (str, str)
-        Which torch function followed which, and of which parameter it was one.
+        Pairs of consecutive torch functions with their arguments, as from ``PathRecorder``.
     """
 
     number: int
@@ -33,15 +33,15 @@ class Glimpse:
 
 @dataclass(frozen=True)
 class Witnesses:
-    """The first batch, the shortest, the longest, and every one that went a new way.
+    """First, shortest and longest batch, and every batch with a new path through the module.
 
     Parameters
     ----------
     shortest, longest : Glimpse or None
-        Those with the fewest and the most hidden states.
+        Batches with the fewest and the most hidden states.
     novel : tuple of Glimpse
-        Those in which some torch function followed one that it had not followed before, in their
-        order; the first batch is among them.
+        Batches with a pair of consecutive torch functions that no earlier batch had, in order; the
+        first batch is among them.
     """
 
     shortest: Glimpse | None = None
@@ -49,7 +49,7 @@ class Witnesses:
     novel: tuple[Glimpse, ...] = ()
 
     def plus(self, glimpse: Glimpse) -> Witnesses:
-        """Return these with another batch, if there is something new about it."""
+        """Return the witnesses with another batch added if it is one."""
         found = self
         if self.shortest is None or glimpse.n_states < self.shortest.n_states:
             found = replace(found, shortest=glimpse)
@@ -61,7 +61,7 @@ class Witnesses:
         return found
 
     def followed_by(self, others: Witnesses, n_batches: int) -> Witnesses:
-        """Return these with others, whose batches come after so many."""
+        """Return the witnesses with others added, whose batches come after ``n_batches``."""
         found = self
         for glimpse in others:
             found = found.plus(replace(glimpse, number=n_batches + glimpse.number))
@@ -74,7 +74,7 @@ class Witnesses:
         return iter([by_number[number] for number in sorted(by_number)])
 
     def as_json(self) -> Any:
-        """Return a description of plain lists and dicts."""
+        """Return the witnesses as JSON-compatible lists and dicts."""
         return {
             "novel": [described(each) for each in self.novel],
             "shortest": self.shortest and described(self.shortest),
@@ -83,7 +83,7 @@ class Witnesses:
 
     @classmethod
     def from_json(cls, description: Any) -> Self:
-        """Return what was described."""
+        """Make witnesses from the result of ``as_json``."""
         shortest, longest = (
             description[name] and glimpse_of(description[name]) for name in ("shortest", "longest")
         )
@@ -91,12 +91,12 @@ class Witnesses:
 
 
 def described(glimpse: Glimpse) -> dict[str, Any]:
-    """Return a glimpse as lists and numbers."""
+    """Return a glimpse as a JSON-compatible dict."""
     return asdict(glimpse) | {"path": sorted(glimpse.path)}
 
 
 def glimpse_of(description: dict[str, Any]) -> Glimpse:
-    """Return a glimpse from lists and numbers."""
+    """Return a glimpse from the result of ``described``."""
     index, path = description["index"], description["path"]
     return Glimpse(
         description["number"],

@@ -1,1 +1,1 @@
-"""What X may be, and how it is read; private."""
+"""Accepted forms of X and y, and how they are read; private."""

@@ -1,4 +1,4 @@
-"""Batches that somebody else made."""
+"""Batches that the user made, such as those of a ``DataLoader``."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Batch = tuple[Any, ...] | dict[str, Any]
 
 @dataclass(frozen=True)
 class Forward:
-    """Parameters of ``forward``, by which the entries of a batch are told apart.
+    """Signature of ``forward``, which determines which entries of a batch are inputs.
 
     Parameters
     ----------
     signature : inspect.Signature or None
-        Its signature; None if that is not known.
+        The signature; None if it is not known.
     name : str
-        What the module is called in errors.
+        Name of the module in error messages.
     """
 
     signature: inspect.Signature | None = None
@@ -38,7 +38,7 @@ class Forward:
 
     @classmethod
     def of(cls, module: nn.Module) -> Forward:
-        """Return that of a module; of one that TorchScript compiled, nothing is known."""
+        """Take the signature of a module; that of a TorchScript module is not known."""
         try:
             return cls(inspect.signature(module.forward), type(module).__name__)
         except ValueError:
@@ -46,18 +46,18 @@ class Forward:
 
     @property
     def n_inputs(self) -> int:
-        """Entries of a list that are inputs: as many as have to be given, the first in any case."""
+        """Number of first entries of a list that are inputs: the required ones, at least one."""
         parameters = self.signature.parameters.values() if self.signature else ()
         positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         return max(1, sum(each.kind in positional and is_required(each) for each in parameters))
 
     def read(self, batch: Any, number: int) -> Batch:
-        """Arguments from one batch of an iterable.
+        """Return the arguments of ``forward`` for one batch of an iterable.
 
         Raises
         ------
         TypeError
-            If it holds no tensors, or not those that have to be given.
+            If the batch holds no tensors, or does not fit the signature.
         """
         given = self._inputs(batch) if isinstance(batch, list) and batch else batch
         given = dict(given) if isinstance(given, Mapping) else given
@@ -75,12 +75,12 @@ class Forward:
         return arguments
 
     def labeled(self, batch: Any, number: int) -> tuple[Batch, Any]:
-        """Arguments and targets, which are the last entry of a list.
+        """Return the arguments and the targets of a batch; targets are the last entry of a list.
 
         Raises
         ------
         ValueError
-            If the batch brings none.
+            If the batch has no targets.
         """
         n_inputs = len(batch) - 1 if isinstance(batch, list) else 0
         is_nested = n_inputs == 1 and isinstance(batch[0], list | tuple | Mapping)
@@ -93,7 +93,7 @@ class Forward:
         return self.read(batch[:-1], number), batch[-1]
 
     def _inputs(self, entries: list[Any]) -> Any:
-        """The inputs of a list, which may be nested, ``[[inputs, lengths], targets]``."""
+        """Return the inputs of a list, which may be nested, ``[[inputs, lengths], targets]``."""
         first = entries[0]
         if isinstance(first, Mapping):
             return first
@@ -102,7 +102,7 @@ class Forward:
         return tuple(entries[: self.n_inputs])
 
     def _named(self, batch: dict[str, Any]) -> Batch:
-        """Return the entries of a dict to pass on; with none, the dict itself is the argument."""
+        """Return the entries of a dict that ``forward`` names; without any, the dict itself."""
         parameters = self.signature.parameters if self.signature else {}
         kinds = {each.kind for each in parameters.values()}
         if not parameters or inspect.Parameter.VAR_KEYWORD in kinds:
@@ -125,16 +125,16 @@ class Forward:
 
 @dataclass(frozen=True)
 class Batches:
-    """Batches as somebody else made them, each what the module's ``forward`` takes.
+    """Batches that the user made, each with the arguments of the module's ``forward``.
 
     Parameters
     ----------
     source : iterable
-        Yields tensors, packed sequences, tuples for ``module(*batch)``, dicts for
-        ``module(**batch)``, or lists of inputs and targets, as a ``DataLoader`` over labeled data
-        does.
+        Iterable of tensors, packed sequences, tuples for ``module(*batch)``, dicts for
+        ``module(**batch)``, or lists of inputs and targets, as from a ``DataLoader`` over labeled
+        data.
     forward : Forward
-        What the module takes.
+        Signature of the module's ``forward``.
     """
 
     source: Iterable[Any]
@@ -142,11 +142,11 @@ class Batches:
     dtype = np.dtype(np.float32)
 
     def of(self, module: nn.Module) -> Batches:
-        """Return the same batches, to be read by a module."""
+        """Return the batches with the signature of a module."""
         return replace(self, forward=Forward.of(module))
 
     def batches(self, batch_size: int) -> Iterator[tuple[None, Any]]:
-        """The batches in their order; their size is the source's own."""
+        """Yield None and each batch, in order; ``batch_size`` has no effect."""
         with reading("batch 0 of X"):
             source = iter(self.source)
         for number in count():
@@ -159,7 +159,7 @@ class Batches:
             raise ValueError("X yields no batches; give an iterable with at least one.")
 
     def in_memory(self) -> Batches:
-        """All of the batches, read."""
+        """Return the batches with a list as source."""
         source, found = iter(self.source), list[Any]()
         while True:
             with reading(f"batch {len(found)} of X"):
@@ -170,27 +170,27 @@ class Batches:
 
     @staticmethod
     def n_features(batch: Batch) -> int:
-        """Size of the last axis of the first tensor of a batch."""
+        """Return the size of the last axis of the first tensor of a batch."""
         return next(leaf for leaf in tree_leaves(batch) if isinstance(leaf, Tensor)).shape[-1]
 
 
 def is_required(parameter: inspect.Parameter) -> bool:
-    """Return whether an argument has to be given."""
+    """Return whether a parameter has no default."""
     return parameter.default is inspect.Parameter.empty
 
 
 def is_packed(value: Any) -> bool:
-    """Return whether a value is packed sequences, which are taken as they are."""
+    """Return whether a value is a ``PackedSequence``, which must not be taken for a tuple."""
     return isinstance(value, PackedSequence)
 
 
 def is_numbers(value: Any) -> bool:
-    """Return whether a value is an array that torch can hold."""
+    """Return whether a value is a NumPy array of numbers that torch supports."""
     return isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
 
 
 def as_tensor(value: Any) -> Any:
-    """Numbers of NumPy as a tensor; other values as they are."""
+    """Return a NumPy array of numbers as a tensor, and any other value unchanged."""
     if not is_numbers(value):
         return value
     dtype = np.dtype(np.float64) if value.dtype.itemsize > 8 else value.dtype.newbyteorder("=")
@@ -198,13 +198,13 @@ def as_tensor(value: Any) -> Any:
 
 
 def holds_tensors(batch: Any) -> bool:
-    """Return whether a batch holds tensors, also in a list or dict inside it."""
+    """Return whether a batch holds tensors, including nested ones."""
     return any(isinstance(leaf, Tensor) for leaf in tree_leaves(batch))
 
 
 @contextmanager
 def reading(what: str) -> Iterator[None]:
-    """Names what was being read when its source failed."""
+    """Raise an error that names what was read if its source fails."""
     try:
         yield
     except Exception as error:

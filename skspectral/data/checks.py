@@ -1,4 +1,4 @@
-"""Every accepted form of X, checked. Input errors are worded here."""
+"""Checks of every accepted form of X, with the texts of input errors."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ INTEGERS = frozenset(np.dtype(kind) for kind in np.typecodes["AllInteger"])
 def check_sequences(
     X: Any, estimator: BaseEstimator | None = None, *, reset: bool = True
 ) -> Sequences | Batches:
-    """Bring any accepted X into one of two forms.
+    """Check X and convert it to one of two forms.
 
     Parameters
     ----------
     X : array-like, list of array-like, torch.Tensor, Dataset, DataLoader or iterable
-        Sequences of shape (n_sequences, n_steps, n_features); (n_sequences, n_steps) is
-        univariate; a list for unequal lengths; or batches for the module's ``forward``.
+        Sequences of shape (n_sequences, n_steps, n_features), or (n_sequences, n_steps) if they are
+        univariate; a list of sequences of unequal length; or batches for the module's ``forward``.
     estimator : estimator, optional
-        Gets ``n_features_in_`` and ``feature_names_in_``, or is checked against them.
+        Estimator whose ``n_features_in_`` and ``feature_names_in_`` are set or checked.
     reset : bool, default=True
-        Whether the estimator's attributes are set or checked.
+        Whether these attributes are set rather than checked.
 
     Returns
     -------
     Sequences or Batches
-        What can be cut into batches.
+        The checked X.
 
     Raises
     ------
@@ -85,28 +85,28 @@ def _read(X: Any, estimator: BaseEstimator | None, reset: bool) -> Sequences | B
         return _remember(_check_ragged(X), estimator, reset)
     if getattr(X, "ndim", 2) > 2:
         return _remember(_check_3d(X), estimator, reset)
-    # Integers may be token ids, and then any number of steps is as good as another.
+    # Integers may be token ids, whose number of steps may differ from that in fit.
     named = estimator is not None and (reset or getattr(X, "dtype", None) not in INTEGERS)
     X = validate_data(estimator, X, reset=reset) if named else check_array(X, input_name="X")
     return Sequences(X, X.shape[1])
 
 
 def is_iterable_of_batches(X: Any) -> bool:
-    """Whether X is walked through batch by batch rather than held in memory."""
+    """Return whether X is an iterable of batches rather than data in memory."""
     held = isinstance(X, (list, tuple, str, bytes, Mapping, set, torch.Tensor))
     return isinstance(X, Iterable) and not held and not hasattr(X, "shape")
 
 
 def is_list_of_batches(X: Any) -> bool:
-    """Return whether X is a list of what only ``forward`` can take, rather than of sequences.
+    """Return whether X is a list of batches for ``forward`` rather than of sequences.
 
-    These have at most two axes, (n_steps, n_features), and may be lists of steps.
+    Sequences have at most two axes, (n_steps, n_features), and may be lists of steps.
     """
     return isinstance(X, list) and len(X) > 0 and all(map(is_batch, X))
 
 
 def is_batch(entry: Any) -> bool:
-    """Return whether an entry of a list can be no sequence."""
+    """Return whether an entry of a list cannot be a sequence."""
     if not isinstance(entry, list | tuple | dict):
         return n_axes_of(entry) > 2
     inputs = entry[:1] if isinstance(entry, list) else entry
@@ -115,12 +115,12 @@ def is_batch(entry: Any) -> bool:
 
 
 def n_axes_of(value: Any) -> int:
-    """Axes of an array or tensor of numbers; 0 of anything else."""
+    """Return the number of axes of an array or tensor of numbers, and 0 for anything else."""
     return value.ndim if is_numbers(value) or isinstance(value, torch.Tensor) else 0
 
 
 def is_sliced(X: Any) -> bool:
-    """Whether X is an array somewhere else, which is better read in slices than as a whole."""
+    """Return whether X is an array in a file or store, which is read in slices."""
     parts = ("shape", "dtype", "__getitem__")
     here = isinstance(X, (np.ndarray, np.generic, torch.Tensor)) or issparse(X)
     known = any(hasattr(X, name) for name in ("iloc", "__array_namespace__", "to_numpy"))
@@ -128,7 +128,7 @@ def is_sliced(X: Any) -> bool:
 
 
 def _as_arrays(X: Any) -> Any:
-    """A list for sequences of unequal length, an array for equal ones; other X as it is."""
+    """Return sequences as a list if their lengths differ, else as an array; keep other forms."""
     if not isinstance(X, (list, tuple)) and getattr(X, "dtype", None) != np.dtype(object):
         if not hasattr(X, "__array__") and not hasattr(X, "shape"):
             raise TypeError(f"X is of type {type(X).__name__}; {FORMS}.")
@@ -141,7 +141,7 @@ def _as_arrays(X: Any) -> Any:
     n_axes = {array.ndim for array in arrays}
     if len(n_axes) > 1 or not n_axes <= {1, 2}:
         raise ValueError(f"X has entries of {sorted(n_axes)} axes; {FORMS}.")
-    # Rows of numbers of one length are a table; arrays of one axis are sequences of any length.
+    # Lists of numbers of one length are rows of a table; one-axis arrays are separate sequences.
     table = n_axes != {1} or not any(hasattr(sequence, "ndim") for sequence in X)
     equal = len({array.shape for array in arrays}) == 1
     return np.stack(arrays) if equal and table else arrays
@@ -182,7 +182,7 @@ def _check_ragged(arrays: list[NDArray[Any]]) -> Sequences:
 
 
 def is_finite_fast(array: NDArray[Any]) -> bool:
-    """Whether an array plainly holds finite numbers: quickly, for there may be many."""
+    """Return whether a single sum shows that an array is finite; False does not prove otherwise."""
     numbers = array.dtype.kind in "biuf" and type(array) is np.ndarray
     return numbers and math.isfinite(array.sum(dtype=np.float64))
 
@@ -214,7 +214,7 @@ def _check_3d(X: Any) -> Sequences:
 
 
 def _remember(checked: Sequences, estimator: BaseEstimator | None, reset: bool) -> Sequences:
-    """Set ``n_features_in_``, or compare with it; token ids have no features to compare."""
+    """Set ``n_features_in_`` or compare with it, unless X are token ids, without features."""
     if estimator is None:
         return checked
     if reset:

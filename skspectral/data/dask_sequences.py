@@ -1,4 +1,4 @@
-"""Sequences in a dask array, whose chunks are run where they lie."""
+"""Sequences in a dask array."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from sklearn.utils.validation import check_array
 
 from .sequences import LazySequences, Sequences
 
-FAN_IN = 8  # moments that are added up in one task
+FAN_IN = 8  # results that are merged in one task
 
 
 class DaskSequences(LazySequences):
-    """Sequences in a dask array; read in slices where only some are needed.
+    """Sequences in a dask array, which are read in slices if only some are needed.
 
     Parameters
     ----------
     arrays : dask.array.Array
-        Of shape (n_sequences, n_steps[, n_features]).
+        Array of shape (n_sequences, n_steps[, n_features]).
     n_features : int
         Size of its last axis.
     """
 
     def take(self, index: NDArray[np.intp]) -> Sequences:
-        """Some of the sequences, read by one task graph."""
+        """Return some of the sequences, read by one task graph."""
         order = np.sort(index)
         found = check_array(np.asarray(self.arrays[order]), allow_nd=True, input_name="X")
         return Sequences(found[order.searchsorted(index)], self.n_features)

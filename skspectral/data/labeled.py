@@ -1,4 +1,4 @@
-"""Sequences and what a network should answer to them."""
+"""Labeled sequences, and the loss of a network on them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..rnn.states.collector import StateCollector
 from .batches import Batches, Forward
 from .sequences import Sequences
 
-Loss = Callable[[Any, Tensor], Tensor]  # of what ``forward`` returns and the targets
+Loss = Callable[[Any, Tensor], Tensor]  # function of the output of ``forward`` and the targets
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class LabeledSequences:
     Parameters
     ----------
     data : Sequences or list
-        Sequences, or batches as ``forward`` takes them.
+        Sequences, or batches of arguments of ``forward``.
     targets : list of Tensor
-        The target of each.
+        Target of each sequence or batch.
     """
 
     data: Sequences | list[Any]
@@ -37,7 +37,7 @@ class LabeledSequences:
 
     @classmethod
     def of(cls, sequences: Sequences | Batches, y: Any, module: nn.Module) -> LabeledSequences:
-        """Sequences with their y; batches that bring their own, as they are read by a module.
+        """Combine sequences with y, or read batches that contain their targets.
 
         Raises
         ------
@@ -56,20 +56,20 @@ class LabeledSequences:
 
     @classmethod
     def of_batches(cls, batches: list[Any], forward: Forward) -> LabeledSequences:
-        """Batches as a ``DataLoader`` over labeled data yields them: lists of input and target."""
+        """Read lists of inputs and targets, as from a ``DataLoader`` over labeled data."""
         pairs = [forward.labeled(batch, number) for number, batch in enumerate(batches)]
         return cls([inputs for inputs, _ in pairs], [as_target(target) for _, target in pairs])
 
     @property
     def groups(self) -> list[NDArray[np.intp]]:
-        """Numbers of those that can run side by side."""
+        """Groups of the indices of examples that can form a batch."""
         if isinstance(self.data, list):
             return [np.array([number]) for number in range(len(self.data))]
         lengths = self.data.lengths
         return [np.flatnonzero(lengths == length) for length in np.unique(lengths)]
 
     def take(self, numbers: NDArray[np.intp]) -> tuple[Any, Tensor]:
-        """Some of them as a batch, and their targets."""
+        """Return some examples as a batch, and their targets."""
         if isinstance(self.data, list):
             (number,) = numbers
             return self.data[number], self.targets[number]
@@ -78,23 +78,23 @@ class LabeledSequences:
 
 
 class SupervisedLoss:
-    """The loss of a network that should answer with the targets.
+    """Loss of a network on labeled sequences.
 
     Parameters
     ----------
     labeled : LabeledSequences
-        What to answer to what.
+        Sequences and their targets.
     collector : StateCollector
-        Knows how a module reads a batch.
+        Collector that converts batches to arguments of ``forward``.
     loss : callable
-        Of what ``forward`` returns and the targets.
+        Function of the output of ``forward`` and the targets.
     """
 
     def __init__(self, labeled: LabeledSequences, collector: StateCollector, loss: Loss) -> None:
         self._labeled, self._collector, self._loss = labeled, collector, loss
 
     def loss(self, module: nn.Module, numbers: Tensor) -> Tensor:
-        """Mean loss of a module on the examples of some numbers."""
+        """Return the mean loss of a module on the examples with the given numbers."""
         batch, targets = self._labeled.take(numbers.numpy())
         args, kwargs = self._collector.arguments(batch, whole=False)
         device = next(module.parameters()).device
@@ -102,19 +102,19 @@ class SupervisedLoss:
 
 
 def targets_of(y: Any) -> Iterable[Any]:
-    """The target of every sequence: rows of an array, or entries of a list."""
+    """Return the targets, one for each sequence: rows of an array, or entries of a list."""
     ragged = isinstance(y, list) and len({np.shape(each) for each in y}) > 1
     return y if ragged or isinstance(y, Tensor) else np.asarray(y)
 
 
 def as_target(target: Any) -> Tensor:
-    """A target as torch reads it."""
+    """Return a target as a tensor of float32 or int64."""
     found = torch.as_tensor(np.asarray(target) if not isinstance(target, Tensor) else target)
     return found.float() if found.is_floating_point() else found.long()
 
 
 def task_loss(estimator: Any, likelihood: Likelihood) -> Loss:
-    """The loss that an estimator is trained by, or else that of what the answers stand for."""
+    """Return the loss of a skorch net, or else the negative log-likelihood of the targets."""
     if hasattr(estimator, "get_loss"):  # skorch
         return lambda output, targets: estimator.get_loss(output, targets, training=True)
     return lambda output, targets: likelihood.negative_log_likelihood(

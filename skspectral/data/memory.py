@@ -1,4 +1,4 @@
-"""Results kept on disk, found again by the content of what they were made from."""
+"""Cache of results on disk, with keys that depend on the content of the inputs."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from .sequences import READ, LazySequences
 
 
 def as_memory(memory: Any) -> Any:
-    """A ``joblib.Memory`` from None, a path or one that is there already."""
+    """Return a ``joblib.Memory`` made from None or a path, or the given one."""
     return check_memory(os.fspath(memory) if isinstance(memory, os.PathLike) else memory)
 
 
 def cached(function: Callable[..., Any], memory: Any, key: Any) -> Callable[..., Any]:
-    """A function that takes its result from memory where one is kept under the key.
+    """Return a function that takes its result from the cache if there is one for the key.
 
     Parameters
     ----------
     function : callable
-        What to call where nothing is kept.
+        Function to call if no result is cached.
     memory : None, path or joblib.Memory
-        Where results are kept; None calls the function every time.
+        Cache; None calls the function every time.
     key : object
-        All that the result depends on.
+        All values that the result depends on.
 
     Returns
     -------
     callable
-        Takes the arguments of ``function``.
+        Function of the arguments of ``function``.
 
     Raises
     ------
     TypeError
-        If the key holds something that cannot be known again, such as a lambda.
+        If the key contains an object that cannot be hashed by content, such as a lambda.
     """
     store = as_memory(memory)
     if getattr(store, "location", memory) is None:
@@ -55,7 +55,7 @@ def cached(function: Callable[..., Any], memory: Any, key: Any) -> Callable[...,
 
 
 def checkpoint_path(memory: Any, digest: str) -> Path | None:
-    """Where to keep what a function has found when it is stopped; nowhere without memory."""
+    """Return the path of the checkpoint of a stopped pass; None without a cache."""
     location = getattr(as_memory(memory), "location", None)
     if location is None:
         return None
@@ -65,7 +65,7 @@ def checkpoint_path(memory: Any, digest: str) -> Path | None:
 
 
 def _call(
-    digest: str,  # noqa: ARG001  by which the result is found again
+    digest: str,  # noqa: ARG001  the key of the cached result
     function: Callable[..., Any],
     args: tuple[Any, ...],
 ) -> Any:
@@ -73,7 +73,7 @@ def _call(
 
 
 def content_hash(value: Any) -> str:
-    """A hash that equal contents share, be they copies, loaded from disk or in another process."""
+    """Return a hash that is equal for equal contents: copies, reloaded objects, other processes."""
     try:
         return ContentHasher(coerce_mmap=True).hash(value)
     except (PicklingError, AttributeError, TypeError) as error:
@@ -84,25 +84,26 @@ def content_hash(value: Any) -> str:
 
 
 class ContentHasher(NumpyHasher):
-    """The hash of joblib, with tensors hashed by what they hold.
+    """Hasher of joblib that hashes tensors by their values.
 
-    Pickled tensors name their place in memory, so ``joblib.hash`` tells a module from its copy.
+    Pickled tensors contain their memory address, so ``joblib.hash`` of a module and of its copy
+    differ.
     """
 
     def save(self, obj: Any) -> None:
-        """Write an object to the hash."""
+        """Add an object to the hash."""
         if isinstance(obj, LazySequences):
             size = obj.arrays.shape
             obj = size, [content_hash(obj.read(i, i + READ)) for i in range(0, len(obj), READ)]
         elif isinstance(obj, Tensor):
             obj = hashable(obj)
         elif isinstance(obj, (FunctionType, type)) and "<" in obj.__qualname__:
-            # joblib would go by the name, which is <lambda> for every lambda of a notebook.
+            # joblib would hash the name, which is <lambda> for every lambda of a notebook.
             raise PicklingError(f"{obj.__qualname__} is not to be found by its name")
         super().save(obj)
 
 
 def hashable(tensor: Tensor) -> tuple[Any, ...]:
-    """What tells a tensor from others."""
+    """Return the type, dtype, device, shape and bytes of a tensor."""
     content = tensor.detach().to("cpu").contiguous().flatten().view(torch.uint8).numpy()
     return type(tensor), str(tensor.dtype), str(tensor.device), tuple(tensor.shape), content

@@ -1,4 +1,4 @@
-"""A few of the calibration sequences, to run again."""
+"""Samples of the calibration sequences, to run again."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch.utils._pytree import tree_leaves
 
 from .sequences import Sequences
 
-# Small enough that a network that does badly is known after a part of the sequences.
+# Small batches, so that a poor network shows after a part of the sequences.
 BATCH, N_BATCHES = 128, 8
 HELD_OUT, HANDFUL = 0.1, 3
-MANY = 2**24  # sequences whose numbers are not all put in order to draw some
+MANY = 2**24  # beyond this number, a permutation of all sequences would take too much memory
 
 
 def take_sequences(batches: Iterable[Any], n_sequences: int) -> list[Any]:
-    """The first batches, up to one that completes so many sequences."""
+    """Return the first batches that together hold at least ``n_sequences`` sequences."""
     found: list[Any] = []
     for batch in batches:
         if n_sequences <= 0:
@@ -30,21 +30,21 @@ def take_sequences(batches: Iterable[Any], n_sequences: int) -> list[Any]:
 
 
 def hold_out_fraction(batches: list[Any], fraction: float) -> tuple[list[Any], list[Any]]:
-    """Hold out a fraction of the batches at the end; of a single batch, nothing."""
+    """Split off a fraction of the batches at the end; a single batch is not held out."""
     wanted = max(round(fraction * len(batches)), int(fraction > 0.0))
     place = len(batches) - min(wanted, len(batches) - 1)
     return batches[:place], batches[place:]
 
 
 def hold_out(batches: list[Any]) -> tuple[list[Any], list[Any]]:
-    """Hold out a tenth of the batches; a handful are both to fit to and to judge by."""
+    """Split off a tenth of the batches; up to ``HANDFUL`` batches are used for both parts."""
     return hold_out_fraction(batches, HELD_OUT) if len(batches) > HANDFUL else (batches, batches)
 
 
 def sample_batches(
     sequences: Sequences, n_sequences: int, batch_size: int, rng: np.random.RandomState
 ) -> list[Any]:
-    """Batches of sequences drawn without replacement."""
+    """Return batches of sequences drawn without replacement."""
     few = min(n_sequences, len(sequences))
     if len(sequences) > MANY:
         order = sample_without_replacement(len(sequences), few, random_state=rng)
@@ -53,20 +53,20 @@ def sample_batches(
     drawn = sequences.take(order)
     size = max(1, min(batch_size, BATCH, len(drawn) // N_BATCHES))
     batches = [batch for _, batch in drawn.batches(size)]
-    rng.shuffle(batches)  # those of one length would come together
+    rng.shuffle(batches)  # otherwise they are sorted by length
     return batches
 
 
 @dataclass
 class Reservoir:
-    """Keeps some of the batches that pass, each with the same probability.
+    """Reservoir sample of the batches of an iterable, each kept with the same probability.
 
     Parameters
     ----------
     n_sequences : int
-        As many batches are kept as the first that hold so many sequences.
+        Number of sequences that the first batches must hold to fill the reservoir.
     rng : RandomState
-        Draws those to keep.
+        Random number generator that draws the batches to keep.
     """
 
     n_sequences: int
@@ -74,7 +74,7 @@ class Reservoir:
     batches: list[Any] = field(default_factory=list)
 
     def tee(self, batches: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
-        """The same batches, some of which are kept."""
+        """Yield all batches, and keep some of them."""
         room, kept = self.n_sequences, self.batches
         for n_seen, (index, batch) in enumerate(batches, start=1):
             if room > 0:
@@ -86,5 +86,5 @@ class Reservoir:
 
 
 def count_sequences(batch: Any) -> int:
-    """Sequences of a batch, whose first array holds them along its first axis."""
+    """Return the number of sequences in a batch, the length of its first array."""
     return next((len(leaf) for leaf in tree_leaves(batch) if getattr(leaf, "ndim", 0)), 1)

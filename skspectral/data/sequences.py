@@ -1,4 +1,4 @@
-"""Sequences, cut into batches."""
+"""Sequences, and their division into batches."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ..rnn.states.collector import BLOCK
 from ..rnn.states.padded import Padded
 from .batches import reading
 
-MOST_PADDED = 1.1  # steps that are run, to those of the sequences themselves
-READ = 1024  # sequences that are read at once to take some of them
+MOST_PADDED = 1.1  # limit on the steps with padding, relative to those without
+READ = 1024  # sequences that are read at once if some of them are needed
 
 
 @dataclass(frozen=True)
 class Sequences:
-    """Sequences in memory, or mapped into it.
+    """Sequences in memory, or in a memory-mapped file.
 
     Parameters
     ----------
@@ -41,26 +41,26 @@ class Sequences:
 
     @property
     def lengths(self) -> NDArray[np.intp]:
-        """Steps of each sequence."""
+        """Number of steps of each sequence."""
         if not isinstance(self.arrays, list):
             return np.full(len(self), self.arrays.shape[1])
         return np.array([len(sequence) for sequence in self.arrays])
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Floating type that results should have."""
+        """Floating dtype of results: that of X if it is float32 or float64, else float64."""
         arrays = self.arrays if isinstance(self.arrays, list) else [self.arrays]
         given = np.result_type(*{array.dtype for array in arrays})
         return given if given in (np.float32, np.float64) else np.dtype(np.float64)
 
     @property
     def is_ragged(self) -> bool:
-        """Whether lengths are unequal."""
+        """Whether the lengths are unequal."""
         return isinstance(self.arrays, list) and len(np.unique(self.lengths)) > 1
 
     @property
     def has_features(self) -> bool:
-        """Whether a step is several numbers, rather than one or a token."""
+        """Whether X has an axis of features; steps without one are numbers or token ids."""
         if isinstance(self.arrays, list):
             return self.arrays[0].ndim == 2
         return len(self.arrays.shape) == 3
@@ -68,21 +68,21 @@ class Sequences:
     def batches(
         self, batch_size: int, *, pad: bool = False, start: int = 0
     ) -> Iterator[tuple[NDArray[np.intp], Any]]:
-        """Batches of sequences of one length, so that nothing is ever padded, unless that is asked.
+        """Yield batches of sequences of one length, or of similar lengths if ``pad``.
 
         Parameters
         ----------
         batch_size : int
-            Most sequences in a batch.
+            Maximum number of sequences in a batch.
         pad : bool
-            Whether sequences of unequal length come together, padded with zeros.
+            Whether a batch may hold sequences of unequal length, padded with zeros.
         start : int
-            How many batches to leave out.
+            Number of first batches to leave out.
 
         Yields
         ------
         index : ndarray of int
-            Which sequences are in the batch.
+            Indices of the sequences in the batch.
         batch : ndarray of shape (n_sequences, n_steps[, n_features]) or Padded
             The sequences.
         """
@@ -90,11 +90,11 @@ class Sequences:
             yield index, self._take(index)
 
     def batch(self, index: Iterable[int]) -> Any:
-        """Return some sequences side by side, as in ``batches``."""
+        """Return the sequences at some indices as one batch, as in ``batches``."""
         return self._take(np.fromiter(index, dtype=np.intp))
 
     def plan(self, batch_size: int, *, pad: bool = False) -> Iterator[NDArray[np.intp]]:
-        """Which sequences make up each batch."""
+        """Return an iterator over the indices of the sequences in each batch."""
         if not isinstance(self.arrays, list):
             starts = range(0, len(self), batch_size)
             return (np.arange(i, min(i + batch_size, len(self))) for i in starts)
@@ -107,11 +107,11 @@ class Sequences:
         )
 
     def in_memory(self) -> Sequences:
-        """All of the sequences, read."""
+        """Return the sequences in memory."""
         return self
 
     def take(self, index: NDArray[np.intp]) -> Sequences:
-        """Some of the sequences."""
+        """Return the sequences at some indices."""
         if isinstance(self.arrays, list):
             return Sequences([self.arrays[i] for i in index], self.n_features)
         return Sequences(self.arrays[index], self.n_features)
@@ -119,7 +119,7 @@ class Sequences:
     def _take(self, index: NDArray[np.intp]) -> Any:
         if not isinstance(self.arrays, list):
             block = self.arrays[index[0] : index[-1] + 1]
-            return np.require(block, requirements=["C", "W"])  # what torch takes without a copy
+            return np.require(block, requirements=["C", "W"])  # so that torch shares its memory
         found = [self.arrays[i] for i in index]
         if len({len(sequence) for sequence in found}) == 1:
             return np.stack(found)
@@ -127,12 +127,12 @@ class Sequences:
 
 
 class LazySequences(Sequences):
-    """Sequences that are read slice by slice from a file or a store, and checked then.
+    """Sequences in a file or a store, which are read and checked slice by slice.
 
     Parameters
     ----------
     arrays : object
-        Has a ``shape`` and a ``dtype``, and gives an array for every slice of its first axis.
+        Object with a ``shape`` and a ``dtype`` whose slices along the first axis are arrays.
     n_features : int
         Size of its last axis.
     """
@@ -141,11 +141,11 @@ class LazySequences(Sequences):
         return int(self.arrays.shape[0])
 
     def in_memory(self) -> Sequences:
-        """All of the sequences, read."""
+        """Return all sequences, read into memory."""
         return self.take(np.arange(len(self)))
 
     def take(self, index: NDArray[np.intp]) -> Sequences:
-        """Some of the sequences, read in slices."""
+        """Return the sequences at some indices, read in slices."""
         order = np.sort(index)
         parts = np.split(order, np.flatnonzero(np.diff(order // READ)) + 1)
         found = []
@@ -158,7 +158,7 @@ class LazySequences(Sequences):
         return self.read(int(index[0]), int(index[-1]) + 1)
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
-        """A slice, checked."""
+        """Return a slice of the sequences, checked."""
         stop = min(stop, len(self))
         name = f"X[{start}:{stop}]"
         with reading(name):
@@ -167,9 +167,9 @@ class LazySequences(Sequences):
 
 
 def of_like_length(lengths: NDArray[np.intp], batch_size: int) -> Iterator[NDArray[np.intp]]:
-    """Batches from the longest sequences to the shortest, with little padding in each.
+    """Yield the indices of batches with little padding, from the longest sequences to the shortest.
 
-    That of the first ``BLOCK`` sequences costs nothing, since no fewer are ever run.
+    The first ``BLOCK`` sequences of a batch may need any padding, since no fewer are ever run.
     """
     order = np.argsort(-lengths, kind="stable")
     while len(order):
@@ -183,7 +183,7 @@ def of_like_length(lengths: NDArray[np.intp], batch_size: int) -> Iterator[NDArr
 
 
 def in_order(found: list[tuple[Any, NDArray[Any]]]) -> Any:
-    """Results of batches put back in the order of X; a list when their shapes differ."""
+    """Return the results of batches in the order of X, as a list if their shapes differ."""
     if found[0][0] is None:
         return np.concatenate([result for _, result in found])
     places = np.argsort(np.concatenate([index for index, _ in found]))

@@ -1,1 +1,1 @@
-"""The torch side: find the layer, collect its states, build the smaller module."""
+"""The torch side: find recurrent layers, collect their states, build the smaller module."""

@@ -1,4 +1,4 @@
-"""Checks of a file of a pruned module, before anything is made of its size."""
+"""Checks of a file of a pruned module, before memory of its sizes is allocated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .layers.weights import mode_of
 from .layers.wrappers import InitialStateWrapper, KeptNodes, RNNWrapper
 from .surgery.inputs import SelectedCellInputs, SelectedInputs
 
-DEEPEST = 8  # parts inside one another are four at most
+DEEPEST = 8  # valid files have at most four nested parts
 LARGEST = 2**31  # nodes, or inputs
 OPTIONS: dict[str, tuple[type, ...]] = {
     "bias": (bool,),
@@ -36,12 +36,13 @@ FLOATING = ("F", "BF")
 
 
 def check_description(value: Any, n_tensors: int, depth: int = 0) -> None:
-    """Refuse what no description of a part holds.
+    """Raise if a value cannot be, or be in, the description of a part.
 
     Raises
     ------
     ValueError
-        If a value is none of a description, or there are more levels than tensors in the file.
+        If the value is not valid in a description, or there are more levels than tensors in the
+        file.
     """
     if isinstance(value, dict) and depth < DEEPEST:
         for each in value.values():
@@ -61,12 +62,12 @@ def check_description(value: Any, n_tensors: int, depth: int = 0) -> None:
 
 
 def check_structure(part: nn.Module, place: nn.Module) -> None:
-    """Refuse a part that cannot run, or that is of another kind than what it takes the place of.
+    """Raise if a part does not fit together, or is of another kind than the one it replaces.
 
     Raises
     ------
     ValueError
-        If so.
+        If sizes inside the part do not match, or ``place`` is of another kind.
     """
     fits = nature(part) == nature(place)
     inner: Any
@@ -83,19 +84,19 @@ def check_structure(part: nn.Module, place: nn.Module) -> None:
 
 
 def nature(part: nn.Module) -> Any:
-    """A linear map, or a layer or cell of a mode, whatever stands in for it."""
+    """Return the kind of a part inside its wrappers: a linear map, or a layer or cell of a mode."""
     while isinstance(part, RNNWrapper):
         part = part.rnn
     return "Linear" if isinstance(part, nn.Linear) else (mode_of(part), is_cell(part))
 
 
 def is_cell(part: nn.Module) -> bool:
-    """Return whether a layer runs a step at a time."""
+    """Return whether a layer is a cell."""
     return isinstance(part, nn.RNNCellBase)
 
 
 def sizes_of(rnn: nn.Module) -> list[int]:
-    """Nodes of every level and direction."""
+    """Return the number of nodes of every level and direction."""
     if isinstance(rnn, StackedRNN):
         return [layer.hidden_size for layer in rnn.layers.values()]
     found: Any = rnn
@@ -104,7 +105,7 @@ def sizes_of(rnn: nn.Module) -> list[int]:
 
 
 def is_stack(rnn: StackedRNN) -> bool:
-    """Whether the layers are those of all levels, and read what the level below gives."""
+    """Return whether a stack has all of its layers, each with as many inputs as the level below."""
     layers, ends = rnn.layers, directions(rnn.bidirectional)
     if [*layers] != [f"l{level}{end}" for level in range(rnn.num_layers) for end in ends]:
         return False
@@ -120,7 +121,7 @@ def is_stack(rnn: StackedRNN) -> bool:
 
 
 def check_tensors(path: str | PathLike[str], module: nn.Module) -> None:
-    """Refuse a file whose tensors are not those of a module.
+    """Raise if the tensors of a file do not match those of a module.
 
     Parameters
     ----------
@@ -132,14 +133,14 @@ def check_tensors(path: str | PathLike[str], module: nn.Module) -> None:
     Raises
     ------
     ValueError
-        If tensors are missing, left over, or of other shapes or dtypes.
+        If tensors are missing or unexpected, or have other shapes or dtypes.
     """
     expected: Mapping[str, Tensor] = module.state_dict(keep_vars=True)
     with safe_open(str(path), framework="pt") as file:
         parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  no dict
         found = {name: (tuple(p.get_shape()), p.get_dtype()) for name, p in parts.items()}
     held = {id(expected[name]) for name in found if name in expected}
-    # A tensor of several names is in the file once.
+    # A tensor with several names is saved once.
     missing = [name for name, tensor in expected.items() if id(tensor) not in held]
     if missing or found.keys() - expected.keys():
         raise ValueError(
@@ -155,19 +156,22 @@ def check_tensors(path: str | PathLike[str], module: nn.Module) -> None:
 
 
 def is_dtype(name: str, tensor: Tensor) -> bool:
-    """Whether a dtype of a file is that of a tensor; of one that is there, of its kind."""
+    """Return whether a dtype in a file fits a tensor.
+
+    A tensor on the meta device needs its own dtype; any other converts between floating dtypes.
+    """
     if tensor.is_meta:
         return DTYPES.get(tensor.dtype) == name
     return tensor.is_floating_point() == name.startswith(FLOATING)
 
 
 def check_supports(module: nn.Module) -> None:
-    """Refuse nodes that are not there, or more than once.
+    """Raise if kept nodes or inputs in a loaded module are not valid.
 
     Raises
     ------
     ValueError
-        If there are any.
+        If an index is out of range or repeated, or stored indices are inconsistent.
     """
     for path, part in module.named_modules():
         if isinstance(part, KeptNodes):
@@ -180,7 +184,7 @@ def check_supports(module: nn.Module) -> None:
 
 
 def check_support(support: Tensor, size: int, path: str) -> None:
-    """Refuse what are no distinct places among so many."""
+    """Raise if indices are not distinct or not in ``range(size)``."""
     distinct = len(support.unique()) == len(support)
     if not distinct or bool(((support < 0) | (support >= size)).any()):
         raise ValueError(f"its support of {path!r} must hold ints from 0 to {size - 1}, each once")

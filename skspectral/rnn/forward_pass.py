@@ -1,4 +1,4 @@
-"""A forward pass to run again."""
+"""Forward passes that can be repeated on other modules."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .outputs import leaves
 
 @dataclass(frozen=True)
 class ForwardPass:
-    """A forward pass.
+    """Arguments and mode of a forward pass.
 
     Parameters
     ----------
     args, kwargs : tuple and dict
-        The arguments of ``forward``.
+        Arguments of ``forward``.
     training : bool
         Whether the module is in training mode.
     """
@@ -33,9 +33,9 @@ class ForwardPass:
     def run(
         self, module: nn.Module, mode: KernelMode, paths: Sequence[str], seed: int = 0
     ) -> tuple[list[Tensor], dict[str, list[Tensor]]]:
-        """Return the outputs of a module, and of some parts of it by their paths.
+        """Return the outputs of a module, and those of its parts at some paths.
 
-        Runs a copy, so that whatever ``forward`` keeps is not kept.
+        A copy is run, so that ``forward`` cannot change attributes of the module.
         """
         module = independent_copy(module).train(self.training)
         parts: dict[str, list[Tensor]] = {path: [] for path in paths}

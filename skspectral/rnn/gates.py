@@ -1,4 +1,4 @@
-"""Gates that open and close nodes and inputs of recurrent layers while their network trains."""
+"""Trainable gates on the nodes and inputs of recurrent layers."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ GAMMA, ZETA, BETA = -0.1, 1.1, 2.0 / 3.0
 
 
 class HardConcrete(nn.Module):
-    """Gates between zero and one that are exactly zero with a probability that can be trained.
+    """Gates in [0, 1] that are exactly zero with a trainable probability.
 
     Parameters
     ----------
     log_alpha : Tensor of shape (n,)
-        Where their location starts.
+        Initial location parameters.
 
     References
     ----------
@@ -38,7 +38,7 @@ class HardConcrete(nn.Module):
         self.log_alpha = nn.Parameter(log_alpha)
 
     def forward(self) -> Tensor:
-        """Values of the gates: drawn in training, else fixed."""
+        """Return the values of the gates: random in training mode, else without noise."""
         if not self.training:
             return self.fixed
         noise = torch.rand_like(self.log_alpha).clamp_(1e-6, 1.0 - 1e-6).logit()
@@ -46,48 +46,48 @@ class HardConcrete(nn.Module):
 
     @property
     def fixed(self) -> Tensor:
-        """Values without noise."""
+        """Values of the gates without noise."""
         return stretched(self.log_alpha.sigmoid())
 
     def open(self) -> Tensor:
-        """Which are open once they are fixed, one at least; on the CPU."""
+        """Return the indices of the gates that are open without noise, at least one, on the CPU."""
         value = self.fixed
         return (value.nonzero()[:, 0] if value.any() else self.log_alpha.argmax()[None]).cpu()
 
     def cut(self) -> LayerReduction:
-        """The nodes that are open."""
+        """Return the reduction that keeps the open nodes and rebuilds the others as zero."""
         eye, support = torch.eye(len(self.log_alpha), dtype=torch.float64), self.open()
         return LayerReduction(support, eye[:, support], torch.zeros_like(eye[0]))
 
     @property
     def probability(self) -> Tensor:
-        """Probability that a gate is not zero."""
+        """Probability that each gate is not zero."""
         return (self.log_alpha - BETA * math.log(-GAMMA / ZETA)).sigmoid()
 
 
 def stretched(value: Tensor) -> Tensor:
-    """From (0, 1) to somewhat more, and cut off there."""
+    """Return values in (0, 1) stretched to (GAMMA, ZETA) and clamped to [0, 1]."""
     return (value * (ZETA - GAMMA) + GAMMA).clamp(0.0, 1.0)
 
 
 class Gated(nn.Module):
-    """A network with a gate for every node of its layers and for every input of the first of them.
+    """Network with gates on the nodes of its layers and on the inputs of its first layers.
 
-    The gate s of a node scales what comes into it, in all gate blocks, and what the layer itself
-    and others read of it; the gate z of an input scales what a layer reads of it. So in place of W
-    and U stand W ∘ (s zᵀ) and U ∘ (s sᵀ).
+    The gate s of a node scales the weights into it, in all gate blocks, and all weights that read
+    it; the gate z of an input scales the weights that read it. ``weight_ih`` W and ``weight_hh`` U
+    become W ∘ (s zᵀ) and U ∘ (s sᵀ).
 
     Parameters
     ----------
     module : nn.Module
-        The network, laid out.
+        The network, with split layers.
     layers : sequence of RecurrentLayer
         Its layers.
     readers : Readers
-        Who reads them.
+        The readers of their hidden states.
     start : callable
-        Gives the ``log_alpha`` to start from, by the name of a layer, or None for inputs, and the
-        number of gates.
+        Function that returns the initial ``log_alpha``, given the name of a layer, or None for
+        inputs, and the number of gates.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Gated(nn.Module):
         super().__init__()
         self.module, self.layers, self.readers = module, tuple(layers), readers
         reading = {reader.path for reader in readers.readers}
-        # Of one host these are the directions of its first level, which share their inputs.
+        # First layers of the same host are directions of its first level and share their inputs.
         self.first = tuple(layer for layer in layers if layer.path not in reading)
         widths = {layer.host: layer.of(module).input_size for layer in self.first}
         self.hosts = tuple(widths)
@@ -111,13 +111,13 @@ class Gated(nn.Module):
         self.to(next(module.parameters()).device)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What the network answers behind its gates."""
-        with warnings.catch_warnings():  # weights that were just worked out lie apart
+        """Run the network with its gated weights."""
+        with warnings.catch_warnings():  # computed weights are never in one piece
             warnings.filterwarnings("ignore", "RNN module weights are not part of single")
             return functional_call(self.module, self.weights(), args, kwargs)
 
     def weights(self) -> dict[str, Tensor]:
-        """The weights that the gates change, as they are behind them."""
+        """Return the gated weights, by parameter name."""
         nodes, inputs = ({name: gate() for name, gate in each.items()} for each in self.gates)
         found = {}
         for reader in self.readers.readers:
@@ -132,18 +132,21 @@ class Gated(nn.Module):
             found[path] = rows * (weight * inputs[layer.host] if is_first else found[path])
             path, weight = weight_of(self.module, layer.path, "hh")
             found[path] = rows * weight * nodes[layer.name]
-        # Gates have a dtype of their own, in which small steps are not lost.
+        # Gates have their own dtype, in which small steps of an optimizer are not lost.
         return {path: weight.to(self.module.get_parameter(path)) for path, weight in found.items()}
 
     @property
     def gates(self) -> tuple[dict[str, HardConcrete], dict[str, HardConcrete]]:
-        """Those of the nodes, by layer, and those of the inputs, by host."""
+        """Gates of the nodes by layer name, and gates of the inputs by host."""
         nodes, inputs = cast(list[HardConcrete], self.nodes), cast(list[HardConcrete], self.inputs)
         names = [layer.name for layer in self.layers]
         return dict(zip(names, nodes, strict=True)), dict(zip(self.hosts, inputs, strict=True))
 
     def penalty(self, of_inputs: float, of_nodes: float) -> Tensor:
-        """Expected number of weights, of what is read and of states."""
+        """Return the expected number of open weights per gate block, as a weighted sum.
+
+        ``of_inputs`` is the factor of the input weights, ``of_nodes`` that of the recurrent ones.
+        """
         nodes, inputs = (
             {name: gate.probability for name, gate in each.items()} for each in self.gates
         )
@@ -161,16 +164,16 @@ class Gated(nn.Module):
 
     @torch.no_grad()
     def settled(self) -> tuple[nn.Module, dict[str, LayerReduction], dict[str, Tensor]]:
-        """The gates as they are fixed.
+        """Fix the gates without noise and return the network with them.
 
         Returns
         -------
         module : nn.Module
-            The network, with the gates in its weights.
-        cuts : dict of LayerReduction
-            By layer, the nodes that are open.
+            The network with the gates multiplied into its weights.
+        reductions : dict of LayerReduction
+            Reductions that keep the open nodes, by layer name.
         supports : dict of Tensor of int
-            By host, the inputs that are open.
+            Indices of the open inputs, by host.
         """
         self.eval()
         module = copy_of(self.module)
@@ -182,7 +185,7 @@ class Gated(nn.Module):
 
     @torch.no_grad()
     def compensate(self) -> None:
-        """Scale the weights so that the network answers as without gates while these are fixed."""
+        """Scale the weights so that the network with fixed gates equals the one without gates."""
         self.eval()
         behind = self.weights()
         for name, parameter in self.module.named_parameters():
@@ -191,7 +194,7 @@ class Gated(nn.Module):
 
 
 def weight_of(module: nn.Module, path: str, kind: str = "ih") -> tuple[str, Tensor]:
-    """Path and value of the weight by which a part reads its input, or of a layer its state."""
+    """Return the name and value of the weight for a part's input, or of ``weight_hh`` (``hh``)."""
     part = module.get_submodule(path)
     if isinstance(part, nn.Linear):
         name = "weight"

@@ -1,4 +1,4 @@
-"""Calls of the torch functions that run recurrent layers, taken apart into single layers."""
+"""Interception of the torch functions that run recurrent layers, one layer at a time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DROPOUTS = frozenset(
 
 @dataclass(frozen=True)
 class LayerCall:
-    """One layer in one direction, run over sequences from their first step to their last.
+    """Call of one layer in one direction, over sequences in the order in which it reads them.
 
     Parameters
     ----------
@@ -41,11 +41,11 @@ class LayerCall:
     weights : list of Tensor
         ``weight_ih``, ``weight_hh`` and the biases, if any.
     input : Tensor
-        Shape (n_steps, n_sequences, n_features), or (n_rows, n_features) of packed sequences.
+        Shape (n_steps, n_sequences, n_features), or (n_rows, n_features) for packed sequences.
     batch_sizes : Tensor or None
-        Sequences in every step of packed sequences.
+        Number of sequences in every step, if they are packed.
     start : tuple of Tensor, each (n_sequences, n_nodes)
-        Hidden state to start from, and cell state of an LSTM.
+        Initial hidden state, and initial cell state of an LSTM.
     """
 
     mode: str
@@ -55,12 +55,12 @@ class LayerCall:
     start: tuple[Tensor, ...]
 
     def run(self) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Run the function of torch; return the states of all steps and the last states."""
+        """Run the torch function; return the states of all steps and the last states."""
         function = getattr(torch, self.mode.lower())
         start: Any = tuple(state.unsqueeze(0) for state in self.start)
         start = start if self.mode == "LSTM" else start[0]
         options = (self.weights, len(self.weights) == 4, 1, 0.0, False, False)
-        # cuDNN wants all weights of a stack in one piece, of which these are a part.
+        # cuDNN needs all weights of a stack in one piece of memory.
         with torch.backends.cudnn.flags(enabled=False):
             if self.batch_sizes is None:
                 states, *last = function(self.input, start, *options, False)
@@ -69,7 +69,7 @@ class LayerCall:
         return states, tuple(state.squeeze(0) for state in last)
 
     def steps(self, states: Tensor) -> list[Tensor]:
-        """Cut the rows of all steps into steps, each (n_sequences, ...)."""
+        """Split the rows of all steps into steps, each (n_sequences, ...)."""
         if self.batch_sizes is None:
             return list(states)
         return list(states.split(self.batch_sizes.tolist()))
@@ -83,9 +83,10 @@ class LayerCall:
 
 
 class KernelMode(TorchFunctionMode):
-    """Hands every layer that runs, level after level, to ``layer``; other functions run as usual.
+    """Function mode that runs every recurrent layer, one level after another, by ``layer``.
 
-    Dropout is left out, since no two networks of different sizes drop the same.
+    Dropout is left out, since networks of different sizes do not drop the same entries. Other torch
+    functions run as usual.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -111,7 +112,7 @@ class KernelMode(TorchFunctionMode):
 
     def _stack(self, mode: str, input: Tensor, *args: Any) -> Any:  # noqa: A002
         batch_sizes, batch_first = None, False
-        if isinstance(args[2], (list, tuple)):  # the weights, behind the sizes of packed sequences
+        if isinstance(args[2], (list, tuple)):  # packed: weights come after batch_sizes and hx
             batch_sizes, hx, weights, bias, n_levels, _, _, both = args
         else:
             hx, weights, bias, n_levels, _, _, both, batch_first = args
@@ -140,7 +141,7 @@ class KernelMode(TorchFunctionMode):
 
 
 def backward(states: Tensor, batch_sizes: Tensor | None) -> Tensor:
-    """Turn every sequence back to front."""
+    """Return every sequence in reverse order of its steps."""
     if batch_sizes is None:
         return states.flip(0)
     n_sequences = int(batch_sizes[0])
@@ -155,8 +156,8 @@ def backward(states: Tensor, batch_sizes: Tensor | None) -> Tensor:
 
 @contextmanager
 def seeded(seed: int = 0) -> Iterator[None]:
-    """Start all random number generators from a seed, and put them back afterwards."""
-    numpy = sys.modules.get("numpy")  # a module may draw from it
+    """Seed all random number generators, and restore their states afterwards."""
+    numpy = sys.modules.get("numpy")  # a module may draw from NumPy if it is loaded
     of_python, of_numpy = random.getstate(), numpy and numpy.random.get_state()
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with torch.random.fork_rng(devices=devices):

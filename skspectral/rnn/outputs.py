@@ -1,4 +1,4 @@
-"""What a module puts out, whatever holds it, and the comparison of two modules' outputs."""
+"""Find the tensors in the outputs of a module, and compare the outputs of two modules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CLOSED = (str, bytes, type, nn.Module, FunctionType, GeneratorType, ModuleType, 
 def tensors(value: Any) -> Iterator[Tensor]:
     """Yield all tensors in a value.
 
-    Looks into tuples, lists, mappings, dataclasses, distributions and other objects.
+    They may be nested in tuples, lists, mappings, dataclasses, distributions and other objects.
     """
     return (leaf for leaf in inside(value, ()) if isinstance(leaf, Tensor))
 
@@ -29,7 +29,10 @@ def leaves(value: Any) -> Iterator[Tensor]:
 
 
 def inside(value: Any, outer: tuple[int, ...]) -> Iterator[Any]:
-    """Yield tensors, numbers and arrays in a value, but not in what it stands in itself."""
+    """Yield the tensors, numbers and arrays in a value, without following cycles.
+
+    ``outer`` holds the ids of the objects that contain the value.
+    """
     if isinstance(value, (Tensor, Real)) or hasattr(value, "__array_interface__"):
         yield value
     elif value is not None and not isinstance(value, CLOSED) and id(value) not in outer:
@@ -38,7 +41,7 @@ def inside(value: Any, outer: tuple[int, ...]) -> Iterator[Any]:
 
 
 def parts_of(value: Any) -> Iterator[Any]:
-    """Yield what a container or an object holds."""
+    """Yield the elements of a container, or the attributes of an object."""
     if isinstance(value, Mapping):
         yield from value.values()
     elif isinstance(value, (list, tuple)):
@@ -54,20 +57,20 @@ def parts_of(value: Any) -> Iterator[Any]:
 def columns_apart(
     found: list[Tensor], expected: list[Tensor], rounding: list[Tensor] | None, eps: float
 ) -> str | None:
-    """Tell in words where outputs differ by more than rounding; None if they do not.
+    """Return in words how outputs differ by more than rounding; None if they do not.
 
-    Every column of an output, along its last axis, is measured by its own largest number. What is
-    not a floating tensor is compared by its shape alone, since a number that is rounded otherwise
-    can be on the other side of a threshold.
+    The tolerance of every column, along the last axis, is relative to its own largest number. Only
+    the shapes of tensors that are not floating-point are compared, since rounding can move a number
+    across a threshold.
 
     Parameters
     ----------
     found, expected : list of Tensor
         Outputs of two modules.
     rounding : list of Tensor or None
-        Further outputs, which differ from the expected ones by what rounding may do.
+        Further outputs, which differ from the expected ones by as much as rounding may.
     eps : float
-        Of the coarsest dtype that was computed in.
+        Machine epsilon of the coarsest dtype of the computation.
     """
     if len(found) != len(expected):
         return f"leads to {len(found)} outputs instead of {len(expected)}"

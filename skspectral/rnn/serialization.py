@@ -1,4 +1,4 @@
-"""Pruned modules on disk: weights as safetensors, and in words how to build the module again."""
+"""Pruned modules on disk: weights as safetensors, and a description that rebuilds the module."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FORMAT = "skspectral pruned module"
 VERSION = 1
 STARTED, SELECTED = (InitialStateRNN, InitialStateCell), (SelectedInputs, SelectedCellInputs)
 OURS = (StackedRNN, *STARTED, ExpandedRNN, ExpandedCell, *SELECTED)
-# What building from a header that was tampered with can raise.
+# Errors that rebuilding from a manipulated header can raise.
 FORWARD_ERRORS = (
     *(AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError),
     *(SafetensorError, StopIteration),
@@ -65,7 +65,7 @@ def save_pruned(module: nn.Module, path: str | PathLike[str]) -> None:
     """
     parts = {name: described(part) for name, part in module.named_modules() if name in kept(module)}
     with replacing(path) as beside:
-        # On a GPU the weights of a layer share memory, which safetensors does not write.
+        # On a GPU the weights of a layer share memory, which safetensors refuses to save.
         here = copy_of(module).cpu()
         save_model(here, beside, metadata=header(FORMAT, VERSION, parts=parts))
 
@@ -78,8 +78,8 @@ def load_pruned(path: str | PathLike[str], into: nn.Module) -> nn.Module:
     path : str or path-like
         A file that :func:`save_pruned` wrote.
     into : nn.Module
-        A module of the class that was pruned, of the old sizes; its weights do not matter. It is
-        left as it is.
+        A module of the class that was pruned, with the old sizes; its weights do not matter. It is
+        not changed.
 
     Returns
     -------
@@ -89,7 +89,7 @@ def load_pruned(path: str | PathLike[str], into: nn.Module) -> nn.Module:
     Raises
     ------
     ValueError
-        If the file is of something else, or does not fit the module.
+        If the file holds no pruned module, or does not fit the module.
 
     Examples
     --------
@@ -116,9 +116,10 @@ def load_pruned(path: str | PathLike[str], into: nn.Module) -> nn.Module:
 
 
 def loaded(path: str | PathLike[str], parts: Any, module: nn.Module) -> nn.Module:
-    """A module of the old sizes, with its parts built again where they are of others, filled.
+    """Return a module with the parts and the weights of a file.
 
-    Nothing is made of the sizes in the header before the tensors are seen to be of these.
+    Parts that differ from their description are rebuilt on the meta device. Memory of the described
+    sizes is allocated only after the tensors in the file are found to have these sizes.
     """
     with safe_open(str(path), framework="pt") as file:
         for description in parts.values():
@@ -141,7 +142,7 @@ def loaded(path: str | PathLike[str], parts: Any, module: nn.Module) -> nn.Modul
 
 
 def with_core(module: nn.Module, path: str) -> nn.Module:
-    """Return a module in which a layer hands over to its core, if that is what a path is of."""
+    """Return a module in which the layer that owns a core is delegating, if ``path`` is a core."""
     owner, _, name = path.rpartition(".")
     part = module.get_submodule(owner)
     if name != CORE or not is_layer(part):
@@ -152,7 +153,7 @@ def with_core(module: nn.Module, path: str) -> nn.Module:
 
 
 def in_place_of(part: Any, made: Any, path: str) -> nn.Module:
-    """Return a part that was built, as one of the class of another and with all it has beside."""
+    """Return a rebuilt part ``made`` with the class, hooks and attributes of ``part``."""
     if isinstance(part, nn.Linear):
         return like_linear(part, made)
     if is_layer(part) and is_customized(part) and type(made) in TORCH:
@@ -161,7 +162,7 @@ def in_place_of(part: Any, made: Any, path: str) -> nn.Module:
 
 
 def kept(module: nn.Module) -> set[str]:
-    """Paths of the parts that are described, the outermost alone."""
+    """Return the paths of the parts to describe: the outermost of the known kinds."""
     found: list[str] = []
     for path, part in module.named_modules():
         inside = any(path.startswith(f"{outer}.") or not outer for outer in found)
@@ -171,7 +172,7 @@ def kept(module: nn.Module) -> set[str]:
 
 
 def kind_of(part: nn.Module) -> str | None:
-    """Return what a part is built as: of a subclass, the class of torch; None of what stays."""
+    """Return the name of the class that rebuilds a part; None if the part is not rebuilt."""
     if type(part) in KINDS.values():
         return type(part).__name__
     if isinstance(part, nn.Linear):
@@ -180,7 +181,7 @@ def kind_of(part: nn.Module) -> str | None:
 
 
 def described(part: Any) -> dict[str, Any]:
-    """What builds a part again."""
+    """Return the description that rebuilds a part."""
     dtype = str(next(part.parameters()).dtype).removeprefix("torch.")
     kind = kind_of(part)
     options: dict[str, Any]
@@ -222,7 +223,7 @@ def described(part: Any) -> dict[str, Any]:
 
 
 def built(description: Mapping[str, Any]) -> nn.Module:
-    """A part with weights that do not matter."""
+    """Return the part of a description, with arbitrary weights."""
     kind, dtype = description["kind"], getattr(torch, description["dtype"])
     if kind == "StackedRNN":
         layers = {name: built(layer) for name, layer in description["layers"].items()}
@@ -237,7 +238,7 @@ def built(description: Mapping[str, Any]) -> nn.Module:
 
 
 def like_of(description: Mapping[str, Any]) -> Any:
-    """The layer of torch whose attributes a stack has."""
+    """Return a torch layer with the attributes of the described stack."""
     kind = {"GRU": nn.GRU, "LSTM": nn.LSTM}.get(description["mode"], nn.RNN)
     options = dict(description["options"])
     if kind is nn.RNN:
@@ -246,7 +247,7 @@ def like_of(description: Mapping[str, Any]) -> Any:
 
 
 def stand_in(description: Mapping[str, Any], dtype: torch.dtype) -> nn.Module:
-    """A layer behind its stand-in."""
+    """Return the wrapper of a description, with a layer inside."""
     kind = KINDS[description["kind"]]
     if kind in SELECTED:
         support = torch.zeros(description["kept"], dtype=torch.long)

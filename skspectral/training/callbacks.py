@@ -1,4 +1,4 @@
-"""Training, done by skorch."""
+"""Training of dense networks with skorch."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from ..utils.interrupts import interruptible
 
 
 class EpochBar(Callback):
-    """One progress bar for the whole training."""
+    """Callback that shows one progress bar for the whole training."""
 
     def __init__(self, what: str, monitor: str = "train_loss") -> None:
         self.what = what
         self.monitor = monitor
 
     def on_train_begin(self, net: NeuralNet, **_: Any) -> None:
-        """Open the bar."""
+        """Open the progress bar."""
         self.bar_ = tqdm(total=net.max_epochs, desc=self.what, unit="epoch")
 
     def on_epoch_end(self, net: NeuralNet, **_: Any) -> None:
-        """Move it on."""
+        """Advance the progress bar."""
         self.bar_.set_postfix(loss=f"{net.history[-1, self.monitor]:.3g}")
         self.bar_.update()
 
     def on_train_end(self, net: NeuralNet, **_: Any) -> None:
-        """Close it."""
+        """Close the progress bar."""
         self.bar_.close()
 
 
@@ -52,8 +52,8 @@ def train(
 ) -> NeuralNet:
     """Train a module with Adam, cosine decay and clipped gradients.
 
-    Returns the fitted net. With a ``validation_fraction``, training stops when the loss on that
-    part has not improved for ``patience`` epochs, and the best weights are taken.
+    The fitted net is returned. With a ``validation_fraction``, training stops if the loss on that
+    part has not improved for ``patience`` epochs, and the best weights are restored.
     """
     callbacks: list[tuple[str, Callback]] = [
         ("clip", GradientNormClipping(1.0)),
@@ -83,4 +83,4 @@ def train(
 
 
 def silent(_text: str) -> None:
-    """Take the place of ``print``."""
+    """Print nothing; replaces ``print`` in skorch callbacks."""

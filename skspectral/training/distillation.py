@@ -1,4 +1,4 @@
-"""Label-free repair of a pruned network."""
+"""Label-free training of a pruned network on the outputs of the dense one."""
 
 from __future__ import annotations
 
@@ -19,42 +19,43 @@ from ..rnn.states.collector import StateCollector
 from ..utils.doc_hints import refer_to_docs
 from ..utils.validation import check_training, is_number
 
-N_STEPS = 40  # in an epoch, at least
-WINDOW = 1000  # steps of a sequence that are trained on at a time
+N_STEPS = 40  # minimum number of training steps in an epoch
+WINDOW = 1000  # maximum number of steps of a sequence in training
 
 
 class Distillation(BaseEstimator):
-    """How a pruned network learns to answer as the dense one does.
+    """Settings for training a pruned network to match the outputs of the dense one.
 
-    It goes on from the fitted weights and sees calibration sequences alone: the loss is the
-    divergence of its answers from those of the dense network. What pruning changed is trained, the
-    layer and its readers; the rest of the network stays as it is. Training is done by skorch, with
-    Adam, a learning rate that decays to zero and clipped gradients. The weights kept are those of
-    the least divergence on sequences held out, and those it started from are among them, so it is
-    never worse there. Sequences of more than 1000 steps are trained on in windows of at most as
-    many, where the module takes these; each is a sequence of its own, for both networks. What is
-    held out stays whole.
+    Training starts from the fitted weights and uses only calibration sequences, without labels. The
+    loss is the divergence of the outputs from those of the dense network, plus a weighted error of
+    the states. Only the parts that pruning changed, the layers and their readers, are trained.
+    Training is done by skorch, with Adam, a learning rate that decays to zero and clipped
+    gradients. The weights with the least loss on held-out sequences are kept. The initial weights
+    are among the candidates, so this loss never increases. Sequences of more than 1000 steps are
+    split into windows of at most 1000 steps if the module accepts them; each window is a separate
+    sequence for both networks. Held-out sequences are not split.
 
     Parameters
     ----------
     max_epochs : int, default=10
-        Passes over the calibration sequences. Where these make fewer than 40 training steps, each
-        pass takes them several times.
+        Number of passes over the calibration sequences. If they make fewer than 40 training steps,
+        each pass repeats them.
     lr : float, default=1e-3
-        First learning rate of Adam. After an epoch that raises the divergence, the rest goes at
-        half of the rate. One that ends with more than twice the divergence
-        at the start is undone, and the rest goes at a tenth.
+        Initial learning rate of Adam. After an epoch that raises the held-out loss, the rate is
+        halved. After an epoch that ends with more than twice the initial held-out loss, the best
+        weights are restored and the rate is divided by ten.
     batch_size : int, default=32
-        Sequences in a training step. Batches that were given as such are taken as they are.
+        Number of sequences in a training step. Batches that the user made are not changed.
     states : float, default=0.3
-        Weight of the relative squared error of the kept nodes' states, beside the divergence, which
-        is relative to the variance of the answers where these are numbers.
+        Weight of the relative squared error of the kept nodes' states, added to the divergence. The
+        divergence is relative to the variance of the outputs if they are numbers.
     n_sequences : int, default=4096
-        The most calibration sequences to train on, held out ones included.
+        Maximum number of calibration sequences to train on, including held-out ones.
     validation_fraction : float, default=0.1
-        Part of the sequences held out. Up to three batches are both.
+        Fraction of the sequences that is held out. If there are no more than three batches, all are
+        used both for training and as held-out sequences.
     patience : int, default=5
-        Epochs without improvement before stopping.
+        Number of epochs without improvement before training stops.
 
     References
     ----------
@@ -93,14 +94,14 @@ class Distillation(BaseEstimator):
         self.patience = patience
 
     def check_params(self) -> None:
-        """Refuse parameters that cannot be used.
+        """Raise if a parameter is not valid.
 
         Raises
         ------
         ValueError
             If a value is out of range.
         TypeError
-            If a count is no int.
+            If a count is not an int.
         """
         check_training(self, ("max_epochs", "batch_size", "n_sequences", "patience"))
         if not (is_number(self.states) and 0.0 <= self.states < np.inf):
@@ -109,17 +110,17 @@ class Distillation(BaseEstimator):
             )
 
     def cut(self, batches: list[Any]) -> list[Any]:
-        """Cut arrays into training steps.
+        """Split arrays into training steps.
 
         Parameters
         ----------
         batches : list
-            Arrays of sequences, or batches for ``forward``, which are taken as they are.
+            Arrays of sequences, or batches for ``forward``, which are not changed.
 
         Returns
         -------
         list
-            Batches of at most ``batch_size`` sequences.
+            Batches; those from arrays have at most ``batch_size`` sequences.
         """
         size = self.batch_size
         return [
@@ -134,13 +135,13 @@ class Distillation(BaseEstimator):
 
 
 def windows_of(batch: Any, collector: StateCollector) -> list[Any]:
-    """Return windows of a batch of long sequences; the batch, where the module takes no others."""
+    """Return windows of a batch of long sequences, or the batch if the module rejects windows."""
     n_windows = math.ceil(batch.shape[1] / WINDOW) if isinstance(batch, np.ndarray) else 1
     if n_windows == 1:
         return [batch]
     windows = np.array_split(batch, n_windows, axis=1)
     with suppress(*FORWARD_ERRORS):
-        for window in (windows[0], windows[-1]):  # of which the last can be a step shorter
+        for window in (windows[0], windows[-1]):  # the last may be one step shorter
             collector.copy().run(window)
         return windows
     return [batch]
@@ -148,7 +149,7 @@ def windows_of(batch: Any, collector: StateCollector) -> list[Any]:
 
 @refer_to_docs("Repair and fine-tuning")
 def as_distillation(distill: Any) -> Distillation | None:
-    """A Distillation from a number of epochs; None from none."""
+    """Return a Distillation, made from a number of epochs if needed; None for zero epochs."""
     if isinstance(distill, Distillation):
         distill.check_params()
         return distill
@@ -167,7 +168,7 @@ def distilled(
     seed: int,
     verbose: int,
 ) -> dict[str, list[float]]:
-    """Train a pruned module in place, if that is asked for; returns how its divergence fell."""
+    """Train a pruned module in place if ``distill`` asks for it; return its loss per epoch."""
     settings = as_distillation(distill)
     if settings is None:
         return {"train": [], "held_out": []}
@@ -184,7 +185,7 @@ def distilled(
     imitation = DistillationLoss(
         collector, supports, calibration.likelihood, batches, settings.states
     )
-    # Each number as often as its batch has sequences, by which skorch weighs it.
+    # Each number is repeated for every sequence of its batch, since skorch weighs by length.
     numbers = [np.full(count_sequences(batch), number) for number, batch in enumerate(batches)]
     steps = (
         IndexBatches(numbers[: len(windows)], settings.n_sequences, N_STEPS),

@@ -1,4 +1,4 @@
-"""Training of a pruned network on labeled sequences."""
+"""Fine-tuning of a pruned network on labeled sequences."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from ..utils.validation import check_training, is_number
 
 
 class FineTune(BaseEstimator):
-    """How a pruned network is trained on the targets.
+    """Settings for training a pruned network on targets.
 
-    It starts from the folded weights, or from the distilled ones if there is distillation too, and
-    all of the network is trained. The loss is that of the wrapped skorch net, or else the negative
-    log-likelihood of the targets: cross entropy for classes, squared error for numbers. Training is
-    done by skorch, with Adam, a learning rate that decays to zero and clipped gradients. The
-    weights kept are those of the least loss on sequences held out, and the folded ones are among
-    the candidates.
+    Training starts from the pruned weights, or from the distilled ones if there is distillation
+    too, and all of the network is trained. The loss is that of the wrapped skorch net, or else the
+    negative log-likelihood of the targets: cross entropy for classes, squared error for numbers.
+    Training is done by skorch, with Adam, a learning rate that decays to zero and clipped
+    gradients. The weights with the least loss on held-out sequences are kept; the initial weights
+    are among the candidates.
 
     Parameters
     ----------
     max_epochs : int, default=10
-        Passes over the sequences.
+        Number of passes over the sequences.
     lr : float, default=2e-3
-        First learning rate of Adam. An epoch that ends with more than twice the loss at the start
-        is undone, and the rest goes at a tenth of the rate. Networks that run over hundreds of
-        steps want the rate that they were trained with.
+        Initial learning rate of Adam. After an epoch that ends with more than twice the initial
+        held-out loss, the best weights are restored and the rate is divided by ten. Networks that
+        run over hundreds of steps need the rate that they were trained with.
     batch_size : int, default=32
-        Sequences in a training step. Batches that were given as such are taken as they are.
+        Number of sequences in a training step. Batches that the user made are not changed.
     validation_fraction : float, default=0.1
-        Part of the sequences held out.
+        Fraction of the sequences that is held out.
     patience : int, default=5
-        Epochs without improvement before stopping.
+        Number of epochs without improvement before training stops.
     n_rounds : int, default=1
-        Prune and train so many times, each time to the same fraction of the nodes. What the pruner
-        tells of the selection is of the dense network: its nodes that are left in the end, and how
-        well they rebuild its states. Histories are those of the last round.
+        Number of rounds of pruning and training, each to the same fraction of the nodes. The
+        pruner's attributes on the selection describe the dense network: the nodes left after the
+        last round, and how well they rebuild its states. Histories are those of the last round.
 
     Examples
     --------
@@ -75,21 +75,21 @@ class FineTune(BaseEstimator):
         self.n_rounds = n_rounds
 
     def check_params(self) -> None:
-        """Refuse parameters that cannot be used.
+        """Raise if a parameter is not valid.
 
         Raises
         ------
         ValueError
             If a value is out of range.
         TypeError
-            If a count is no int.
+            If a count is not an int.
         """
         check_training(self, ("max_epochs", "batch_size", "patience", "n_rounds"))
 
 
 @refer_to_docs("Repair and fine-tuning")
 def as_finetune(finetune: Any, name: str = "finetune") -> FineTune | None:
-    """A FineTune from a number of epochs; None from none."""
+    """Return a FineTune, made from a number of epochs if needed; None for None or zero epochs."""
     if isinstance(finetune, FineTune):
         finetune.check_params()
         return finetune
@@ -104,7 +104,7 @@ def as_finetune(finetune: Any, name: str = "finetune") -> FineTune | None:
 
 
 def training_steps(labeled: LabeledSequences, settings: FineTune, seed: int) -> tuple[Any, Any]:
-    """Steps to train on, and held out a fraction of all examples; a single one is both."""
+    """Return the training steps and the held-out steps; a single example is used for both."""
     from .trainer import IndexBatches  # noqa: PLC0415  skorch is loaded when it trains
 
     groups = labeled.groups
@@ -128,7 +128,7 @@ def fine_tuned(
     seed: int,
     verbose: int,
 ) -> dict[str, list[float]]:
-    """Train a pruned module in place, if that is asked for; returns how its loss fell."""
+    """Train a pruned module in place if ``finetune`` asks for it; return its loss per epoch."""
     settings = as_finetune(finetune)
     if settings is None or labeled is None:
         return {"train": [], "held_out": []}

@@ -1,4 +1,4 @@
-"""The network that RNNClassifier and RNNRegressor train."""
+"""Network of RNNClassifier and RNNRegressor."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ CELLS = ("gru", "irnn", "lstm", "tanh")
 
 
 class RecurrentNet(nn.Module):
-    """One recurrent layer and a linear head on its last state.
+    """Network of one recurrent layer and a linear head on its last state.
 
     Parameters
     ----------
     cell : {"gru", "irnn", "lstm", "tanh"}
         Kind of layer.
     n_features : int
-        Features of a step.
+        Number of features of a step.
     hidden_size : int
-        Hidden nodes.
+        Number of hidden nodes.
     n_outputs : int
-        Outputs of the head.
+        Number of outputs of the head.
     """
 
     def __init__(self, cell: str, n_features: int, hidden_size: int, n_outputs: int) -> None:
@@ -29,7 +29,7 @@ class RecurrentNet(nn.Module):
         self.head = nn.Linear(hidden_size, n_outputs)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Outputs (n_sequences, n_outputs) of padded sequences and, if they differ, lengths."""
+        """Return outputs (n_sequences, n_outputs) of padded sequences with the given lengths."""
         states, _ = self.rnn(x)
         if lengths is None:
             return self.head(states[:, -1])
@@ -37,7 +37,7 @@ class RecurrentNet(nn.Module):
 
 
 def make_layer(cell: str, n_features: int, hidden_size: int) -> nn.RNNBase:
-    """A fresh layer; an IRNN is a relu network whose recurrence starts as the identity."""
+    """Return a new layer; an IRNN is a relu RNN whose ``weight_hh`` starts as the identity."""
     if cell == "gru":
         return nn.GRU(n_features, hidden_size, batch_first=True)
     if cell == "lstm":

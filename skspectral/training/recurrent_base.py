@@ -1,4 +1,4 @@
-"""What the recurrent classifier and the regressor share."""
+"""Base of the recurrent classifier and regressor."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .network import CELLS, RecurrentNet
 
 
 class RecurrentEstimator(AtomicFitMixin):
-    """Parameters, training and forward pass, whatever the target."""
+    """Base of estimators that train a ``RecurrentNet``, independent of the kind of target."""
 
     def __init__(
         self,
@@ -58,14 +58,14 @@ class RecurrentEstimator(AtomicFitMixin):
         return tags
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Train; a fit that fails or is interrupted leaves the estimator as it was."""
+        """Fit the estimator; a fit that fails or is interrupted does not change it."""
         with self._commit_on_success(unfitted_copy(self)) as new:
             new._fit(X, y)
         return self
 
     @abstractmethod
     def _fit(self, X: Any, y: Any) -> None:
-        """Train this estimator itself."""
+        """Fit this estimator in place."""
 
     def _check_params(self) -> None:
         check_choice("cell", self.cell, CELLS)
@@ -88,8 +88,8 @@ class RecurrentEstimator(AtomicFitMixin):
     def _train(
         self, sequences: Sequences, target: NDArray[Any], n_outputs: int, criterion: type[nn.Module]
     ) -> None:
-        """Train a new network; the global random state stays as it was."""
-        from .callbacks import train  # noqa: PLC0415  skorch is loaded when it trains, not before
+        """Train a new network, without changing torch's global random state."""
+        from .callbacks import train  # noqa: PLC0415  skorch is loaded only for training
 
         seed = int(check_random_state(self._drawn).randint(2**31 - 1))
         with same_random_numbers():
@@ -119,7 +119,7 @@ class RecurrentEstimator(AtomicFitMixin):
         }
 
     def _outputs(self, X: Any) -> NDArray[np.float64]:
-        """What the network answers, shape (n_sequences, n_outputs)."""
+        """Return the outputs of the network, shape (n_sequences, n_outputs)."""
         check_is_fitted(self)
         sequences = self._check_input(X, reset=False)
         parameter = next(self.module_.parameters())
@@ -132,7 +132,7 @@ class RecurrentEstimator(AtomicFitMixin):
 
 
 def as_padded(sequences: Sequences) -> dict[str, NDArray[Any]]:
-    """Sequences padded with zeros to one length, and their lengths."""
+    """Return sequences padded with zeros to one length, and their lengths."""
     lengths = sequences.lengths
     width = 1 if sequences.arrays[0].ndim == 1 else sequences.arrays[0].shape[1]
     x = np.zeros((len(sequences), lengths.max(), width), dtype=np.float32)
@@ -142,7 +142,7 @@ def as_padded(sequences: Sequences) -> dict[str, NDArray[Any]]:
 
 
 def given(estimator: BaseEstimator, y: Any) -> Any:
-    """The target, which has to be there."""
+    """Return the target; raise if it is None."""
     if y is None:
         raise ValueError(
             f"{type(estimator).__name__} requires y to be passed, but the target y is None."

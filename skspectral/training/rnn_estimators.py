@@ -1,4 +1,4 @@
-"""Recurrent classifier and regressor: thin estimators, trained by skorch."""
+"""Recurrent classifier and regressor, trained by skorch."""
 
 from __future__ import annotations
 
@@ -19,46 +19,46 @@ from .recurrent_base import RecurrentEstimator, given
 
 
 class RNNClassifier(ClassifierMixin, RecurrentEstimator):
-    """Recurrent network classifier: one layer, a linear head on its last state.
+    """Recurrent network classifier with one layer and a linear head on its last state.
 
     Parameters
     ----------
     hidden_size : int, default=128
-        Hidden nodes.
+        Number of hidden nodes.
     cell : {"gru", "irnn", "lstm", "tanh"}, default="gru"
-        Kind of layer. An IRNN is a relu network whose recurrence starts as the identity.
+        Kind of layer. An IRNN is a relu RNN whose recurrent weight starts as the identity.
     max_epochs : int, default=50
-        Passes over the training sequences.
+        Number of passes over the training sequences.
     lr : float, default=5e-3
-        First learning rate of Adam; it decays to zero along a cosine.
+        Initial learning rate of Adam; it decays to zero along a cosine.
     batch_size : int, default=32
-        Sequences in a training step.
+        Number of sequences in a training step.
     early_stopping : bool, default=False
-        Stop when the loss on held-out sequences has not improved for ``patience``
+        Whether to stop if the loss on held-out sequences has not improved for ``patience``
         epochs, and keep the best weights.
     validation_fraction : float, default=0.1
-        Part of the sequences held out for early stopping.
+        Fraction of the sequences that is held out for early stopping.
     patience : int, default=10
-        Epochs without improvement before stopping.
+        Number of epochs without improvement before training stops.
     device : str, default="cpu"
-        Where to train.
+        Device to train on.
     random_state : int, RandomState or None, default=None
-        Seed of the first weights and of the shuffling.
+        Seed of the initial weights and of the shuffling.
     verbose : int, default=0
         Whether to show a progress bar.
 
     Attributes
     ----------
     module_ : nn.Module
-        The trained network: ``rnn`` and ``head``.
+        The trained network, with the parts ``rnn`` and ``head``.
     classes_ : ndarray of shape (n_classes,)
         The class labels.
     n_features_in_ : int
         Size of the last axis of X.
     feature_names_in_ : ndarray of str
-        Column names, when X has some.
+        Column names, if X has any.
     n_iter_ : int
-        Epochs trained.
+        Number of epochs trained.
     history_ : dict of list
         Training loss of each epoch, and the held-out loss with early stopping.
 
@@ -74,7 +74,7 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
     """
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Train on labeled sequences.
+        """Fit the classifier to labeled sequences.
 
         Parameters
         ----------
@@ -103,7 +103,7 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
         self.classes_ = encoder.classes_
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Class probabilities.
+        """Compute class probabilities.
 
         Parameters
         ----------
@@ -118,7 +118,7 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
         return softmax(self._outputs(X), axis=1)
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """Most probable class of each sequence.
+        """Predict the most probable class of each sequence.
 
         Parameters
         ----------
@@ -135,46 +135,48 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
 
 
 class RNNRegressor(RegressorMixin, RecurrentEstimator):
-    """Recurrent network regressor: one layer, a linear head on its last state.
+    """Recurrent network regressor with one layer and a linear head on its last state.
 
     Parameters
     ----------
     hidden_size : int, default=128
-        Hidden nodes.
+        Number of hidden nodes.
     cell : {"gru", "irnn", "lstm", "tanh"}, default="gru"
-        Kind of layer. An IRNN is a relu network whose recurrence starts as the identity.
+        Kind of layer. An IRNN is a relu RNN whose recurrent weight starts as the identity.
     max_epochs : int, default=50
-        Passes over the training sequences.
+        Number of passes over the training sequences.
     lr : float, default=5e-3
-        First learning rate of Adam; it decays to zero along a cosine.
+        Initial learning rate of Adam; it decays to zero along a cosine.
     batch_size : int, default=32
-        Sequences in a training step.
+        Number of sequences in a training step.
     early_stopping : bool, default=False
-        Stop when the loss on held-out sequences has not improved for ``patience``
+        Whether to stop if the loss on held-out sequences has not improved for ``patience``
         epochs, and keep the best weights.
     validation_fraction : float, default=0.1
-        Part of the sequences held out for early stopping.
+        Fraction of the sequences that is held out for early stopping.
     patience : int, default=10
-        Epochs without improvement before stopping.
+        Number of epochs without improvement before training stops.
     device : str, default="cpu"
-        Where to train.
+        Device to train on.
     random_state : int, RandomState or None, default=None
-        Seed of the first weights and of the shuffling.
+        Seed of the initial weights and of the shuffling.
     verbose : int, default=0
         Whether to show a progress bar.
 
     Attributes
     ----------
     module_ : nn.Module
-        The trained network: ``rnn`` and ``head``, in the units of the target.
+        The trained network, with the parts ``rnn`` and ``head``; its outputs are in the units of
+        the target.
     n_features_in_ : int
         Size of the last axis of X.
     feature_names_in_ : ndarray of str
-        Column names, when X has some.
+        Column names, if X has any.
     n_iter_ : int
-        Epochs trained.
+        Number of epochs trained.
     history_ : dict of list
-        Training loss of each epoch, and the held-out loss with early stopping.
+        Training loss of each epoch, and the held-out loss with early stopping, both for
+        standardized targets.
 
     Examples
     --------
@@ -193,7 +195,7 @@ class RNNRegressor(RegressorMixin, RecurrentEstimator):
         return tags
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Train on sequences with numeric targets.
+        """Fit the regressor to sequences with numeric targets.
 
         Parameters
         ----------
@@ -217,7 +219,7 @@ class RNNRegressor(RegressorMixin, RecurrentEstimator):
         )
         check_consistent_length(sequences.arrays, y)
         target = y.reshape(len(y), -1)
-        # Trained on standardized targets; the scale goes into the head afterwards.
+        # Training uses standardized targets; the head is rescaled afterwards.
         mean, scale = target.mean(axis=0), target.std(axis=0)
         scale[scale == 0.0] = 1.0
         standard = ((target - mean) / scale).astype(np.float32)
@@ -230,7 +232,7 @@ class RNNRegressor(RegressorMixin, RecurrentEstimator):
         self._single = y.ndim == 1
 
     def predict(self, X: Any) -> NDArray[np.float64]:
-        """Predicted targets.
+        """Predict the target of each sequence.
 
         Parameters
         ----------
@@ -240,7 +242,7 @@ class RNNRegressor(RegressorMixin, RecurrentEstimator):
         Returns
         -------
         ndarray of shape (n_sequences,) or (n_sequences, n_targets)
-            Predictions, shaped like the y of ``fit``.
+            Predictions, with as many axes as the y of ``fit``.
         """
         outputs = self._outputs(X)
         return outputs[:, 0] if self._single else outputs

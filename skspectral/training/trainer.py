@@ -1,4 +1,4 @@
-"""Training of a pruned network, done by skorch."""
+"""Training of a pruned network with skorch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .callbacks import EpochBar, silent
 
 
 class Settings(Protocol):
-    """How to train."""
+    """Settings of a training."""
 
     max_epochs: int
     lr: float
@@ -30,23 +30,23 @@ class Settings(Protocol):
 
 
 class Objective(Protocol):
-    """What to train for."""
+    """Loss to train for."""
 
     def loss(self, module: nn.Module, numbers: Tensor) -> Tensor:
-        """Loss of a module on the examples of some numbers."""
+        """Return the loss of a module on the examples with the given numbers."""
 
 
 class IndexBatches(Dataset[tuple[Tensor, Tensor]]):
-    """The numbers of examples, in training steps.
+    """Dataset of training steps, each the numbers of its examples.
 
     Parameters
     ----------
     groups : sequence of ndarray of int
-        Numbers that may share a step.
+        Groups of the numbers of examples that may share a step.
     size : int
-        The most in a step.
+        Maximum number of examples in a step.
     n_least : int
-        The fewest steps; where examples make fewer, all are taken several times.
+        Minimum number of steps; if there are fewer, all examples are repeated.
     """
 
     def __init__(self, groups: Sequence[NDArray[np.intp]], size: int, n_least: int = 1) -> None:
@@ -64,7 +64,7 @@ class IndexBatches(Dataset[tuple[Tensor, Tensor]]):
         self._steps = once * math.ceil(self._n_least / len(once))
 
     def shuffle(self, rng: np.random.RandomState) -> None:
-        """Other steps of the same groups."""
+        """Shuffle the examples within the groups, and split them into steps again."""
         for group in self._groups:
             rng.shuffle(group)
         self._cut()
@@ -73,27 +73,27 @@ class IndexBatches(Dataset[tuple[Tensor, Tensor]]):
         return len(self._steps)
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
-        # As target once more, by which skorch knows how many they are.
+        # skorch takes the batch size from the target, so the numbers serve as target too.
         return self._steps[i], self._steps[i]
 
 
 class Shuffle(Callback):
-    """Cuts other steps in every epoch."""
+    """Callback that shuffles the training steps in every epoch."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
     def on_train_begin(self, net: NeuralNet, **_: Any) -> None:
-        """Start from the seed."""
+        """Seed the random numbers."""
         self.rng_ = np.random.RandomState(self.seed)
 
     def on_epoch_begin(self, net: NeuralNet, dataset_train: Any = None, **_: Any) -> None:
-        """Cut."""
+        """Shuffle the training steps."""
         dataset_train.shuffle(self.rng_)
 
 
 class ObjectiveNet(NeuralNet):
-    """A net whose examples are numbers, and whose loss is that of an objective."""
+    """skorch net whose inputs are the numbers of examples, and whose loss is an objective's."""
 
     def __init__(self, *args: Any, objective: Objective, frozen: bool, **options: Any) -> None:
         self.objective = objective
@@ -101,25 +101,28 @@ class ObjectiveNet(NeuralNet):
         super().__init__(*args, **options)
 
     def infer(self, x: Tensor, **_: Any) -> Tensor:
-        """The loss of a step."""
+        """Return the loss of a step in place of outputs."""
         return self.objective.loss(self.module_, x)
 
     def get_loss(self, y_pred: Tensor, *_: Any, **__: Any) -> Tensor:
-        """The same."""
+        """Return the loss that ``infer`` computed."""
         return y_pred
 
     def _set_training(self, training: bool = True) -> None:
-        """If frozen, leave dropout and batch norm as in use; cuDNN wants to know of its layers."""
+        """Set the mode; if ``frozen``, only recurrent layers train, as cuDNN requires for backward.
+
+        Dropout and batch norm then remain in evaluation mode.
+        """
         for part in self.module_.modules():
             part.train(training and (not self.frozen or isinstance(part, nn.RNNBase)))
 
 
 class RestoreBest(Callback):
-    """Keeps the weights of least held-out loss, those at the start among them.
+    """Callback that restores the weights of least held-out loss, including the initial ones.
 
-    After an epoch that ends with more than twice the loss that training began with (or above zero,
-    if that was below), it goes on from the best weights, at a tenth of the learning rates: a rate
-    that suits most networks can be far too high for one that runs over hundreds of steps.
+    After an epoch that ends with more than twice the initial loss (or above zero, if the initial
+    loss was negative), training resumes from the best weights at a tenth of the learning rates. A
+    rate that suits most networks can be far too high for one that runs over hundreds of steps.
 
     Parameters
     ----------
@@ -133,7 +136,7 @@ class RestoreBest(Callback):
         self.careful = careful
 
     def on_train_begin(self, net: ObjectiveNet, X: Any = None, y: Any = None, **_: Any) -> None:
-        """Look at what training starts from."""
+        """Store the initial weights and their held-out loss."""
         held_out = net.get_split_datasets(X, y)[1]
         sizes = [len(numbers) for numbers, _ in held_out]
         losses = [float(net.validation_step(batch)["loss"]) for batch in held_out]
@@ -142,7 +145,7 @@ class RestoreBest(Callback):
         self.weights_ = copy.deepcopy(net.module_.state_dict())
 
     def on_epoch_end(self, net: ObjectiveNet, **_: Any) -> None:
-        """Keep what is better, go back from what does harm."""
+        """Store weights that are better; restore the best ones if the loss is far too high."""
         loss = net.history[-1, "valid_loss"]
         if loss < self.best_:
             self.best_ = loss
@@ -156,19 +159,22 @@ class RestoreBest(Callback):
         self.last_ = loss
 
     def _slow_down(self, net: ObjectiveNet, factor: float) -> None:
-        """Lower the learning rates, also of the next step, which the schedule has set already."""
+        """Lower the learning rates, including that of the next step, which is already set."""
         self.scale_ /= factor
         for group in net.optimizer_.param_groups:
             group["lr"] /= factor
 
     def on_train_end(self, net: ObjectiveNet, **_: Any) -> None:
-        """Go back to it."""
+        """Restore the best weights."""
         net.module_.load_state_dict(self.weights_)
 
 
 @contextmanager
 def only_these_train(module: nn.Module, parts: list[nn.Module]) -> Iterator[None]:
-    """Let gradients reach some parts alone; of what is frozen in them, nothing unless all is."""
+    """Enable gradients only in some parts.
+
+    Parameters in these parts that are frozen remain so; if all are frozen, all are trained.
+    """
     flags = {parameter: parameter.requires_grad for parameter in module.parameters()}
     chosen = [parameter for part in parts for parameter in part.parameters()]
     free = [parameter for parameter in chosen if flags[parameter]] or chosen
@@ -196,10 +202,10 @@ def train_in_place(
     rates: Sequence[tuple[str, dict[str, float]]] = (),
     careful: bool = False,
 ) -> dict[str, list[float]]:
-    """Train some parts of a module in place; returns its loss before and after every epoch.
+    """Train some parts of a module in place; return its losses before and after every epoch.
 
-    The steps are those to train on and those held out; parameters may have rates of their own, by
-    patterns of their names. ``careful`` is that of ``RestoreBest``.
+    ``steps`` are the training steps and the held-out steps. ``rates`` are optimizer options of
+    parameters, by patterns of their names. ``careful`` is that of ``RestoreBest``.
     """
     torch.manual_seed(seed)
     train, held_out = steps

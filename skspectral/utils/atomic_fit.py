@@ -1,4 +1,4 @@
-"""Fits that change nothing when they fail."""
+"""Fits that do not change the estimator if they fail."""
 
 from __future__ import annotations
 
@@ -15,35 +15,38 @@ from sklearn.utils import check_random_state
 
 
 class AtomicFitMixin(BaseEstimator):
-    """An estimator that takes over the outcome of a fit as a whole."""
+    """Mixin of estimators that are fitted as a copy, whose results are adopted on success."""
 
     random_state: int | np.random.RandomState | None
-    _drawn: int | None = None  # what the fit goes by in place of random_state
+    _drawn: int | None = None  # seed that the fit uses in place of random_state
 
     @contextmanager
     def _commit_on_success(self, new: Self) -> Iterator[Self]:
-        """Take over what becomes of a copy, unless an error is raised.
+        """Adopt the attributes of a fitted copy, unless an error is raised.
 
-        The random numbers of torch stay as they are.
+        torch's global random state is not changed.
         """
         self._check_params()
         new._drawn = drawn(self.random_state)
-        # What is made in inference mode could neither be trained nor changed.
+        # Tensors made in inference mode could not be trained or changed later.
         with same_random_numbers(), torch.inference_mode(False), torch.enable_grad():
             yield new
         self.__dict__ = new.__dict__
 
     def _seed(self) -> int:
-        """A seed for what is drawn, the same whenever it is needed."""
+        """Return the seed of the fit, the same at every call."""
         return int(check_random_state(self._drawn or 0).randint(2**31 - 1))
 
     def _check_params(self) -> None:
-        """Refuse parameters that cannot be used."""
+        """Raise if a parameter is not valid."""
         raise NotImplementedError
 
 
 def drawn(random_state: Any) -> Any:
-    """None or a seed as it is; of a generator, one number, so that it is drawn from once."""
+    """Return None or a seed unchanged, or a seed drawn from a generator.
+
+    A generator is thus used only once in a fit.
+    """
     if random_state is None or isinstance(random_state, Integral):
         return random_state
     return int(check_random_state(random_state).randint(2**31 - 1))
@@ -51,9 +54,9 @@ def drawn(random_state: Any) -> Any:
 
 @contextmanager
 def same_random_numbers() -> Iterator[None]:
-    """Leave the random numbers of torch as they are, those of the CPU and of every GPU."""
-    # To ask a GPU that is not in use yet would take seconds and memory. It starts from the seed
-    # that torch has, which is set once more instead.
+    """Restore torch's global random states of the CPU and of every GPU afterwards."""
+    # Reading the state of an unused GPU would initialize it, which takes seconds and memory.
+    # Its state follows from torch's initial seed, which is set again instead.
     in_use, seed = torch.cuda.is_initialized(), torch.initial_seed()
     devices = range(torch.cuda.device_count()) if in_use else ()
     with torch.random.fork_rng(devices=devices):
@@ -65,7 +68,7 @@ def same_random_numbers() -> Iterator[None]:
 
 
 def unfitted_copy(estimator: Any) -> Any:
-    """A copy of an estimator with its parameters and none of its results."""
+    """Return a copy of an estimator without its fitted attributes."""
     fresh = copy.copy(estimator)
     for name in [name for name in vars(fresh) if name.endswith("_")]:
         delattr(fresh, name)

@@ -1,4 +1,4 @@
-"""Errors that name the page of the user guide which explains them."""
+"""Errors with a note that names the page of the user guide that explains them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def refer_to_docs(page: str) -> Iterator[None]:
-    """Note on errors in parameters and input where to read about them; the first note stays.
+    """Add a note with a page of the user guide to TypeError and ValueError, unless there is a note.
 
     Parameters
     ----------

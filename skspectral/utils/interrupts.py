@@ -1,4 +1,4 @@
-"""Ctrl-C during a training by skorch, whose ``fit`` returns as if it had ended."""
+"""Ctrl-C during training with skorch, whose ``fit`` catches it and returns as if finished."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class FitLoop:
-    """The ``fit_loop`` of a net, with a note of what interrupted it.
+    """Replacement of the ``fit_loop`` of a net that remembers a KeyboardInterrupt.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ class FitLoop:
         self.interrupt: KeyboardInterrupt | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Train."""
+        """Run the ``fit_loop`` of the net."""
         try:
             return type(self.net).fit_loop(self.net, *args, **kwargs)
         except KeyboardInterrupt as error:
@@ -34,12 +34,15 @@ class FitLoop:
 
 @contextmanager
 def interruptible(estimator: Any) -> Iterator[None]:
-    """Let a KeyboardInterrupt reach the caller; of what is no net of skorch, it does anyway."""
+    """Let a KeyboardInterrupt reach the caller of a skorch net's ``fit``.
+
+    Estimators that are not skorch nets raise it anyway.
+    """
     if not hasattr(type(estimator), "fit_loop"):
         yield
         return
     loop = FitLoop(estimator)
-    vars(estimator)["fit_loop"] = loop  # no setattr, by which skorch registers attributes
+    vars(estimator)["fit_loop"] = loop  # skorch's __setattr__ would register an attribute
     try:
         yield
     finally:
@@ -49,7 +52,7 @@ def interruptible(estimator: Any) -> Iterator[None]:
 
 
 def ends_training(traceback: TracebackType | None, net: Any) -> bool:
-    """Whether a callback raised the KeyboardInterrupt itself, which is how it ends a training."""
+    """Return whether a callback raised the KeyboardInterrupt, as callbacks do to stop training."""
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
     if traceback is None:

@@ -1,4 +1,4 @@
-"""Progress bars of what has no steps to count."""
+"""Progress bars of phases that have no steps to count."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 @contextmanager
 def phase(what: str, verbose: int) -> Iterator[None]:
-    """Show that something is under way, and how long it took."""
+    """Show a progress bar of one phase, with its duration."""
     form = "{l_bar}{bar}| {elapsed}"
     with tqdm(total=1, desc=what, bar_format=form, disable=not verbose) as bar:
         yield

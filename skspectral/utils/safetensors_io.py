@@ -1,4 +1,4 @@
-"""Files in the safetensors format with a description in JSON, written in full or not at all."""
+"""Files in the safetensors format with a header in JSON, written completely or not at all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEY = "skspectral"
 
 @contextmanager
 def replacing(path: str | PathLike[str]) -> Iterator[str]:
-    """Where to write a file that takes its place only once all of it is there."""
+    """Yield a temporary path; the file written there replaces ``path`` once it is complete."""
     target = Path(path)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     os.close(handle)
@@ -34,25 +34,25 @@ def replacing(path: str | PathLike[str]) -> Iterator[str]:
 
 
 def header(kind: str, version: int, **description: Any) -> dict[str, str]:
-    """What a file says of itself."""
+    """Return the metadata of a file: format, version and further values, as JSON."""
     return {KEY: json.dumps({"format": kind, "version": version, **description})}
 
 
 def read_header(path: str | PathLike[str], kind: str, version: int, writer: str) -> dict[str, Any]:
-    """What a file says of itself.
+    """Read the header of a file.
 
     Raises
     ------
     ValueError
-        If it is not of that kind and version.
+        If the file is not of the given kind and version.
     FileNotFoundError
-        If there is none.
+        If there is no file.
     """
     head: Any = None
     try:
         with safe_open(str(path), framework="np") as file:
             head = json.loads((file.metadata() or {}).get(KEY, "{}"))
-    except (SafetensorError, ValueError, RecursionError):  # of the text, or nested without end
+    except (SafetensorError, ValueError, RecursionError):  # invalid or too deeply nested JSON
         pass
     found = head if isinstance(head, dict) else {}
     if found.get("format") != kind or found.get("version") != version:

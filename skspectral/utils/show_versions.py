@@ -1,4 +1,4 @@
-"""What skspectral runs on, for reports of errors."""
+"""Versions of skspectral and its dependencies, for bug reports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 def show_versions() -> None:
-    """Print the versions of Python, of skspectral and of what it depends on.
+    """Print the versions of Python, skspectral and its dependencies, and the torch setup.
 
     Examples
     --------
@@ -29,7 +29,7 @@ def show_versions() -> None:
 
 
 def version_of(package: str) -> str | None:
-    """The version of a package; None if it is not installed."""
+    """Return the version of a package; None if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -10,18 +10,18 @@ import numpy as np
 
 
 def is_number(value: Any, kind: type = Real) -> bool:
-    """Whether a value is a number and no truth value, which Python counts among the ints."""
+    """Return whether a value is a number but not a bool, which Python counts among the ints."""
     return isinstance(value, kind) and not isinstance(value, (bool, np.bool_))
 
 
 def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
-    """Refuse a value that is not among the choices."""
+    """Raise if a value is not among the choices."""
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(sorted(choices))}; got {value!r}.")
 
 
 def check_count(name: str, value: Any, least: int = 1) -> None:
-    """Refuse what is not an int of at least ``least``."""
+    """Raise if a value is not an int of at least ``least``."""
     if not is_number(value, Integral):
         raise TypeError(f"{name} must be an int of at least {least}; got {value!r}.")
     if value < least:
@@ -29,7 +29,7 @@ def check_count(name: str, value: Any, least: int = 1) -> None:
 
 
 def check_training(settings: Any, counts: Iterable[str]) -> None:
-    """Refuse settings of a training that cannot be used."""
+    """Raise if a setting of a training is not valid."""
     for name in counts:
         check_count(name, getattr(settings, name))
     for name in ("lr", "validation_fraction"):

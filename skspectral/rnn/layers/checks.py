@@ -1,4 +1,4 @@
-"""Refuse recurrent layers that cannot be pruned."""
+"""Checks that recurrent layers can be pruned."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ ALIKE = ("mode", "nonlinearity", "num_layers", "bidirectional", "batch_first", "
 
 
 def check_layer(part: Any, path: str) -> None:
-    """Refuse a layer of a kind that cannot be pruned.
+    """Raise if a layer cannot be pruned.
 
     Raises
     ------
     ValueError
-        If it has a projected state, weights that are not its own, or no values for them.
+        If it is no torch layer, has a projected state, does not hold its weights as parameters, or
+        is on the meta device.
     """
     where = f"layer {path!r}" if path else "estimator"
     if not isinstance(part, TORCH):
@@ -49,7 +50,7 @@ def check_layer(part: Any, path: str) -> None:
 
 
 def signature(part: Any) -> Any:
-    """Return what two layers have in common that are one: all weights and settings."""
+    """Return a key that two layers share only if all of their weights and settings are the same."""
     if is_customized(part):
         return id(part)
     weights = tuple(id(part._parameters[name]) for name in weight_names(part))
@@ -57,12 +58,12 @@ def signature(part: Any) -> Any:
 
 
 def check_ties(layers: Mapping[str, Any]) -> None:
-    """Refuse layers, by their paths, that share some of their weights alone.
+    """Raise if layers, given by path, share only some of their weights.
 
     Raises
     ------
     ValueError
-        If two share a weight, which could not stay shared.
+        If two layers share a weight, since they could not share it after pruning.
     """
     uses = Counter(
         id(part._parameters[name]) for part in layers.values() for name in weight_names(part)
@@ -78,7 +79,7 @@ def check_ties(layers: Mapping[str, Any]) -> None:
 
 
 def check_weights(module: nn.Module) -> None:
-    """Refuse parameters that are not finite."""
+    """Raise if a parameter of a module is not finite."""
     for name, parameter in module.named_parameters():
         if not torch.isfinite(parameter).all():
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Functions of a copied module that hold on to what was copied."""
+"""Closures of a copied module that still refer to the original."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 
 def rebind_closures(attributes: dict[str, Any], memo: Mapping[int, Any]) -> None:
-    """Let functions among attributes, such as hooks, hold the copies of what they held.
+    """Make functions among attributes, such as hooks, refer to copies instead of originals.
 
-    Copying leaves functions as they are: a hook of the copy would go on writing into the original.
+    ``copy.deepcopy`` does not copy functions, so a hook of the copy would write into the original.
 
     Parameters
     ----------
     attributes : dict
-        Attributes of a copied module, and the functions in their lists and dicts; changed in place.
+        Attributes of a copied module, changed in place, as are functions in its lists and dicts.
     memo : mapping
         Copies, by the ids of the originals.
     """
@@ -29,7 +29,7 @@ def rebind_closures(attributes: dict[str, Any], memo: Mapping[int, Any]) -> None
 
 
 def rebound(value: Any, memo: Mapping[int, Any]) -> Any:
-    """Return a function whose closure holds copies; what holds nothing that was copied, as is."""
+    """Return a function whose closure refers to copies, or the value itself if none is needed."""
     if isinstance(value, MethodType) and id(value.__self__) in memo:
         owner = memo[id(value.__self__)]
         return MethodType(getattr(type(owner), value.__name__, value.__func__), owner)
@@ -52,7 +52,7 @@ def rebound(value: Any, memo: Mapping[int, Any]) -> Any:
 
 
 def is_filled(cell: CellType) -> bool:
-    """Return whether a cell holds anything yet."""
+    """Return whether a closure cell has contents yet."""
     try:
         cell.cell_contents  # noqa: B018  raises where it does not
     except ValueError:

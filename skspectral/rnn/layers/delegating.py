@@ -1,8 +1,8 @@
 """Recurrent layers with a ``forward``, hooks or attributes of their own.
 
-Such a layer stays what it is, and hands over to a plain layer of torch, its ``core``, where it
-called torch's ``forward``. The core is pruned as any other layer; all that the layer does before
-and after goes on.
+Such a layer keeps its class and behavior, but calls a plain torch layer, its ``core``, where it
+called torch's ``forward``. The core is pruned like any other layer, and the code of the layer
+before and after that call still runs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SIZES = ("input_size", "hidden_size", "bias")
 
 
 def is_customized(part: Any) -> bool:
-    """Return whether a recurrent layer is more than that of torch."""
+    """Return whether a recurrent layer is a subclass or has hooks or attributes of its own."""
     kind = type_of(part)
     like = part if isinstance(part, nn.RNNBase) else None
     fresh = empty_like(part, part.input_size, part.hidden_size, bool(part.bias), like)
@@ -29,7 +29,7 @@ def is_customized(part: Any) -> bool:
 
 
 def runs_as_torch(part: nn.Module) -> bool:
-    """Return whether a call of a layer runs torch's ``forward`` and nothing else."""
+    """Return whether calling a layer runs torch's ``forward`` and nothing else."""
     hooked = any(value for name, value in vars(part).items() if name.endswith("_hooks"))
     return (
         type(part).forward is type_of(part).forward and not hooked and "forward" not in vars(part)
@@ -37,18 +37,18 @@ def runs_as_torch(part: nn.Module) -> bool:
 
 
 class ForeignForward(ValueError):
-    """A layer makes its states by other means than the function of torch."""
+    """Error of a layer that does not compute its states by torch's ``forward``."""
 
 
 class Delegating:
-    """Marks layers that hand over to their core."""
+    """Base that marks layers that delegate to their core."""
 
     given_class: type
 
 
 @cache
 def delegating(kind: type) -> type:
-    """Return a subclass of a class of layers that runs its core instead of the torch function."""
+    """Return a subclass of a layer class that calls its core in place of torch's ``forward``."""
     base = next(each for each in TORCH if issubclass(kind, each))
 
     def forward(self: Any, input: Any, hx: Any = None) -> Any:  # noqa: A002  as in torch
@@ -72,12 +72,12 @@ def delegating(kind: type) -> type:
             f"nn.{base.__name__}.forward by its name; call super().forward() in its place."
         )
 
-    # Right before the class of torch, so that super().forward() of a subclass comes here.
+    # A base right before the torch class, so that super().forward() in a subclass gets here.
     methods = {
         "forward": forward,
         "flatten_parameters": flatten_parameters,
         "__getattr__": missing,
-        "check_forward_args": check_forward_args,  # which torch's own forward begins with
+        "check_forward_args": check_forward_args,  # torch's own forward calls it first
     }
     inner = type(f"Core{base.__name__}", (base,), methods)
     bases = (Delegating, inner) if kind is base else (Delegating, kind, inner)
@@ -86,19 +86,19 @@ def delegating(kind: type) -> type:
 
 
 def reduced(self: Any, _protocol: int) -> Any:
-    """Return how to copy or pickle a delegating layer, whose class is made on the way."""
+    """Return the reduce value of a delegating layer, whose class is created at run time."""
     return fresh, (self.given_class,), vars(self)
 
 
 def fresh(kind: type) -> Any:
-    """Return an empty delegating layer."""
+    """Return a delegating layer that has no attributes yet."""
     return blank(delegating(kind))
 
 
 def delegate(part: Any, core: nn.Module, path: str) -> nn.Module:
-    """Return a layer that does all that a given one does, but runs another core.
+    """Return a copy of a layer that calls ``core`` in place of torch's ``forward``.
 
-    It knows its path, to name it in errors.
+    The copy stores its path for error messages.
     """
     layer = fresh(type(part))
     weights = [*weight_names(part)]
@@ -113,7 +113,7 @@ def delegate(part: Any, core: nn.Module, path: str) -> nn.Module:
 
 
 def restore(layer: Any, core: Any) -> nn.Module:
-    """Return a layer of the given class that has the weights of its core."""
+    """Return a layer of the original class that holds the weights of ``core`` itself."""
     attributes = copied_attributes(layer, {id(layer.core): None})
     whole = blank(layer.given_class)
     whole.__dict__ = attributes
@@ -129,21 +129,21 @@ def restore(layer: Any, core: Any) -> nn.Module:
 
 
 def copied_attributes(part: nn.Module, memo: dict[int, Any]) -> dict[str, Any]:
-    """Return copies of all that a layer holds."""
+    """Return copies of all attributes of a layer."""
     holder = nn.Module()
     holder.__dict__ = dict(vars(part))
     return vars(copied(holder, memo))
 
 
 def weight_names(part: Any) -> list[str]:
-    """Return the names of the weights of a layer of torch."""
+    """Return the names of the weights and biases of a torch layer."""
     if isinstance(part, nn.RNNBase):
         return list(part._flat_weights_names)
     return ["weight_ih", "weight_hh"] + ["bias_ih", "bias_hh"] * bool(part.bias)
 
 
 def plain_core(part: Any) -> nn.Module:
-    """Return the plain layer of torch with the weights of a given one."""
+    """Return a plain torch layer that shares the weights of a given layer."""
     like = part if isinstance(part, nn.RNNBase) else None
     core = empty_like(part, part.input_size, part.hidden_size, bool(part.bias), like)
     for name in weight_names(part):

@@ -1,4 +1,4 @@
-"""Recurrent layers: find them in a module and describe them."""
+"""Recurrent layers of a module."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from .wrappers import RNNWrapper
 
 Recurrent = nn.RNNBase | nn.RNNCellBase
 
-# What a forward pass raises when its input does not fit.
+# Errors that a forward pass raises when its input does not fit.
 FORWARD_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, AttributeError)
 
 
 @dataclass(frozen=True)
 class RecurrentLayer:
-    """One recurrent layer of a module: a level and direction, or a cell.
+    """One recurrent layer of a module: one level and direction, or a cell.
 
     Parameters
     ----------
     name : str
-        Its name, such as ``"rnn.l0"``, ``"rnn.l1_reverse"`` or, of a cell, ``"cell"``.
+        Its name, such as ``"rnn.l0"`` or ``"rnn.l1_reverse"``, or ``"cell"`` for a cell.
     path : str
-        Path of the layer itself in the laid out module; empty when the module is one.
+        Path of the layer in the module with split layers; empty if the module is the layer.
     host : str
-        Path of what the rest of the module calls: an ``nn.RNN``, ``nn.GRU`` or ``nn.LSTM``, a
-        ``StackedRNN`` or a cell.
+        Path of the module that the rest of the network calls: an ``nn.RNN``, ``nn.GRU`` or
+        ``nn.LSTM``, a ``StackedRNN`` or a cell.
     delegated : bool
         Whether the host is the core of a layer with a ``forward`` of its own.
     """
@@ -44,14 +44,14 @@ class RecurrentLayer:
     delegated: bool = False
 
     def of(self, module: nn.Module) -> Any:
-        """The layer's torch module inside ``module``, even behind a stand-in for its host."""
+        """Return the layer's torch module inside ``module``, even if a wrapper holds it."""
         host = module.get_submodule(self.host)
         while isinstance(host, RNNWrapper):
             host = host.rnn
         return host.get_submodule(self._inside)
 
     def recurrent_weight(self, module: nn.Module) -> Tensor:
-        """Return its ``weight_hh`` in a module that is laid out or not, before or after pruning."""
+        """Return the layer's ``weight_hh``, from a module before or after splitting and pruning."""
         part: Any = module.get_submodule(self.owner)
         while isinstance(part, RNNWrapper | Delegating):
             part = getattr(part, "rnn" if isinstance(part, RNNWrapper) else CORE)
@@ -64,22 +64,22 @@ class RecurrentLayer:
 
     @property
     def owner(self) -> str:
-        """Path of the module of torch, or the subclass of one, in the module as it was given."""
+        """Path of the torch layer, or a subclass of one, in the module as users wrote it."""
         return self.host.removesuffix(CORE).removesuffix(".") if self.delegated else self.host
 
     @property
     def _inside(self) -> str:
-        """Path within the host."""
+        """Path relative to the host."""
         return self.path[len(self.host) :].removeprefix(".")
 
 
 def find_layers(module: nn.Module) -> tuple[RecurrentLayer, ...]:
-    """The recurrent layers of a module that is laid out.
+    """Return the recurrent layers of a module with split layers.
 
     Raises
     ------
     ValueError
-        If there is none, or one that cannot be pruned.
+        If there is none, or a parameter is not finite.
     """
     stacks = {path for path, part in module.named_modules() if isinstance(part, StackedRNN)}
     cores = {
@@ -111,24 +111,24 @@ def find_layers(module: nn.Module) -> tuple[RecurrentLayer, ...]:
 
 
 def is_compiled(part: nn.Module) -> bool:
-    """Return whether a module is scripted or quantized, so that its weights cannot be taken."""
+    """Return whether a module is scripted or quantized, so that its weights cannot be replaced."""
     return isinstance(part, torch.jit.ScriptModule) or ".quantized" in type(part).__module__
 
 
 def joined(*parts: str) -> str:
-    """A path from its parts, some of which may be empty."""
+    """Return a path joined from its parts, some of which may be empty."""
     return ".".join(filter(None, parts))
 
 
 def output_layers(
     layers: Iterable[RecurrentLayer], module: nn.Module, host: str
 ) -> list[RecurrentLayer]:
-    """The layers whose states a host puts out: those of its last level, of both directions."""
+    """Return the layers whose states a host outputs: all directions of its last level."""
     both = getattr(module.get_submodule(host), "bidirectional", False)
     return [layer for layer in layers if layer.host == host][-1 - both :]
 
 
 def states_of(output: Any) -> Tensor:
-    """The states among what a layer or a cell gives; of packed sequences, the valid steps."""
+    """Return the states in the output of a layer or cell; only valid steps if it is packed."""
     states = output if isinstance(output, Tensor) else output[0]
     return states.data if isinstance(states, PackedSequence) else states

@@ -1,4 +1,4 @@
-"""Modules that pass for the layers of torch in whose place they stand."""
+"""Modules that pass an ``isinstance`` check for the torch layer that they replace."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from torch import nn
 
 
 class Posing(nn.Module):
-    """Answers ``isinstance`` as a layer of torch would, as ``forward`` of a user may ask it."""
+    """Module that ``isinstance`` takes for a torch layer, since a user's ``forward`` may check."""
 
     def poses_as(self) -> type:
-        """Return the class to pass for."""
+        """Return the class that ``isinstance`` should see."""
         raise NotImplementedError
 
     @property  # type: ignore[misc]  # the class is what type() says
     def __class__(self) -> type:
         asking = sys._getframe(1).f_globals.get("__name__", "")
-        # By its class TorchScript finds how a module can be called.
+        # TorchScript needs the real class to find the signature of forward.
         return type(self) if asking.startswith("torch.jit") else self.poses_as()
 
     def _get_name(self) -> str:
         return type(self).__name__
 
     def __reduce_ex__(self, _protocol: Any) -> Any:
-        # The way of object.__reduce_ex__ takes the class at its word.
+        # object.__reduce_ex__ would use __class__, which is not the real class.
         return blank, (type(self),), vars(self)
 
 
 def blank(kind: Any) -> Any:
-    """Return an object of a class, with nothing in it yet."""
+    """Return an object of a class without calling its ``__init__``."""
     return kind.__new__(kind)

@@ -1,4 +1,4 @@
-"""Levels and directions of a recurrent module, each a layer of its own."""
+"""Split a recurrent module into layers, one for each level and direction, and merge them again."""
 
 from typing import Any, ClassVar, cast, overload
 
@@ -26,19 +26,19 @@ BIASES = ("bias_ih", "bias_hh")
 
 
 class StackedRNN(Posing, nn.ModuleDict):
-    """What an ``nn.RNN``, ``nn.GRU`` or ``nn.LSTM`` of several levels or directions computes.
+    """Equivalent of an ``nn.RNN``, ``nn.GRU`` or ``nn.LSTM`` with several levels or directions.
 
     The layers are its attributes ``l0``, ``l0_reverse``, ``l1`` and so on, and may have different
-    sizes. Then there is no tensor that holds the last states of all: they are a tuple of tensors
-    (n_sequences, n_nodes), and for an LSTM a pair of tuples. The states to start from may be given
-    alike, or in one tensor, with those of smaller layers filled up to the size of the largest.
+    sizes. With different sizes, the last states are a tuple of tensors (n_sequences, n_nodes), or
+    a pair of tuples for an LSTM. Initial states may be given in the same form, or as one tensor in
+    which the states of smaller layers are padded to the size of the largest.
 
     Parameters
     ----------
     layers : dict of nn.RNNBase
-        One level and direction each, by name, in the order of torch.
+        One layer for each level and direction, by name, in torch's order.
     like : nn.Module
-        The module whose place it takes.
+        The module that it replaces.
     """
 
     __constants__: ClassVar = ["is_lstm"]
@@ -54,22 +54,22 @@ class StackedRNN(Posing, nn.ModuleDict):
         self.is_lstm = like.mode == "LSTM"
 
     def poses_as(self) -> type:
-        """Return the class of the module whose place it takes."""
+        """Return the class of the module that it replaces."""
         kind: type = type_of(self["l0"])
         return kind
 
     @property
     def layers(self) -> dict[str, nn.RNNBase]:
-        """The layers by name."""
+        """Layers by name."""
         return {name: cast(nn.RNNBase, layer) for name, layer in self.items()}
 
     @property
     def input_size(self) -> int:
-        """What the first level reads."""
+        """Number of inputs of the first level."""
         return self.layers["l0"].input_size
 
     def flatten_parameters(self) -> None:
-        """Bring the weights of every layer together, as cuDNN likes them."""
+        """Store the weights of every layer in one piece of memory, as cuDNN prefers."""
         for layer in self.layers.values():
             layer.flatten_parameters()
 
@@ -84,7 +84,7 @@ class StackedRNN(Posing, nn.ModuleDict):
         pass
 
     def forward(self, input: Any, hx: Any = None) -> Any:  # noqa: A002
-        """Run level after level."""
+        """Run one level after another."""
         states = input
         outputs: list[Tensor] = []
         hidden = cells = ()
@@ -103,23 +103,23 @@ class StackedRNN(Posing, nn.ModuleDict):
                 is_last = i // (1 + int(self.bidirectional)) == self.num_layers - 1
                 states = self._joined(output, outputs, self.training and not is_last)
                 outputs = []
-        if not is_scripting():  # for which those of one size are layers of torch again
+        if not is_scripting():  # layers of one size are merged again before scripting
             hidden, cells = together(hidden), together(cells)
         final = (hidden, cells) if self.is_lstm else hidden
         return states, final
 
     def _start(self, hx: States, i: int) -> Tensor | None:
-        """Where one layer starts from, of where all do."""
+        """Return the initial state of layer ``i`` of an RNN or GRU."""
         states = one_of(hx)
         return None if states is None else self._own(states, i)
 
     def _pair(self, hx: States, i: int) -> tuple[Tensor, Tensor] | None:
-        """The same of an LSTM."""
+        """Return the initial hidden and cell state of layer ``i`` of an LSTM."""
         pair = pair_of(hx)
         return None if pair is None else (self._own(pair[0], i), self._own(pair[1], i))
 
     def _own(self, states: Tensor, i: int) -> Tensor:
-        """The states of one layer, which may be filled up to the size of the largest."""
+        """Return the states of layer ``i`` without padding to the size of the largest layer."""
         own = states[i]
         sizes: list[int] = [layer.hidden_size for layer in self.values()]  # type: ignore[misc]
         if own.shape[-1] == max(sizes):
@@ -137,7 +137,7 @@ class StackedRNN(Posing, nn.ModuleDict):
         pass
 
     def _turned(self, states: Any) -> Any:
-        """Sequences from the last step to the first."""
+        """Return sequences in reverse order of their steps."""
         if isinstance(states, PackedSequence):
             padded, lengths = pad_packed_sequence(states, batch_first=True)
             return pack_again(turn(padded, lengths), lengths, states)
@@ -154,7 +154,7 @@ class StackedRNN(Posing, nn.ModuleDict):
         pass
 
     def _joined(self, like: Any, outputs: list[Tensor], dropped: bool) -> Any:
-        """The states of all directions side by side, some of them dropped."""
+        """Return the states of all directions side by side, after dropout if ``dropped``."""
         states = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
         if dropped:
             states = nn.functional.dropout(states, self.dropout)
@@ -162,26 +162,26 @@ class StackedRNN(Posing, nn.ModuleDict):
 
 
 def directions(bidirectional: bool) -> tuple[str, ...]:
-    """What the names of the layers of a level end in."""
+    """Return the suffixes of the names of the layers of one level."""
     return ("", "_reverse") if bidirectional else ("",)
 
 
 def together(states: tuple[Tensor, ...]) -> Any:
-    """States of several layers, in one tensor where they have one size."""
+    """Return states of several layers as one tensor if their sizes are equal."""
     if len({part.shape[-1] for part in states}) == 1:
         return torch.stack(states)
     return states
 
 
 def turn(padded: Tensor, lengths: Tensor) -> Tensor:
-    """Sequences backwards, with the padding where it was."""
+    """Return sequences in reverse order of their steps, with the padding still at the end."""
     steps = torch.arange(padded.shape[1])
     index = torch.where(steps < lengths[:, None], lengths[:, None] - 1 - steps, steps)
     return padded[torch.arange(len(padded))[:, None], index]
 
 
 def pack_again(padded: Tensor, lengths: Tensor, like: PackedSequence) -> PackedSequence:
-    """Pack sequences in the order in which others are packed."""
+    """Pack sequences in the order of other packed sequences."""
     order = like.sorted_indices
     if order is not None:
         padded, lengths = padded[order], lengths[order.cpu()]
@@ -190,14 +190,14 @@ def pack_again(padded: Tensor, lengths: Tensor, like: PackedSequence) -> PackedS
 
 
 def has_layers(part: nn.Module) -> bool:
-    """Whether a module holds several levels or directions."""
+    """Return whether a module has several levels or directions."""
     return isinstance(part, nn.RNNBase) and (part.num_layers > 1 or part.bidirectional)
 
 
 def split_layers(module: nn.Module) -> Any:
     """Return a copy of a module in which every level and direction is a module of its own.
 
-    Layers that share all of their weights become one, which is used several times.
+    Layers that share all of their weights become one layer that is used several times.
 
     Raises
     ------
@@ -221,15 +221,16 @@ def split_layers(module: nn.Module) -> Any:
 
 
 def is_layer(part: nn.Module) -> bool:
-    """Return whether a module is a recurrent layer, and does not just pass for one."""
+    """Return whether a module is a recurrent layer and not a wrapper or delegating layer."""
     poses = isinstance(part, (Posing, Delegating))
     return isinstance(part, (nn.RNNBase, nn.RNNCellBase)) and not poses
 
 
 def plain_or_delegating(part: Any, path: str) -> nn.Module:
-    """Return a layer with a module for every level and direction, which does all it did.
+    """Return a layer split into levels and directions, delegating if it is customized.
 
-    One that is the whole module and runs as torch's does becomes a layer of torch.
+    A customized layer that is the whole module, at path ``""``, and runs only torch's ``forward``
+    is not made delegating.
     """
     core = stacked(part) if has_layers(part) else None
     if is_customized(part) and (path or not runs_as_torch(part)):
@@ -238,7 +239,7 @@ def plain_or_delegating(part: Any, path: str) -> nn.Module:
 
 
 def stacked(rnn: nn.RNNBase) -> StackedRNN:
-    """The same as layers of their own."""
+    """Return a recurrent module split into its levels and directions."""
     layers = {}
     for level in range(rnn.num_layers):
         for suffix in directions(rnn.bidirectional):
@@ -247,7 +248,7 @@ def stacked(rnn: nn.RNNBase) -> StackedRNN:
 
 
 def layer_of(rnn: nn.RNNBase, suffix: str) -> nn.RNNBase:
-    """One level and direction; ``suffix`` is what its parameters end in."""
+    """Return the layer of one level and direction, whose parameter names end in ``suffix``."""
     kinds = ("weight_ih", "weight_hh") + BIASES * rnn.bias
     old = {f"{kind}_l0": rnn.get_parameter(kind + suffix) for kind in kinds}
     n_inputs = old["weight_ih_l0"].shape[1]
@@ -258,7 +259,7 @@ def layer_of(rnn: nn.RNNBase, suffix: str) -> nn.RNNBase:
 
 
 def as_torch(rnn: StackedRNN) -> nn.Module:
-    """The module of torch that computes the same, where there is one: all layers of one size."""
+    """Return the equivalent torch module, or ``rnn`` itself if its layers differ in size."""
     layers = rnn.layers
     if len({layer.hidden_size for layer in layers.values()}) > 1:
         return rnn
@@ -280,7 +281,7 @@ def as_torch(rnn: StackedRNN) -> nn.Module:
 
 
 def merge_layers(module: nn.Module) -> Any:
-    """Return a copy that has the layers of torch again, wherever they compute the same."""
+    """Return a copy in which split layers are torch layers again, where their sizes allow it."""
     swaps: dict[nn.Module, nn.Module] = {}
     for part in module.modules():
         if isinstance(part, StackedRNN):

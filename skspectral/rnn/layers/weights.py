@@ -1,4 +1,4 @@
-"""Weights of recurrent layers and linear maps, and modules filled with others."""
+"""Read and replace the weights of recurrent layers and linear maps."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ GATES = {"RNN_TANH": 1, "RNN_RELU": 1, "GRU": 3, "LSTM": 4}
 
 
 def weights_of(rnn: nn.Module) -> dict[str, Tensor]:
-    """``weight_ih``, ``weight_hh`` and the biases, if any, without the name of the level."""
+    """Return ``weight_ih``, ``weight_hh`` and any biases by name, without the suffix ``_l0``."""
     names = ["weight_ih", "weight_hh"] + ["bias_ih", "bias_hh"] * bool(rnn.bias)
     end = "" if isinstance(rnn, nn.RNNCellBase) else "_l0"
     return {name: getattr(rnn, name + end).detach() for name in names}
 
 
 def reading_of(part: Any) -> tuple[Tensor, Tensor | None]:
-    """Weight and bias by which a linear map or a layer reads its input."""
+    """Return the weight and the bias that a linear map or a layer applies to its input."""
     if isinstance(part, nn.Linear):
         return part.weight, part.bias
     end = "" if isinstance(part, nn.RNNCellBase) else "_l0"
@@ -39,7 +39,7 @@ def reading_of(part: Any) -> tuple[Tensor, Tensor | None]:
 
 
 def mode_of(rnn: nn.Module) -> str:
-    """A key of ``GATES``."""
+    """Return the key of ``GATES`` of a layer."""
     if isinstance(rnn, nn.RNNCell):
         return f"RNN_{rnn.nonlinearity.upper()}"
     if isinstance(rnn, nn.RNNCellBase):
@@ -48,21 +48,21 @@ def mode_of(rnn: nn.Module) -> str:
 
 
 def incoming_norms(rnn: Any) -> Tensor:
-    """Norm of all weights into each node, of inputs and states and all gates, shape (n_nodes,)."""
+    """Return the norm of all weights into each node, over all gates, shape (n_nodes,)."""
     weights = weights_of(rnn)
     incoming = in_float64(torch.cat([weights["weight_ih"], weights["weight_hh"]], dim=1))
     return incoming.reshape(GATES[mode_of(rnn)], rnn.hidden_size, -1).norm(dim=(0, 2))
 
 
 def in_float64(weight: Tensor) -> Tensor:
-    """A weight as float64 on the CPU, where all of the linear algebra is done."""
+    """Return a weight as float64 on the CPU, where all linear algebra is done."""
     return weight.detach().to("cpu", torch.float64)
 
 
 def empty_like(rnn: Any, input_size: int, hidden_size: int, bias: bool, like: Any = None) -> Any:
-    """A layer of the same kind and another size, on the meta device.
+    """Return a layer of the same kind and another size, on the meta device.
 
-    With as many levels and directions as another module has, if one is given.
+    It has the levels and directions of ``like``, or one of each if that is None.
     """
     options: dict[str, Any] = {"bias": bias, "device": "meta"}
     if isinstance(rnn, nn.RNNCell):
@@ -79,15 +79,16 @@ def empty_like(rnn: Any, input_size: int, hidden_size: int, bias: bool, like: An
 
 
 def type_of(rnn: nn.Module) -> Any:
-    """The class of torch that a layer is of."""
+    """Return the torch class of a layer, which may be of a subclass."""
     kinds = (nn.RNN, nn.GRU, nn.LSTM, nn.RNNCell, nn.GRUCell, nn.LSTMCell)
     return next(kind for kind in kinds if isinstance(rnn, kind))
 
 
 def filled(empty: Any, weights: Mapping[str, Tensor], like: nn.Module) -> Any:
-    """A layer made on the meta device, which draws no random numbers, filled with weights.
+    """Return a layer from the meta device, filled with weights.
 
-    Device, dtype, mode and gradient flags are those of the layer it takes the place of.
+    Device, dtype, mode and gradient flags are those of ``like``, the module that it replaces.
+    Creation on the meta device draws no random numbers.
     """
     old = dict(like.named_parameters())
     place = next(iter(old.values()))
@@ -99,22 +100,22 @@ def filled(empty: Any, weights: Mapping[str, Tensor], like: nn.Module) -> Any:
 
 
 def copy_of(module: nn.Module, swaps: Mapping[nn.Module, nn.Module] | None = None) -> Any:
-    """Return a copy of a module, in which some parts are others.
+    """Return a copy of a module in which some submodules are replaced.
 
-    A part is swapped wherever the module holds it: among its parts, in lists, dicts and partials.
-    On a GPU the copy has its weights as cuDNN wants them, which copying undoes.
+    A submodule is replaced wherever the module refers to it, including lists, dicts and partials.
+    The weights of layers are flattened again for cuDNN, since copying undoes that.
     """
     memo = {id(old): new for old, new in (swaps or {}).items()}
     return in_one_piece(copied(module, memo))
 
 
 def independent_copy(module: nn.Module) -> nn.Module:
-    """Return a copy with the same parameters, whose buffers and attributes are its own."""
+    """Return a copy that shares the parameters, but has buffers and attributes of its own."""
     return copied(module, {id(each): each for each in module.parameters()})
 
 
 def copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
-    """Return a deep copy, also of tensors that were computed, which torch does not copy."""
+    """Return a deep copy, including computed tensors, which torch refuses to copy."""
     for part in module.modules():
         for tensor in tensors(list(vars(part).values())):
             if not tensor.is_leaf and id(tensor) not in memo:
@@ -126,10 +127,10 @@ def copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
 
 
 def copied_estimator(estimator: Any, module: nn.Module | None = None) -> Any:
-    """Return a deep copy of an estimator that holds a copy of its module, or another one."""
+    """Return a deep copy of an estimator whose module is copied, or replaced by ``module``."""
     memo: dict[int, Any] = {}
     if module is None:
-        copied(estimator.module_, memo)  # whose copied parameters an optimizer then trains
+        copied(estimator.module_, memo)  # so that the copied optimizer holds the copied parameters
     else:
         memo[id(estimator.module_)] = module
     return copy.deepcopy(estimator, memo)
@@ -138,13 +139,13 @@ def copied_estimator(estimator: Any, module: nn.Module | None = None) -> Any:
 def without_computed_weights(module: nn.Module) -> nn.Module:
     """Return a copy whose recurrent layers and linear maps hold their weights as parameters.
 
-    What a parametrization, ``weight_norm``, ``spectral_norm`` or a pruning mask of torch computes
-    takes the place of what it is computed from.
+    A weight that a parametrization, ``weight_norm``, ``spectral_norm`` or a torch pruning mask
+    computes replaces the parameters that it is computed from.
     """
     module = copied(module, {})
     for part in module.modules():
         training = part.training
-        part.training = False  # in which nothing is drawn, and no iteration goes on
+        part.training = False  # no random draws, and no power iteration
         if isinstance(part, (nn.RNNBase, nn.RNNCellBase, nn.Linear)):
             if parametrize.is_parametrized(part):
                 drop_parametrizations(part)
@@ -154,19 +155,19 @@ def without_computed_weights(module: nn.Module) -> nn.Module:
 
 
 def drop_computing_hooks(part: Any) -> None:
-    """Let a module hold the weights that hooks of torch compute before each call."""
+    """Replace torch hooks that compute weights before each call by the weights they compute."""
     hooks: list[Any] = list(part._forward_pre_hooks.values())
     for hook in hooks:
         for kind, remove in REMOVERS.items():
             if issubclass(type(hook), kind):
-                hook(part, ())  # computes the weight, which may be that of an earlier pass
+                hook(part, ())  # the present weight may date from an earlier pass
                 remove(part, getattr(hook, "name", None) or hook._tensor_name)
 
 
 def drop_parametrizations(part: Any) -> None:
-    """Let a module hold what its parametrizations compute.
+    """Replace the parametrizations of a module by the weights that they compute.
 
-    The function of torch would change the class, which a module shares with its copies.
+    ``remove_parametrizations`` of torch would change the class, which copies of a module share.
     """
     values = {name: getattr(part, name).detach().clone() for name in part.parametrizations}
     flags = {
@@ -182,7 +183,7 @@ def drop_parametrizations(part: Any) -> None:
 
 
 def in_one_piece(module: nn.Module) -> nn.Module:
-    """A module whose layers hold their weights in one piece."""
+    """Return the module with the weights of each layer in one piece of memory."""
     for part in module.modules():
         if isinstance(part, nn.RNNBase):
             part.flatten_parameters()
@@ -190,14 +191,14 @@ def in_one_piece(module: nn.Module) -> nn.Module:
 
 
 def resized(part: nn.Linear, weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    """Return a copy of a linear map, of its class and with its hooks, that has other weights."""
+    """Return a copy of a linear map with other weights, but the same class and hooks."""
     empty = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
     weights = {"weight": weight} | ({} if bias is None else {"bias": bias})
     return like_linear(part, filled(empty, weights, part))
 
 
 def like_linear(part: nn.Linear, plain: nn.Linear) -> nn.Linear:
-    """Return a linear map with the weights of a plain one, that is all else that another is."""
+    """Return a linear map with the weights of ``plain`` and the class and hooks of ``part``."""
     if type(part) is nn.Linear and is_plain(part, plain):
         return plain
     memo = {id(part.weight): plain.weight}
@@ -210,7 +211,10 @@ def like_linear(part: nn.Linear, plain: nn.Linear) -> nn.Linear:
 
 
 def is_plain(part: nn.Module, fresh: nn.Module) -> bool:
-    """Return whether a module has no more than a fresh one: no hooks, parts or attributes."""
+    """Return whether a module has no hooks, submodules, buffers or attributes of its own.
+
+    ``fresh`` is a newly created module of the torch class.
+    """
     own, usual = vars(part), vars(fresh)
     hooks = [name for name in usual if name.endswith("hooks") or "hooks_" in name]
     return own.keys() <= usual.keys() and not any(

@@ -1,8 +1,7 @@
-"""Small layers that show states of the old size.
+"""Wrappers of small layers that accept or return states of the old size.
 
-TorchScript compiles their forward passes as well: what they are given and hold is typed, and
-choices that it should settle are by constants. ``from __future__ import annotations`` would hide
-the types from it.
+TorchScript must be able to compile them: arguments and attributes are typed, and branches that it
+should resolve depend on constants. ``from __future__ import annotations`` would hide the types.
 """
 
 from collections.abc import Sequence
@@ -17,10 +16,10 @@ from torch.nn.utils.rnn import PackedSequence
 from .posing import Posing
 from .weights import mode_of, type_of
 
-# What a layer may be given to start from; of an LSTM, hidden and cell states.
+# Initial states of a layer: the hidden state, or the hidden and cell states of an LSTM.
 States = Tensor | tuple[Tensor, Tensor] | None
 
-# What else modules read of the layers of torch.
+# Attributes of torch layers that the surrounding module may read.
 SHOWN = (
     *("mode", "nonlinearity", "input_size", "hidden_size", "proj_size", "num_layers"),
     *("bias", "batch_first", "dropout", "bidirectional"),
@@ -28,7 +27,7 @@ SHOWN = (
 
 
 class RNNWrapper(Posing):
-    """Takes the place of a layer, and shows the attributes of the one inside.
+    """Base of wrappers that replace a layer and have the attributes of the one inside.
 
     Parameters
     ----------
@@ -53,7 +52,7 @@ class RNNWrapper(Posing):
         return kind
 
     def __getattr__(self, name: str) -> Any:
-        """What else a module asks of its layer, such as ``flatten_parameters``."""
+        """Return an attribute of the layer inside, such as ``flatten_parameters``."""
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -63,16 +62,16 @@ class RNNWrapper(Posing):
 
 
 class KeptNodes(nn.Module):
-    """The nodes that a layer keeps.
+    """Selection of the nodes that a layer keeps.
 
     Parameters
     ----------
     support : Tensor of int
-        The nodes.
+        Indices of the kept nodes.
     n_nodes : int
-        How many there were.
+        Number of nodes before.
     width : int
-        What their states are filled up to with zeros, to stand beside those of wider layers.
+        Size to which their states are padded with zeros, so that they stack with wider layers.
     """
 
     support: Tensor
@@ -81,14 +80,14 @@ class KeptNodes(nn.Module):
     def __init__(self, support: Tensor, n_nodes: int, width: int) -> None:
         super().__init__()
         self.n_nodes, self.width = n_nodes, width
-        # Where each node is found in rebuilt states followed by the kept ones.
+        # Index of each node in the concatenation of rebuilt and kept states.
         places = torch.arange(n_nodes, device=support.device)
         places[support] = n_nodes + torch.arange(len(support), device=support.device)
         self.register_buffer("support", support)
         self.register_buffer("places", places)
 
     def forward(self, states: Tensor) -> Tensor:
-        """Return the kept ones among states of all nodes; of kept nodes alone, all of them."""
+        """Return the kept nodes' states, padded; states of kept nodes only are accepted too."""
         if states.shape[-1] == self.n_nodes:
             states = states.index_select(-1, self.support)
         if states.shape[-1] < self.width:
@@ -96,21 +95,21 @@ class KeptNodes(nn.Module):
         return states
 
     def among(self, rebuilt: Tensor, kept: Tensor) -> Tensor:
-        """States of all nodes with the kept ones in their places."""
+        """Return rebuilt states of all nodes in which the kept nodes are exact."""
         return torch.cat([rebuilt, kept], -1).index_select(-1, self.places)
 
     def among_zeros(self, kept: Tensor) -> Tensor:
-        """The kept ones in their places, and nothing known of the others."""
+        """Return states of all nodes in which the lost nodes are zero."""
         return nn.functional.pad(kept, (self.n_nodes, 0)).index_select(-1, self.places)
 
 
 class FixedLinear(nn.Module):
-    """A linear map that is not trained.
+    """Linear map that is not trained.
 
     Parameters
     ----------
     linear : nn.Linear
-        The map.
+        The map to copy.
     """
 
     weight: Tensor
@@ -122,23 +121,23 @@ class FixedLinear(nn.Module):
         self.register_buffer("bias", linear.bias.detach())
 
     def forward(self, states: Tensor) -> Tensor:
-        """Map states."""
+        """Return the map of states."""
         return nn.functional.linear(states, self.weight, self.bias)
 
 
 class InitialStateWrapper(RNNWrapper):
-    """May be given states of the old size to start from.
+    """Base of wrappers that accept initial states of the old size.
 
     Parameters
     ----------
     rnn : nn.Module
         The small layer, or several in a ``StackedRNN``.
     supports : sequence of Tensor
-        The nodes that each keeps.
+        Indices of the nodes that each layer keeps.
     sizes : sequence of int
-        How many each had.
+        Number of nodes that each layer had.
     hidden_size : int
-        What the module in whose place it stands gives as its size.
+        ``hidden_size`` of the replaced module.
     """
 
     def __init__(
@@ -159,14 +158,14 @@ class InitialStateWrapper(RNNWrapper):
         )
 
     def _pair(self, hx: States) -> tuple[Tensor, Tensor] | None:
-        """Kept nodes of the hidden and cell states that an LSTM starts from."""
+        """Return the kept nodes of the initial hidden and cell states of an LSTM."""
         pair = pair_of(hx)
         if pair is None:
             return None
         return self._kept(pair[0]), self._kept(pair[1])
 
     def _start(self, hx: States) -> Tensor | None:
-        """Kept nodes of the states that another layer starts from."""
+        """Return the kept nodes of the initial states of an RNN or GRU."""
         states = one_of(hx)
         return None if states is None else self._kept(states)
 
@@ -177,7 +176,7 @@ class InitialStateWrapper(RNNWrapper):
 
 
 class InitialStateRNN(InitialStateWrapper):
-    """A small layer, or a stack of them, that may start from states of the old size."""
+    """Small layer, or a stack of them, that accepts initial states of the old size."""
 
     @overload
     @script_overload
@@ -197,33 +196,33 @@ class InitialStateRNN(InitialStateWrapper):
 
 
 class InitialStateCell(InitialStateWrapper):
-    """A small cell that may start from states of the old size."""
+    """Small cell that accepts initial states of the old size."""
 
     def forward(  # type: ignore[no-untyped-def]
         self,
         input: Tensor,  # noqa: A002  as in torch
         hx: States = None,
     ):
-        """Run the small cell for a step."""
+        """Run the small cell for one step."""
         if self.is_lstm:
             return self.rnn(input, self._pair(hx))
         return self.rnn(input, self._start(hx))
 
 
 class Expanded(InitialStateWrapper):
-    """Shows states of the old size.
+    """Base of wrappers that return states of the old size.
 
-    Stands where the way from the states to their readers cannot be followed: hidden states are
-    rebuilt by a linear map, so the module around it needs no change.
+    They are used where the states cannot be traced to their readers: a linear map rebuilds the
+    hidden states, so the surrounding module needs no change.
 
     Parameters
     ----------
     rnn, supports, hidden_size
-        As of ``InitialStateWrapper``.
+        As in ``InitialStateWrapper``.
     expand : sequence of nn.Linear
-        The reconstruction of each layer.
+        Reconstruction of the hidden state of each layer.
     cells : sequence of nn.Linear
-        That of their cell states, if another layer starts from these.
+        Reconstruction of the cell state of each layer; empty unless another layer starts from it.
     """
 
     def __init__(
@@ -235,8 +234,8 @@ class Expanded(InitialStateWrapper):
         hidden_size: int,
     ) -> None:
         super().__init__(rnn, supports, [linear.out_features for linear in expand], hidden_size)
-        # A module may never read the last states of lower levels, and then could not train their
-        # maps. Those of the last level serve outputs and last states alike.
+        # A module that never reads the last states of lower levels could not train their maps.
+        # The maps of the last level rebuild the outputs as well as the last states.
         self.n_lower = len(expand) - 1 - getattr(rnn, "bidirectional", False)
         self.expand, self.expand_cells = (
             nn.ModuleList([*map(FixedLinear, maps[: self.n_lower]), *maps[self.n_lower :]])
@@ -244,10 +243,10 @@ class Expanded(InitialStateWrapper):
         )
 
     def _cells(self, cells: list[Tensor]) -> list[Tensor]:
-        """Cell states of every layer in the old size.
+        """Return the cell states of every layer in the old size.
 
-        Unless another layer starts from them, it is enough to have the kept ones in their places:
-        only this layer goes on from them.
+        Unless another layer starts from them, the lost nodes are zero, since only this layer
+        continues from the cell states and it reads the kept nodes.
         """
         if len(self.expand_cells) == 0:
             kept = enumerate(self.kept)
@@ -256,7 +255,7 @@ class Expanded(InitialStateWrapper):
 
 
 class ExpandedRNN(Expanded):
-    """A small layer, or a stack of them, that shows states of the old size."""
+    """Small layer, or a stack of them, that returns states of the old size."""
 
     __constants__: ClassVar = ["is_lstm", "is_even"]
     __jit_unused_properties__: ClassVar = ["expand_output"]
@@ -269,14 +268,14 @@ class ExpandedRNN(Expanded):
 
     @property
     def expand_output(self) -> nn.ModuleList:
-        """The maps of the last level, of each direction."""
+        """Reconstructions of the last level, one for each direction."""
         return self.expand[self.n_lower :]
 
     def set_apart(self) -> None:
-        """Let maps change.
+        """Prepare the wrapper for reconstructions that are refitted.
 
-        Last states that come out then have the kept nodes as they are, since the layer goes on
-        from them.
+        A refitted map no longer returns the kept nodes exactly, but the layer continues from the
+        last states, so these get the kept nodes from the layer itself.
         """
         self.is_apart = True
 
@@ -291,7 +290,7 @@ class ExpandedRNN(Expanded):
         pass
 
     def forward(self, input: Any, hx: Any = None) -> Any:  # noqa: A002
-        """Run the small layer; states go in and come out in the old size."""
+        """Run the small layer on initial states of the old size; return states of the old size."""
         if self.is_lstm:
             output, (h, c) = self.rnn(input, self._pair(hx))
             final = self._together(self._finals(list(h))), self._together(self._cells(list(c)))
@@ -305,7 +304,7 @@ class ExpandedRNN(Expanded):
         return output, final
 
     def _rebuilt(self, states: Tensor) -> Tensor:
-        """States of the last level, of all directions."""
+        """Return the rebuilt states of the last level, all directions side by side."""
         parts = states.split(self.widths, -1)
         rebuilt: list[Tensor] = []
         for i, linear in enumerate(self.expand):
@@ -314,7 +313,7 @@ class ExpandedRNN(Expanded):
         return rebuilt[0] if len(rebuilt) == 1 else torch.cat(rebuilt, -1)
 
     def _finals(self, states: list[Tensor]) -> list[Tensor]:
-        """Last hidden states of every layer."""
+        """Return the rebuilt last hidden states of every layer."""
         rebuilt = [linear(states[i]) for i, linear in enumerate(self.expand)]
         if self.is_apart:
             kept = enumerate(self.kept)
@@ -325,7 +324,7 @@ class ExpandedRNN(Expanded):
         return rebuilt
 
     def _together(self, states: list[Tensor]):  # type: ignore[no-untyped-def]
-        """States of several layers, in one tensor where they have one size."""
+        """Return states of several layers as one tensor if their sizes are equal."""
         if self.is_even:
             together = torch.stack(states)
         elif is_scripting():
@@ -336,14 +335,14 @@ class ExpandedRNN(Expanded):
 
 
 class ExpandedCell(Expanded):
-    """A small cell that shows states of the old size."""
+    """Small cell that returns states of the old size."""
 
     def forward(  # type: ignore[no-untyped-def]
         self,
         input: Tensor,  # noqa: A002  as in torch
         hx: States = None,
     ):
-        """Run the small cell for a step; states go in and come out in the old size."""
+        """Run the small cell for one step; accept and return states of the old size."""
         if self.is_lstm:
             h, c = self.rnn(input, self._pair(hx))
             return self.expand[0](h), self._cells([c])[0]
@@ -351,19 +350,19 @@ class ExpandedCell(Expanded):
 
 
 def pair_of(hx: States) -> tuple[Tensor, Tensor] | None:
-    """Return what an LSTM starts from: as given, or typed in TorchScript."""
+    """Return the initial states of an LSTM, with the type that TorchScript needs."""
     if not is_scripting():
         return hx  # type: ignore[return-value]
     return hx if isinstance(hx, tuple) else None
 
 
 def one_of(hx: States) -> Tensor | None:
-    """The same of another layer."""
+    """Return the initial state of an RNN or GRU, with the type that TorchScript needs."""
     if not is_scripting():
         return hx  # type: ignore[return-value]
     return hx if isinstance(hx, Tensor) else None
 
 
 def with_data(like: PackedSequence, data: Tensor) -> PackedSequence:
-    """Packed sequences with other numbers."""
+    """Return packed sequences with other data."""
     return PackedSequence(data, like.batch_sizes, like.sorted_indices, like.unsorted_indices)

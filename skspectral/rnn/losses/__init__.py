@@ -1,1 +1,1 @@
-"""What the outputs of a small network are judged by."""
+"""Losses and sensitivities of the outputs of a network."""

@@ -1,4 +1,4 @@
-"""What a smaller network has to imitate of the dense one, batch by batch."""
+"""Loss of a smaller network that imitates the dense one, batch by batch."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from ..layers.weights import independent_copy
 from ..states.collector import StateCollector
 from .likelihood import Likelihood, primary_output
 
-MAX_CACHED_NUMBERS = 2**26  # of answers and states that are kept
+MAX_CACHED_NUMBERS = 2**26  # limit on cached outputs and states
 
-# What tells how far answers are from those of the dense network, and its states by layer.
+# The divergence of outputs from those of the dense network, and its states by layer.
 Target = tuple[Callable[[Tensor], Tensor], dict[str, Tensor]]
 
 
 class DistillationLoss:
-    """The loss of a network that should answer as the dense one does.
+    """Distillation loss of a network that should have the same outputs as the dense one.
 
-    What the dense network answers is kept, as long as that is not too much.
+    Outputs and states of the dense network are cached, up to ``MAX_CACHED_NUMBERS``.
 
     Parameters
     ----------
     collector : StateCollector
-        The dense module and its layers.
+        Collector of the dense module and its layers.
     supports : dict of Tensor of int, shape (m,)
-        The nodes that each smaller layer keeps.
+        Nodes that each smaller layer keeps, by the name of the layer.
     likelihood : Likelihood
-        What the answers say of the labels.
+        Distribution of the labels given the outputs.
     batches : sequence
         Batches to run.
     states : float
-        Weight of the relative squared error of the kept nodes' states. Of a bare layer these are
-        the answer, and the weight is one.
+        Weight of the relative squared error of the kept nodes' states. A bare layer's states are
+        its outputs, so their weight is one.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class DistillationLoss:
         return len(self._batches)
 
     def loss(self, module: nn.Module, numbers: Tensor) -> Tensor:
-        """Loss of a smaller module on a batch, differentiable; its number is all of the numbers."""
+        """Return the differentiable loss of a smaller module on the batch with the given number."""
         number = int(numbers[0])
         args, kwargs = self._collector.arguments(self._batches[number], whole=False)
         divergence, wide = self._known.get(number) or self._dense(number, args, kwargs)
@@ -75,7 +75,7 @@ class DistillationLoss:
 
     @torch.no_grad()
     def _dense(self, number: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Target:
-        """What the dense network makes of a batch."""
+        """Return the target of a batch, computed by the dense network."""
         output, seen = self._output_and_states(self._collector.module, args, kwargs)
         if self._unit is None:
             numbers = self._likelihood.family == "gaussian"
@@ -94,8 +94,8 @@ class DistillationLoss:
     def _output_and_states(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Tensor, dict[str, list[Tensor]]]:
-        """What a module answers, and the states of its layers on the way."""
-        module = independent_copy(module)  # so that no step begins with what another left behind
+        """Return the output of a module and the states of its layers."""
+        module = independent_copy(module)  # so that no step depends on what another left behind
         seen: dict[str, list[Tensor]] = {name: [] for name in self._supports}
 
         def keep(name: str, _layer: nn.Module, _inputs: Any, output: Any) -> None:

@@ -1,4 +1,4 @@
-"""Layers laid open: all that is read of their states can be differentiated by."""
+"""Layers that expose gradients with respect to errors in reading their states."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from ..layers.wrappers import RNNWrapper
 
 @dataclass
 class Call:
-    """A call of a layer.
+    """Record of one call of a layer.
 
     Parameters
     ----------
     watched : list of Tensor
-        What the score is differentiated by.
+        Tensors with respect to which the score is differentiated.
     output : object
-        The states.
+        Hidden states that the layer returned.
     start : object
-        Where it started from.
+        Initial states.
     gradients : list of Tensor
-        Of the score, by what is watched.
+        Gradients of the score with respect to the watched tensors.
     """
 
     watched: list[Tensor]
@@ -39,7 +39,7 @@ class Call:
 
 
 class InstrumentedLayer(RNNWrapper):
-    """A layer that keeps what its gates read and what others read of it, to differentiate by."""
+    """Base of layers that record, in each call, the tensors to differentiate with respect to."""
 
     def __init__(self, layer: Any) -> None:
         super().__init__(layer)
@@ -48,25 +48,25 @@ class InstrumentedLayer(RNNWrapper):
         self.training = layer.training
 
     def take(self) -> list[Call]:
-        """The calls since the last time."""
+        """Return the calls recorded since the last time, and forget them."""
         calls, self._calls = self._calls, []
         return calls
 
     def of_states(self, calls: list[Call]) -> Iterator[Tensor]:
-        """The gradients by errors in reading the states, from those by what is watched."""
+        """Yield the gradients with respect to reading errors, from those of the watched tensors."""
         raise NotImplementedError
 
 
 class InstrumentedCell(InstrumentedLayer):
-    """A cell that reads its state and an error, which is zero."""
+    """Cell that adds an error of zero to the state that its gates read."""
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:  # noqa: A002  as in torch
-        """Run the cell for a step."""
+        """Run the cell for one step."""
         n_nodes, mode, weights = self.rnn.hidden_size, mode_of(self.rnn), weights_of(self.rnn)
         zero = input.new_zeros(*input.shape[:-1], n_nodes)
         hx = ((zero, zero) if mode == "LSTM" else zero) if hx is None else hx
         start, c = hx if mode == "LSTM" else (hx, zero)
-        # All that the cell makes of its state, and what the gates alone read of it.
+        # Zeros added to all uses of the state in the cell, and only to what the gates read.
         enters, error = (torch.zeros_like(start, requires_grad=True) for _ in range(2))
         h = start + enters
         linear = nn.functional.linear
@@ -88,7 +88,7 @@ class InstrumentedCell(InstrumentedLayer):
         return (output, c) if mode == "LSTM" else output
 
     def of_states(self, calls: list[Call]) -> Iterator[Tensor]:
-        """What others make of a state, and what the gates of the next step read of it."""
+        """Yield the gradient of each state, through outside readers and the next step's gates."""
         for call, after in zip_longest(calls, calls[1:]):
             gradient = call.gradients[2]
             if after is not None and after.start is call.output:
@@ -97,15 +97,15 @@ class InstrumentedCell(InstrumentedLayer):
 
 
 class InstrumentedRNN(InstrumentedLayer):
-    """A layer whose gates can be differentiated by what they read, step by step.
+    """Layer that exposes the gradient with respect to what its gates read, step by step.
 
-    What a step reads of its input is worked out beforehand and fed to a layer that takes it
-    as it is, with the identity for ``weight_ih``. The gradient there is that of the gates.
+    The input contributions to the gates are computed first and fed to an inner layer whose
+    ``weight_ih`` is the identity. The gradient with respect to them is the gradient of the gates.
 
     Parameters
     ----------
     layer : nn.RNNBase
-        The layer it takes the place of.
+        The layer that it replaces.
     """
 
     def __init__(self, layer: nn.RNNBase) -> None:
@@ -133,18 +133,18 @@ class InstrumentedRNN(InstrumentedLayer):
         return output, final
 
     def of_states(self, calls: list[Call]) -> Iterator[Tensor]:
-        """What others read of a state, and the gates of the next step."""
+        """Yield the gradient of each state, through outside readers and the next step's gates."""
         for call in calls:
             read, gradient, last = call.gradients
             if self.rnn.mode == "GRU":
-                # The reset gate stands between what is read of the state and the candidate.
+                # The reset gate scales what the candidate state reads of the state.
                 gates = read.chunk(3, -1)
                 read = torch.cat([*gates[:2], self._reset(call) * gates[2]], -1)
             before = read @ self.inner.get_parameter("weight_hh_l0")
             yield self._joined(call.output, before, gradient.clone(), last)
 
     def _joined(self, output: Any, before: Tensor, gradient: Tensor, last: Tensor) -> Tensor:
-        """By states, from those by the states before them, by outputs and by the last states."""
+        """Add gradients through the next step and the last state to those through the outputs."""
         if isinstance(output, PackedSequence):
             rows, places, ends = packed_rows(output)
             gradient.index_add_(0, places, before[rows])
@@ -157,7 +157,7 @@ class InstrumentedRNN(InstrumentedLayer):
         return gradient
 
     def _steps(self, output: Tensor) -> int:
-        """The axis of the steps."""
+        """Return the axis of the steps."""
         return 1 if self.rnn.batch_first and output.ndim == 3 else 0
 
     @torch.no_grad()
@@ -170,7 +170,7 @@ class InstrumentedRNN(InstrumentedLayer):
         return (call.watched[0][..., :n_nodes] + recurrent).sigmoid()
 
     def _previous(self, output: Any, start: Any) -> Tensor:
-        """The state before every step, laid out like the states."""
+        """Return the state before every step, with the axes of the states."""
         if isinstance(output, PackedSequence):
             return self._previous_packed(output, start)
         steps = self._steps(output)
@@ -189,7 +189,7 @@ class InstrumentedRNN(InstrumentedLayer):
 
 
 def packed_rows(states: PackedSequence) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows with a step before them, the rows of those steps, and the last rows of sequences."""
+    """Return the rows that follow another step, the rows they follow, and sequences' last rows."""
     sizes = states.batch_sizes
     rows = torch.arange(int(sizes[0]), len(states.data))
     before = rows - sizes[:-1].repeat_interleave(sizes[1:])

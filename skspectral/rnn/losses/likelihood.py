@@ -1,4 +1,4 @@
-"""What a network says of the labels, and how far another network is from saying the same."""
+"""Likelihood of labels given the outputs of a network, and divergence between two networks."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ FAMILIES = get_args(Family)
 
 @dataclass(frozen=True)
 class Likelihood:
-    """Distribution of labels that the outputs of a network stand for.
+    """Distribution of the labels that the outputs of a network parametrize.
 
     Parameters
     ----------
     family : {"categorical", "bernoulli", "gaussian"}
-        Classes along the last axis, a yes or no for each output, or numbers with the outputs
+        Classes along the last axis, a binary label for each output, or numbers with the outputs
         as their means and a variance of one.
     probabilities : bool
         Whether the outputs are probabilities rather than logits.
@@ -34,22 +34,22 @@ class Likelihood:
     probabilities: bool = False
 
     def divergence(self, dense: Tensor, pruned: Tensor) -> Tensor:
-        """KL divergence from the labels of one network to those of another.
+        """Return the KL divergence between the label distributions of two networks.
 
         Parameters
         ----------
         dense, pruned : Tensor of shape (n_sequences, ...)
-            Outputs of both; for classes (n_sequences, ..., n_classes).
+            Outputs of both networks; (n_sequences, ..., n_classes) for classes.
 
         Returns
         -------
         Tensor of shape (n_sequences, ...)
-            In nats, of every label.
+            Divergence of every label, in nats.
         """
         return self.divergence_from(dense)(pruned)
 
     def divergence_from(self, dense: Tensor) -> Callable[[Tensor], Tensor]:
-        """The divergence from fixed outputs, for many others."""
+        """Return a function that computes the divergence of other outputs from fixed ones."""
         fixed = self._natural(dense)
         if self.family == "categorical":
             log_p = fixed.log_softmax(-1)
@@ -59,19 +59,19 @@ class Likelihood:
         return lambda pruned: 0.5 * (fixed - self._natural(pruned)).square()
 
     def negative_log_likelihood(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Mean negative log-likelihood of labels, in nats and but for a constant.
+        """Return the mean negative log-likelihood of labels, in nats, up to a constant.
 
         Parameters
         ----------
         outputs : Tensor of shape (n_sequences, ...)
-            For classes (n_sequences, ..., n_classes).
+            Outputs of a network; (n_sequences, ..., n_classes) for classes.
         labels : Tensor of shape (n_sequences, ...)
-            Numbers of classes, zeros and ones, or numbers.
+            Class indices, zeros and ones, or numbers, depending on the family.
 
         Raises
         ------
         ValueError
-            If labels and outputs do not belong together.
+            If the labels do not match the outputs.
         """
         natural = self._natural(outputs)
         classes = self.family == "categorical"
@@ -91,9 +91,9 @@ class Likelihood:
         return 0.5 * F.mse_loss(natural, labels)
 
     def random_projection(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
-        """A random projection of logits or numbers, differentiable.
+        """Return a differentiable random projection of logits or numbers.
 
-        Of the logits of classes, the part that they have in common says nothing and is left out.
+        For classes, the mean of the logits is left out, since softmax does not depend on it.
         """
         natural = self._natural(outputs)
         direction = torch.randn(natural.shape, generator=generator).to(natural)
@@ -102,7 +102,7 @@ class Likelihood:
         return (direction * natural).sum()
 
     def _natural(self, outputs: Tensor) -> Tensor:
-        """Logits of the outputs; of numbers the numbers themselves."""
+        """Return the outputs as logits, or unchanged if they are numbers."""
         if torch.finfo(outputs.dtype).bits < 32:
             outputs = outputs.float()
         if not self.probabilities:
@@ -114,7 +114,7 @@ class Likelihood:
 
 
 def check_classes(labels: Tensor, n_classes: int) -> None:
-    """Refuse what are no numbers of classes."""
+    """Raise if labels are not class indices."""
     if labels.is_floating_point() or labels.min() < 0 or labels.max() >= n_classes:
         raise ValueError(
             f"y must hold numbers of classes from 0 to {n_classes - 1}, by which the network "
@@ -123,16 +123,16 @@ def check_classes(labels: Tensor, n_classes: int) -> None:
 
 
 def bernoulli_divergence(p: Tensor, q: Tensor) -> Tensor:
-    """KL divergence of a yes or no, from logits."""
+    """Return the KL divergence of binary labels, from logits."""
     yes, no = ((F.logsigmoid(sign * p), F.logsigmoid(sign * q)) for sign in (1.0, -1.0))
     return cases(*yes) + cases(*no)
 
 
 def cases(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """What every case adds to a KL divergence, ``q − p − p (log q − log p)``, from logarithms.
+    """Return the terms ``q − p − p (log q − log p)`` of a KL divergence, from logarithms.
 
-    The terms ``q − p`` cancel in the sum. With them no case is negative, and errors in the
-    logarithms count by their squares where the distributions are close.
+    The parts ``q − p`` cancel in the sum. They make every term nonnegative, and rounding errors of
+    the logarithms enter only squared if the distributions are close.
     """
     p, difference = log_p.exp(), log_q - log_p
     near = difference.clamp(-1.0, 1.0)
@@ -146,24 +146,24 @@ def likelihood_of(
     classifies: bool | None = None,
     origin: str | None = None,
 ) -> Likelihood:
-    """What some outputs stand for.
+    """Return the likelihood that fits the outputs of a network.
 
-    Distributions over classes are known by their values, which add up to one. That values lie in
-    [0, 1] says little: those of a regression may do so too. Where they are known to come from a
-    sigmoid, or their origin is not known, they are probabilities; so are those of a network that
-    classifies, unless they come out of a linear map. Other outputs are logits if the network is
-    known to classify, else numbers.
+    Outputs that sum to one along the last axis are distributions over classes. Values in [0, 1]
+    are not always probabilities, since those of a regression may lie there too. They count as
+    probabilities if they come from a sigmoid or softmax or their origin is not known, or if the
+    family is given or the network is a classifier, and they do not come from a linear map. Other
+    outputs are logits if the network is known to be a classifier, and numbers otherwise.
 
     Parameters
     ----------
     outputs : Tensor
-        What the network answers.
+        Outputs of the network.
     family : str
-        The family, if it is known.
+        The family, or ``"auto"`` to infer it.
     classifies : bool or None
-        Whether the network is known to answer with classes.
+        Whether the network is a classifier; None if that is not known.
     origin : str or None
-        Where the outputs come from, as ``Origins`` has it.
+        Origin of the outputs, as ``Origins`` reports it.
     """
     several = outputs.ndim > 1 and outputs.shape[-1] > 1
     in_range = bool(((outputs >= 0.0) & (outputs <= 1.0)).all())
@@ -183,13 +183,13 @@ def likelihood_of(
 
 
 def sums_to_one(values: Tensor) -> bool:
-    """Whether the last axis holds a distribution, as far as its dtype can tell."""
+    """Return whether values sum to one along the last axis, within the precision of their dtype."""
     missing = 1.0 - values.double().sum(-1)
     return bool((missing.abs() <= max(1e-3, 4.0 * torch.finfo(values.dtype).eps)).all())
 
 
 def primary_output(output: Any) -> Tensor:
-    """The answer among all that ``forward`` returns: the first floating tensor.
+    """Return the first floating-point tensor in the result of ``forward``.
 
     Raises
     ------

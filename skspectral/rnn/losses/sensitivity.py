@@ -1,4 +1,4 @@
-"""What an error in reading the hidden state does to the answers and to later states."""
+"""Sensitivity of outputs and later states to errors in reading the hidden state."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ def sensitivity(
     whitening: dict[str, Any],
     seed: int,
 ) -> dict[str, Tensor]:
-    """Gauss–Newton weight of a reading error, ``G = mean_t g_t g_tᵀ``.
+    """Return the Gauss–Newton weight of reading errors, ``G = mean_t g_t g_tᵀ``, of every layer.
 
-    With ``e_t`` added to the hidden state of step t wherever it is read, by ``weight_hh`` in the
-    next step and by whatever reads it outside, and ℓ a random projection of what the network
-    answers (of its logits, where it answers with labels), ``g_t = ∂ℓ/∂e_t`` at zero, through all
-    later steps. The same once more with ℓ a random projection of the states of all layers.
+    The error ``e_t`` is added to the hidden state of step t wherever it is read: by ``weight_hh``
+    in the next step and by readers outside the layer. ``g_t = ∂ℓ/∂e_t`` at ``e_t = 0``, through
+    all later steps, where ℓ is a random projection of the network's output (of its logits, if it
+    is a classifier). A second G uses a random projection of the states of all layers as ℓ.
 
     Parameters
     ----------
     collector : StateCollector
-        The module and its layers; both are left as they are.
+        Collector of the module and its layers; neither is changed.
     batches : iterable
         Batches to run.
     likelihood : Likelihood
-        What the answer says of the labels.
+        Distribution of the labels given the outputs.
     whitening : dict of array, each (n_nodes, n_nodes)
-        By the name of the layer, what makes of states directions to project states on.
+        Matrix that turns states into the directions to project states on, by the name of the layer.
     seed : int
-        Of the projections.
+        Seed of the projections.
 
     Returns
     -------
     dict of Tensor, each (2, n_nodes, n_nodes)
-        G of the answers and G of the states, of every layer, float64; zero where the answer does
-        not depend on the states.
+        G of the outputs and G of the states, by the name of the layer, float64; zero if the outputs
+        do not depend on the states.
     """
     products = {
         name: torch.zeros(2, n_nodes, n_nodes, dtype=torch.float64)
@@ -74,10 +74,10 @@ def sensitivity(
 def projected_states(
     calls: dict[str, list[Call]], whitening: dict[str, Any], generator: torch.Generator
 ) -> Tensor:
-    """A random projection of the states of all layers.
+    """Return a random projection of the states of all layers.
 
-    On whitened states of other steps, with random signs and lengths: so that nothing depends on
-    the order of the nodes, as it would with directions drawn node by node.
+    The directions are whitened states of other steps, times random numbers. Unlike directions
+    drawn node by node, they do not depend on the order of the nodes.
     """
     total = torch.zeros(())
     for name, each in calls.items():
@@ -93,7 +93,7 @@ def projected_states(
 def with_exposed_layers(
     collector: StateCollector,
 ) -> tuple[nn.Module, dict[str, InstrumentedLayer]]:
-    """A copy of the module that does not train, and in it the layers laid open."""
+    """Return a copy of the module, without trainable parameters, and its instrumented layers."""
     exposed: dict[str, InstrumentedLayer] = {}
     swaps: dict[nn.Module, nn.Module] = {}
     for layer in collector.layers:
@@ -106,7 +106,7 @@ def with_exposed_layers(
 def reading_gradients(
     exposed: dict[str, InstrumentedLayer], calls: dict[str, list[Call]], score: Tensor
 ) -> dict[str, Tensor]:
-    """``g_t`` of every layer in a forward pass, each (n_states, n_nodes), float64."""
+    """Return ``g_t`` of every layer in a forward pass, each (n_states, n_nodes), float64."""
     every = [tensor for each in calls.values() for call in each for tensor in call.watched]
     gradients: Iterator[Tensor | None] = repeat(None)
     if score.requires_grad and every:

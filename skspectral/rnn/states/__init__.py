@@ -1,1 +1,1 @@
-"""Run a module and read off its hidden states."""
+"""Run a module and collect the hidden states of its layers."""

@@ -1,4 +1,4 @@
-"""Run sequences through a module and read off the hidden states of its layers."""
+"""Run sequences through a module and collect the hidden states of its layers."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from .padded import Padded
 
 BLOCK = 16  # float32 numbers in the widest vector register of today's CPUs
 
-# How a batch of sequences (n_sequences, n_steps, n_features), or of token ids without the
-# last axis, can be laid out for `forward`.
+# Layouts for `forward` of a batch of sequences (n_sequences, n_steps, n_features), or of token
+# ids without the last axis.
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "batch first": lambda batch: batch,
     "time first": lambda batch: batch.transpose(0, 1),
@@ -36,17 +36,17 @@ AS = " as "  # between a layout and a dtype
 
 
 class StateCollector:
-    """Hidden states of layers, read off while their module runs.
+    """Collector of the hidden states of layers while their module runs.
 
     Parameters
     ----------
     module : nn.Module
-        The module; it runs in the mode it is in.
+        The module; its training or evaluation mode is not changed.
     layers : sequence of RecurrentLayer
-        The layers whose states are wanted.
+        The layers whose states are collected.
     layout : str or None
-        A key of ``LAYOUTS``, and a dtype where the module has several; None finds it out from the
-        first batch of sequences.
+        A key of ``LAYOUTS``, and a dtype if the module has several; None means that the first
+        batch of sequences determines it.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class StateCollector:
         self.layers = tuple(layers)
         self.layout = layout
         self.path: frozenset[tuple[str, str]] = frozenset()
-        self._fills: bool | None = None  # whether copies may fill up a batch; None: not known yet
+        self._fills: bool | None = None  # whether copies may pad a batch; None: not known yet
         self.device = next(layers[0].of(module).parameters()).device
         floating = (each.dtype for each in module.parameters() if each.is_floating_point())
         self._dtypes = {str(dtype).removeprefix("torch."): dtype for dtype in floating}
@@ -64,44 +64,44 @@ class StateCollector:
         self._embeds = any(isinstance(part, nn.Embedding) for part in module.modules())
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what another process needs to know, and results of a pass are known again by."""
+        """Return the attributes that another process needs, or that identify equal results."""
         known = ("path", "_fills", "_numbers")
         return {name: value for name, value in vars(self).items() if name not in known}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take over what another process knew."""
+        """Restore the collector in another process."""
         self.__init__(state["module"], state["layers"], state["layout"])  # type: ignore[misc]
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Nodes of every layer."""
+        """Number of nodes of every layer, by name."""
         return {layer.name: layer.of(self.module).hidden_size for layer in self.layers}
 
     def copy(self) -> StateCollector:
-        """Return one with the same weights, whose hooks and whatever it keeps are its own."""
+        """Return a collector with the same weights, but hooks and buffers of its own."""
         return type(self)(independent_copy(self.module), self.layers, self.layout)
 
     @staticmethod
     def kept(_inputs: Sequence[Any], output: Any) -> Any:
-        """Return what is kept of a call of a layer."""
+        """Return the value to collect from a call of a layer."""
         return output
 
     @property
     def is_bare(self) -> bool:
-        """Whether the module is nothing but recurrent, so that its states are what it is for."""
+        """Whether the module is itself a recurrent layer, so that its states are its outputs."""
         return self.layers[0].host == ""
 
     def run(self, batch: Any) -> dict[str, Tensor]:
-        """Call the module on a batch and read off the states.
+        """Run the module on a batch and return the states of its layers.
 
-        An array or tensor holds sequences, batch first; anything else is what
-        ``forward`` takes: a tuple of arguments, or a dict of keyword arguments.
+        An array or tensor holds sequences, batch first. Otherwise the batch is a tuple of arguments
+        of ``forward``, or a dict of keyword arguments.
 
         Returns
         -------
         dict of Tensor, each (n_sequences, n_steps, n_nodes)
-            By the name of the layer. Without the first axis where sequences are padded, or the
-            layer read packed ones, or ran on several numbers of them: the valid steps alone.
+            States by the name of the layer. They are those of the valid steps, (n_states, n_nodes),
+            if sequences are padded or packed, or if a layer ran on varying numbers of sequences.
 
         Raises
         ------
@@ -116,10 +116,10 @@ class StateCollector:
         return states
 
     def _states(self, batch: Any) -> dict[str, Tensor]:
-        """Run a batch, with copies of a sequence to fill it up where every layer runs on them.
+        """Run a batch, padded by copies of its last sequence if every layer allows that.
 
-        Where a layer runs on other numbers of sequences, as on words beside sentences, what it
-        makes of the copies could not be told from the rest.
+        If a layer runs on another number of sequences, such as words rather than sentences, the
+        states of the copies could not be told from the others, so none are added.
         """
         args, kwargs = self.arguments(batch)
         if isinstance(batch, (tuple, dict)) or self._fills is not None:
@@ -133,8 +133,10 @@ class StateCollector:
         return self._states(batch)
 
     def rows(self, batch: Any) -> dict[str, Tensor]:
-        """The same states, each (n_states, n_nodes), in an order in which fewer are copied."""
-        # Layers lay their states out by steps.
+        """Return the states of ``run``, each (n_states, n_nodes), ordered by steps.
+
+        Layers store their states by steps, so that this order copies less.
+        """
         if not isinstance(batch, Padded):
             return {
                 name: states.transpose(0, -2).flatten(0, -2)
@@ -155,9 +157,9 @@ class StateCollector:
         return found[: len(batch.lengths)]
 
     def ignores_padding(self, long: Tensor, short: Tensor) -> bool:
-        """Whether zeros behind a sequence leave its states as they are.
+        """Return whether zeros appended to a sequence do not change its states.
 
-        They do where it is read from its end, or normalized by all of its steps.
+        They do change them if the sequence is read from its end or normalized over all its steps.
         """
         try:
             alone, beside = self.run(short[None]), self.run(Padded.of([long, short]))
@@ -170,7 +172,7 @@ class StateCollector:
 
     @torch.no_grad()
     def cells(self, batch: Any, layers: Sequence[RecurrentLayer]) -> dict[str, Tensor]:
-        """Last cell states of some LSTM layers, each (n_sequences, n_nodes)."""
+        """Return the last cell states of LSTM layers, each (n_sequences, n_nodes)."""
         found: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
 
         def keep(name: str, part: nn.Module, _inputs: Any, output: Any) -> None:
@@ -187,9 +189,9 @@ class StateCollector:
     def arguments(
         self, batch: Any, *, whole: bool = True
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of ``forward`` for a batch, on the device of the module.
+        """Return the arguments of ``forward`` for a batch, on the device of the module.
 
-        An array is filled up to ``whole_blocks``, unless that is not wanted.
+        If ``whole``, an array is padded by ``whole_blocks``, unless the module does not allow it.
         """
         if isinstance(batch, dict):
             return (), tree_map(self._convert, batch, is_leaf=is_packed)
@@ -211,7 +213,7 @@ class StateCollector:
         return self._embeds and sequences.ndim == 2 and not sequences.is_floating_point()
 
     def _laid_out(self, sequences: Tensor, layout: str) -> Tensor:
-        """Bring sequences into a layout, and the dtype that goes with it."""
+        """Return sequences in a layout and its dtype."""
         name, _, dtype = layout.partition(AS)
         kind = torch.long if self._are_tokens(sequences) else self._dtypes.get(dtype)
         kind = kind or next(iter(self._dtypes.values()))
@@ -228,7 +230,7 @@ class StateCollector:
 
     @torch.inference_mode()
     def _forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
-        """Run a copy of the module, so that no pass begins with what another one left behind."""
+        """Run a copy of the module, so that no pass depends on what an earlier pass left behind."""
         module, path = independent_copy(self.module), PathRecorder(self._numbers)
         seen: dict[str, list[Tensor]] = {layer.name: [] for layer in self.layers}
         for layer in self.layers:
@@ -240,13 +242,13 @@ class StateCollector:
         return {name: joined_steps(found) for name, found in seen.items() if found}
 
     def _find_layout(self, sequences: Tensor) -> str:
-        """Return the layout in which a layer sees as many sequences as were fed."""
+        """Return the layout in which a layer runs on as many sequences as the module was given."""
         n_copies = 3 if sequences.shape[1] == 2 else 2
         copies = sequences[:1].expand(n_copies, *sequences.shape[1:])
         layout, _ = self._layout_of(copies)
         if layout is not None:
             return layout
-        # The module may take only as many as it was made for; then its error is about the copies.
+        # A module of fixed batch size fails because of the number of copies, not of the layout.
         layout, reason = self._layout_of(sequences)
         shape, kind = tuple(sequences.shape[1:]), type(self.module).__name__
         if layout is not None:
@@ -261,7 +263,7 @@ class StateCollector:
         )
 
     def _layout_of(self, fed: Tensor) -> tuple[str | None, str]:
-        """Return the layout in which sequences go through, or why they do not."""
+        """Return the layout in which the module runs, or None and the reason why it does not."""
         reasons: list[str] = []
         for layout in self._candidates(fed):
             try:
@@ -277,7 +279,7 @@ class StateCollector:
         return None, reasons[0]
 
     def _reason(self, states: dict[str, Tensor], n_fed: int) -> str:
-        """Tell why states are not those of the sequences that were fed."""
+        """Return, in words, why the states do not match the sequences that were given."""
         if states:
             return f"its layers do not see {n_fed} sequences where as many were fed"
         if {name.split()[0] for _, name in self.path if name} & KERNELS.keys():
@@ -288,7 +290,7 @@ class StateCollector:
         return "none of its recurrent layers runs"
 
     def _candidates(self, sequences: Tensor) -> Iterator[str]:
-        """Yield layouts; of a module of several dtypes, also which of them is fed."""
+        """Yield the layouts to try, with each dtype if the module has several."""
         univariate = sequences.ndim == 3 and sequences.shape[2] == 1
         for dtype in self._dtypes:
             for name in LAYOUTS:
@@ -297,7 +299,7 @@ class StateCollector:
 
 
 class InputCollector(StateCollector):
-    """What layers read, in place of their hidden states."""
+    """Collector of the inputs of layers in place of their hidden states."""
 
     @staticmethod
     def kept(inputs: Sequence[Any], _output: Any) -> Any:
@@ -306,7 +308,7 @@ class InputCollector(StateCollector):
 
 
 def explained(error: Exception, module: nn.Module) -> str:
-    """Return the text of an error; of missing arguments, how to give them."""
+    """Return the text of an error, or advice if arguments of ``forward`` are missing."""
     missing = isinstance(error, TypeError) and "missing" in str(error)
     if not missing or "forward()" not in str(error):
         return str(error)
@@ -318,14 +320,14 @@ def explained(error: Exception, module: nn.Module) -> str:
 
 
 def is_packed(value: Any) -> bool:
-    """Whether a value is packed sequences, whose sizes stay on the CPU."""
+    """Return whether a value is a ``PackedSequence``, whose sizes must remain on the CPU."""
     return isinstance(value, PackedSequence)
 
 
 def keeper(
     part: nn.Module, kept: Callable[[Sequence[Any], Any], Any], into: list[Tensor]
 ) -> Callable[..., None]:
-    """Return a forward hook that keeps states, batch first; those of a cell as one step."""
+    """Return a forward hook that collects states, batch first; a cell's as a single step."""
 
     def keep(_part: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         states = states_of(kept((*args, *kwargs.values()), output))
@@ -340,7 +342,7 @@ def keeper(
 
 
 def close(states: Tensor, others: Tensor) -> bool:
-    """Whether states are the same but for rounding."""
+    """Return whether states are the same up to rounding."""
     if states.shape != others.shape:
         return False
     most = float(states.abs().max())
@@ -350,7 +352,7 @@ def close(states: Tensor, others: Tensor) -> bool:
 
 
 def joined_steps(found: list[Tensor]) -> Tensor:
-    """The states of all calls of a layer, one after another."""
+    """Return the states of all calls of a layer, joined along the steps where possible."""
     if len(found) == 1:
         return found[0]
     if all(states.ndim == 3 and len(states) == len(found[0]) for states in found):
@@ -359,10 +361,10 @@ def joined_steps(found: list[Tensor]) -> Tensor:
 
 
 def whole_blocks(sequences: Tensor) -> Tensor:
-    """Copies of the last sequence appended until the batch is a multiple of ``BLOCK``.
+    """Return a batch padded by copies of its last sequence to a multiple of ``BLOCK``.
 
-    Vectorized kernels round the rows of their last, partial block differently. Without
-    one, an answer does not depend on which other sequences are in the batch.
+    Vectorized kernels round the rows of their last, partial block differently. Without a partial
+    block, an output does not depend on the other sequences in the batch.
     """
     missing = -len(sequences) % BLOCK
     if not missing:

@@ -1,4 +1,4 @@
-"""Moments that are added up where the states are."""
+"""Sums of moments on the device of the states."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class DeviceMoments:
     Parameters
     ----------
     n_nodes : int
-        Hidden nodes of the layer.
+        Number of hidden nodes of the layer.
     device : torch.device
-        Where to add up.
+        Device of the sums.
     """
 
     def __init__(self, n_nodes: int, device: torch.device) -> None:
@@ -31,5 +31,5 @@ class DeviceMoments:
 
     @property
     def is_finite(self) -> bool:
-        """Whether all states were finite, and not too large to be squared."""
+        """Whether all states were finite and small enough for finite squares."""
         return bool(torch.isfinite(self.products_.diagonal()).all())

@@ -1,1 +1,1 @@
-"""Build the smaller module, and compare it with the given one."""
+"""Build the smaller module and compare it with the given module."""

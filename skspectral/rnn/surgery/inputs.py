@@ -1,4 +1,4 @@
-"""Layers that read some of their inputs."""
+"""Layers that read only some of their inputs."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,16 +17,16 @@ from .verification import same_outputs
 
 
 class Selecting(RNNWrapper):
-    """Is given more inputs than it reads.
+    """Base of the wrappers that pass only some of their inputs on to the layer inside.
 
     Parameters
     ----------
     rnn : nn.Module
-        The layer.
+        The layer inside.
     support : Tensor of int
-        The inputs that it reads.
+        Indices of the inputs that the layer reads.
     input_size : int
-        How many it is given.
+        Number of inputs that the wrapper is given.
     """
 
     def __init__(self, rnn: nn.Module, support: Tensor, input_size: int) -> None:
@@ -36,7 +36,7 @@ class Selecting(RNNWrapper):
 
 
 class SelectedInputs(Selecting):
-    """A layer that is given more inputs than it reads."""
+    """Layer that reads some of the inputs that it is given."""
 
     @overload
     @script_overload
@@ -49,7 +49,7 @@ class SelectedInputs(Selecting):
         pass
 
     def forward(self, input: Any, hx: Any = None) -> Any:  # noqa: A002  as in torch
-        """Run the layer."""
+        """Run the layer on the selected inputs."""
         if isinstance(input, PackedSequence):
             selected = with_data(input, input.data.index_select(-1, self.support))
         else:
@@ -60,14 +60,14 @@ class SelectedInputs(Selecting):
 
 
 class SelectedCellInputs(Selecting):
-    """A cell that is given more inputs than it reads."""
+    """Cell that reads some of the inputs that it is given."""
 
     def forward(  # type: ignore[no-untyped-def]
         self,
         input: Tensor,  # noqa: A002  as in torch
         hx: States = None,
     ):
-        """Run the cell for a step."""
+        """Run the cell for one step on the selected inputs."""
         selected = input.index_select(-1, self.support)
         if self.is_lstm:
             return self.rnn(selected, pair_of(hx))
@@ -80,20 +80,21 @@ def select_inputs(
     supports: Mapping[str, Tensor],
     arguments: tuple[Any, Any],
 ) -> nn.Module:
-    """A module whose hosts read some of their inputs alone.
+    """Return a module whose hosts read only some of their inputs.
 
-    Where an embedding makes the inputs, and nothing else reads it, it makes no others.
+    If an embedding computes the inputs and nothing else reads it, the embedding is narrowed to the
+    selected columns. Otherwise a wrapper selects the inputs in front of the host.
 
     Parameters
     ----------
     module : nn.Module
-        The module, which is left as it is.
+        The module; it is not changed.
     layers : sequence of RecurrentLayer
         The layers that read inputs.
     supports : dict of Tensor of int
-        By host: the inputs to read.
+        Indices of the inputs to read, by host.
     arguments : tuple
-        Positional and keyword arguments of a forward pass.
+        Positional and keyword arguments of a forward pass, on which candidates are compared.
     """
     for host, support in supports.items():
         own = [layer for layer in layers if layer.host == host]
@@ -115,12 +116,12 @@ def select_inputs(
 
 
 def replaced(module: nn.Module, path: str, part: nn.Module) -> nn.Module:
-    """A copy of a module with another part."""
+    """Return a copy of a module in which the submodule at ``path`` is replaced."""
     return copy_of(module, {module.get_submodule(path): copy_of(part)})
 
 
 def reading(module: nn.Module, layers: Sequence[RecurrentLayer], support: Tensor) -> nn.Module:
-    """A copy of a module in which some layers of a host have columns for some inputs alone."""
+    """Return a copy of a module whose given layers have input columns for ``support`` only."""
     narrow: dict[nn.Module, nn.Module] = {}
     for layer in layers:
         part = layer.of(module)
@@ -130,7 +131,10 @@ def reading(module: nn.Module, layers: Sequence[RecurrentLayer], support: Tensor
 
 
 def embedded(module: nn.Module, n_inputs: int, support: Tensor) -> Iterator[nn.Module]:
-    """Copies of a module in which an embedding of its own makes some of its outputs alone."""
+    """Yield copies of a module, each with one embedding narrowed to the columns ``support``.
+
+    Candidates are the embeddings with ``n_inputs`` columns whose weight is used once.
+    """
     uses = Counter(id(each) for part in module.modules() for each in part._parameters.values())
     for path, part in module.named_modules():
         fits = isinstance(part, nn.Embedding) and part.embedding_dim == n_inputs

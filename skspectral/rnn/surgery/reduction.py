@@ -1,4 +1,4 @@
-"""What a layer keeps, and the smaller layers and readers that follow from it."""
+"""Reductions of layers, and the smaller layers and readers that they lead to."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from ..tracing.readers import Reader
 
 @dataclass(frozen=True)
 class LayerReduction:
-    """The nodes to keep of a layer and the map that rebuilds the rest.
+    """Kept nodes of a layer and the affine map that rebuilds the others from them.
 
     Parameters
     ----------
     support : Tensor of int, shape (m,)
-        The kept nodes, ascending.
+        Indices of the kept nodes, ascending.
     A : Tensor of shape (n_nodes, m)
-        Reconstruction, float64.
+        Matrix of the reconstruction, float64.
     c : Tensor of shape (n_nodes,)
-        Its constant part, float64.
+        Constant part of the reconstruction, float64.
     cell : tuple of Tensor or None
-        The same two for the cell state of an LSTM, where another layer starts from it.
+        ``A`` and ``c`` for the cell state of an LSTM, needed if another layer starts from it.
     fitted : dict of Tensor or None
-        Weights of the smaller layer by the inputs of the dense one, float64, where they are fitted
-        rather than folded.
+        Weights of the smaller layer, which reads the inputs of the dense one, float64; None if the
+        reconstruction is folded into the weights instead.
     """
 
     support: Tensor
@@ -50,18 +50,21 @@ class LayerReduction:
 
     @classmethod
     def from_arrays(cls, support: Any, A: Any, c: Any) -> LayerReduction:
-        """Take NumPy arrays."""
+        """Make a reduction from NumPy arrays."""
         return cls(torch.as_tensor(support), torch.as_tensor(A), torch.as_tensor(c))
 
     @classmethod
     def keep_all(cls, n_nodes: int) -> LayerReduction:
-        """Keep all nodes."""
+        """Make the reduction that keeps all nodes."""
         eye = torch.eye(n_nodes, dtype=torch.float64)
         return cls(torch.arange(n_nodes), eye, torch.zeros(n_nodes, dtype=torch.float64))
 
     @classmethod
     def keep_first(cls, n_nodes: int, m: int, affine: bool = False) -> LayerReduction:
-        """Keep the first nodes and rebuild none: enough to see how a module is put together."""
+        """Make a reduction that keeps the first ``m`` nodes, for trial builds of a module.
+
+        It rebuilds the other nodes as zero or, if ``affine``, as a constant.
+        """
         whole = cls.keep_all(n_nodes)
         c = whole.c.clone()
         c[m:] = 0.1 * affine
@@ -69,45 +72,46 @@ class LayerReduction:
 
     @property
     def n_nodes(self) -> int:
-        """Nodes before."""
+        """Number of nodes before the reduction."""
         return len(self.A)
 
     @property
     def lost(self) -> Tensor:
-        """The nodes that are not kept, ascending."""
+        """Indices of the nodes that are not kept, ascending."""
         lost = torch.ones(self.n_nodes, dtype=torch.bool)
         return lost.index_fill(0, self.support, False).nonzero().flatten()
 
     @property
     def is_smaller(self) -> bool:
-        """Return whether any node is lost."""
+        """Whether any node is lost."""
         return len(self.support) < self.n_nodes
 
     def rebuild(self, states: Tensor) -> Tensor:
-        """Return the states of all nodes, from those of the kept ones."""
+        """Return the hidden states of all nodes, rebuilt from the kept ones."""
         A, c = self.A.to(states.device), self.c.to(states.device)
         return (states.double() @ A.T + c).to(states.dtype)
 
     def rebuild_cells(self, cells: Tensor) -> Tensor:
-        """Return the cell states of all nodes, from those of the kept ones."""
+        """Return the cell states of all nodes, rebuilt from the kept ones."""
         A, c = (each.to(cells.device) for each in self.of_cells)
         return (cells.double() @ A.T + c).to(cells.dtype)
 
     def rows(self, rnn: nn.Module) -> Tensor:
-        """Rows J of every gate block of a layer."""
+        """Return the rows of the kept nodes in the gate blocks of a layer's weights."""
         starts = torch.arange(GATES[mode_of(rnn)])[:, None] * self.n_nodes
         return (starts + self.support).flatten()
 
     @property
     def of_cells(self) -> tuple[Tensor, Tensor]:
-        """What rebuilds the cell state; where that is not known, the kept ones among zeros."""
+        """Reconstruction of the cell state; without one, the lost nodes are set to zero."""
         keep_all = LayerReduction.keep_all(self.n_nodes)
         return self.cell or (keep_all.A[:, self.support], keep_all.c)
 
     def small_weights(self, rnn: Any) -> dict[str, Tensor]:
-        """Return the weights of the layer of the kept nodes, which reads what the dense one reads.
+        """Return the weights of the layer of the kept nodes, which reads the dense layer's inputs.
 
-        Unless they are fitted, they are rows J of every gate block.
+        They are the fitted weights, if there are any; otherwise the rows of the kept nodes in every
+        gate block, with the reconstruction folded into ``weight_hh``.
         """
         if self.fitted is not None:
             return dict(self.fitted)
@@ -120,7 +124,7 @@ class LayerReduction:
         return {name: weight[self.rows(rnn)] for name, weight in weights.items()}
 
     def small_call(self, call: LayerCall) -> LayerCall:
-        """Return the call of the fitted layer in the place of that of the dense one."""
+        """Return the call of the fitted layer that replaces a call of the dense layer."""
         if self.fitted is None:
             raise ValueError("cut has no fitted weights; fit them, or build the smaller module.")
         weights, support = list(self.fitted.values()), self.support.to(call.input.device)
@@ -128,7 +132,7 @@ class LayerReduction:
         return replace(call, weights=[each.to(call.input) for each in weights], start=start)
 
     def fold(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias that read the kept nodes as the given ones read all nodes."""
+        """Return the weight and bias that read the kept nodes as the given ones read all nodes."""
         wide = in_float64(weight)
         shift = wide @ self.c
         if bias is not None:
@@ -138,12 +142,12 @@ class LayerReduction:
 
 
 def shrink_rnn(rnn: Any, cut: LayerReduction) -> nn.Module:
-    """Return the layer of the kept nodes alone."""
+    """Return the layer that has only the kept nodes."""
     return with_weights(rnn, cut.small_weights(rnn), len(cut.support))
 
 
 def with_weights(rnn: nn.Module, weights: dict[str, Tensor], hidden_size: int) -> nn.Module:
-    """A layer of the same kind with other weights."""
+    """Return a layer of the same kind with the given weights."""
     end = "" if isinstance(rnn, nn.RNNCellBase) else "_l0"
     n_inputs = weights["weight_ih"].shape[1]
     empty = empty_like(rnn, n_inputs, hidden_size, "bias_hh" in weights)
@@ -151,7 +155,7 @@ def with_weights(rnn: nn.Module, weights: dict[str, Tensor], hidden_size: int) -
 
 
 def narrowed(part: Any, reader: Reader, reductions: Mapping[str, LayerReduction]) -> nn.Module:
-    """A reader that reads the kept nodes of some layers as the given one reads all of them."""
+    """Return a reader into which the reconstructions of the given reductions are folded."""
     weight, bias = reading_of(part)
     wide = in_float64(weight)
     shift = wide.new_zeros(len(wide)) if bias is None else in_float64(bias)
@@ -168,7 +172,7 @@ def narrowed(part: Any, reader: Reader, reductions: Mapping[str, LayerReduction]
 
 
 def with_input(part: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:
-    """A linear map or a layer with other weights for its input."""
+    """Return a linear map or a layer with the given input weights."""
     if isinstance(part, nn.Linear):
         return resized(part, weight, bias)
     weights = weights_of(part) | {"weight_ih": weight}

@@ -1,4 +1,4 @@
-"""Readers fitted to the states that the pruned network reaches."""
+"""Refit of the readers to the states that the pruned network reaches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..layers.wrappers import Expanded, ExpandedCell
 from ..tracing.readers import Readers
 from .reduction import LayerReduction
 
-MOST_READ = 2**24  # numbers that are kept of what the dense network reads
+MOST_READ = 2**24  # limit on recorded numbers of dense states
 
 # Positional and keyword arguments of ``forward``.
 Pass = tuple[tuple[Any, ...], dict[str, Any]]
@@ -23,16 +23,16 @@ Pass = tuple[tuple[Any, ...], dict[str, Any]]
 
 @dataclass(frozen=True)
 class ReadSite:
-    """Where states are read: what enters a reader, or the states that leave a layer.
+    """Place where states are read: the input of a reader, or the output of a layer.
 
     Parameters
     ----------
     path : str
-        The reader, or the layer.
+        Path of the reader or of the layer.
     layer : RecurrentLayer or None
-        The layer, if it is one.
+        The layer, if the place belongs to one.
     leaving : bool
-        Whether the states that leave it are wanted.
+        Whether the output is read rather than the input.
     """
 
     path: str
@@ -40,7 +40,7 @@ class ReadSite:
     leaving: bool = False
 
     def watch(self, module: nn.Module, into: list[Tensor]) -> None:
-        """Keep what is read there, each (n_rows, n_nodes)."""
+        """Hook a module so that its states at this place, (n_rows, n_nodes), are appended."""
 
         def keep(given: Any) -> None:
             states = states_of(given)
@@ -57,29 +57,30 @@ class ReadSite:
 
 @dataclass
 class Refit:
-    """Fits readers to the states that the pruned network reaches.
+    """Least-squares refit of the readers to the states that the pruned network reaches.
 
-    A reader that takes in the reconstruction is right for the states of the dense network. Those
-    of the pruned network drift away from them as its own errors come back to it. By least squares,
-    reader ``V`` of drifted states ``z`` answers as ``W`` does to the states ``h`` of the dense
-    network, ``V = (W C + λ V₀) (Z + λ I)⁻¹`` with the cross-moment ``C = mean h zᵀ`` and
-    ``Z = mean z zᵀ``. It is drawn towards the folded reader ``V₀`` as ``m + 1`` readings would do,
-    ``λ = Tr Z / n``. So are the weights by which a layer reads the states of those below it, one
-    after another, unless they are fitted to its trajectory. Its own ``weight_hh`` stays: refitted
-    to its own drift it would change that.
+    A reader with the reconstruction folded into it is right for the states of the dense network.
+    The states of the pruned network drift away from those, because its errors feed back. The refit
+    makes the reader ``V`` of drifted states ``z`` match the outputs of ``W`` on the states ``h`` of
+    the dense network, by ridge regression: ``V = (W C + λ V₀) (Z + λ I)⁻¹`` with the cross-moment
+    ``C = Σ h zᵀ`` and ``Z = Σ z zᵀ`` over ``n`` rows. ``λ = Tr Z / n`` shrinks ``V`` towards the
+    folded reader ``V₀`` as strongly as ``m + 1`` rows would. The input weights of layers that read
+    other layers are refitted as well, one after another, unless they are fitted to the trajectory.
+    The ``weight_hh`` of a layer is not refitted, since that would change the drift itself.
 
     Parameters
     ----------
     module : nn.Module
-        The dense module, laid out.
+        The dense module, with split layers.
     layers : sequence of RecurrentLayer
         Its layers.
     readers : Readers
-        Who reads them. Where a reconstruction stays a layer of its own, that is refitted.
+        The readers of the hidden states. If a reconstruction remains a layer of its own, the
+        reconstruction is refitted in place of the readers.
     passes : sequence
-        Forward passes to fit on; some at the end are left out when too much would be kept.
+        Forward passes to fit on; the last ones are left out beyond ``MOST_READ`` recorded numbers.
     known : dict
-        What the dense network reads in them, where it has been worked out, by the place.
+        States that the dense network reads in the passes, by place, as far as already computed.
     """
 
     module: nn.Module
@@ -89,12 +90,12 @@ class Refit:
     known: dict[ReadSite, list[Tensor]] = field(default_factory=dict)
 
     def apply(self, small: nn.Module, reductions: Mapping[str, LayerReduction]) -> dict[str, str]:
-        """Refit the readers of a pruned module, in place, from the first to the last.
+        """Refit the readers of a pruned module, in place, in the order of ``places``.
 
         Returns
         -------
         dict of str
-            By layer, which of its readers stayed as they were, and why.
+            Readers that were not refitted, and why, by the name of the layer that they read.
         """
         notes: dict[str, list[str]] = {}
         for place in self.places(small):
@@ -113,14 +114,14 @@ class Refit:
         return {name: "; ".join(found) for name, found in notes.items()}
 
     def _read_in(self, place: ReadSite) -> list[str]:
-        """The layers whose states are read in a place."""
+        """Return the names of the layers whose states are read at a place."""
         if place.leaving and place.layer:
             return [place.layer.name]
         readers = (each for each in self.readers.readers if each.path == place.path)
         return list(dict.fromkeys(name for each in readers for name, _ in each.runs if name))
 
     def places(self, small: nn.Module) -> Iterator[ReadSite]:
-        """Where states are read, in the order in which that happens."""
+        """Yield the places where states are read: first readers, then outputs of expanded hosts."""
         own = {layer.path: layer for layer in self.layers}
         hosts = {layer.name: layer.host for layer in self.layers}
         stays = {host for host in hosts.values() if isinstance(small.get_submodule(host), Expanded)}
@@ -138,7 +139,10 @@ class Refit:
     def _fixed(
         self, small: nn.Module, place: ReadSite, reductions: Mapping[str, LayerReduction]
     ) -> Tensor | None:
-        """Rows that stay: a cell goes on from the states it shows, so kept nodes are themselves."""
+        """Return the rows of a reconstruction that must not change, if any.
+
+        An expanded cell continues from the states that it returns, so its kept nodes must be exact.
+        """
         layer = place.layer if place.leaving else None
         if layer is None or not isinstance(small.get_submodule(layer.host), ExpandedCell):
             return None
@@ -147,7 +151,7 @@ class Refit:
     def _readers(
         self, small: nn.Module, place: ReadSite, reductions: Mapping[str, LayerReduction]
     ) -> tuple[Affine | None, Affine]:
-        """The reader of the dense and of the pruned module."""
+        """Return the reader in the dense module, None for the identity, and in the pruned one."""
         layer = place.layer
         if layer is None:
             wide, narrow = (module.get_submodule(place.path) for module in (self.module, small))
@@ -165,21 +169,21 @@ class Refit:
 
 
 def is_fitted(place: ReadSite, reductions: Mapping[str, LayerReduction]) -> bool:
-    """Return whether what reads there is a layer that was fitted together with what it reads."""
+    """Return whether the layer that reads at a place has weights fitted to the trajectory."""
     cut = reductions.get(place.layer.name) if place.layer and not place.leaving else None
     return cut is not None and cut.fitted is not None
 
 
 @dataclass(frozen=True)
 class Affine:
-    """The weight and the bias of a reader."""
+    """Weight and bias of a reader."""
 
     weight: Tensor
     bias: Tensor | None
 
     @classmethod
     def of(cls, part: Any, rows: Tensor | None = None) -> Affine:
-        """Those by which a module reads its input, or some rows of them."""
+        """Take the input weight and bias of a module, or some of their rows."""
         weight, bias = reading_of(part)
         if rows is None:
             return cls(weight, bias)
@@ -187,13 +191,13 @@ class Affine:
 
     @property
     def whole(self) -> Tensor:
-        """Both side by side, in float64 on the CPU."""
+        """Weight and bias side by side, float64 on the CPU."""
         parts = [self.weight] if self.bias is None else [self.weight, self.bias[:, None]]
         return in_float64(torch.cat(parts, dim=1))
 
     @torch.no_grad()
     def set(self, whole: Tensor) -> None:
-        """Take other values."""
+        """Set the weight and the bias, given side by side."""
         self.weight.copy_(whole[:, : self.weight.shape[1]])
         if self.bias is not None:
             self.bias.copy_(whole[:, -1])
@@ -202,7 +206,7 @@ class Affine:
 def dense_states(
     module: nn.Module, places: Sequence[ReadSite], passes: Sequence[Pass]
 ) -> dict[ReadSite, list[Tensor]]:
-    """What is read in some places in every pass, as long as that is not too much."""
+    """Return the states read at some places, one tensor per pass, up to ``MOST_READ`` numbers."""
     rows: list[list[Tensor]] = []
     for each in passes:
         if sum(states.numel() for row in rows for states in row) < MOST_READ:
@@ -212,7 +216,7 @@ def dense_states(
 
 @torch.inference_mode()
 def states_read(module: nn.Module, places: Sequence[ReadSite], forward: Pass) -> list[Tensor]:
-    """What is read in some places, each (n_rows, n_nodes)."""
+    """Return the states read at some places in one pass, each (n_rows, n_nodes)."""
     module = independent_copy(module)
     seen: list[list[Tensor]] = [[] for _ in places]
     for place, into in zip(places, seen, strict=True):
@@ -228,10 +232,10 @@ def refit(
     pairs: list[tuple[Tensor, Tensor]],
     fixed: Tensor | None = None,
 ) -> str | None:
-    """Refit one reader, in place, to pairs of what it should have read and what it reads.
+    """Refit one reader, in place, to pairs of dense and drifted states.
 
-    Fixed rows stay as they are. All rows do where the pairs do not match, or the pruned network
-    explodes: then the answer says so.
+    Fixed rows are not changed. If the pairs do not match or states are not finite, no row is
+    changed, and the reason is returned.
     """
     before = narrow.whole
     size = before.shape[1]
@@ -258,6 +262,6 @@ def refit(
 
 
 def with_one(states: Tensor, needed: bool) -> Tensor:
-    """States in float64 on the CPU, with a one where a bias will be read."""
+    """Return states as float64 on the CPU, with a column of ones if a bias is needed."""
     states = in_float64(states)
     return torch.cat([states, torch.ones_like(states[:, :1])], dim=1) if needed else states

@@ -1,4 +1,4 @@
-"""Runs of the small module, and of the given one with its hidden states replaced."""
+"""Runs of the small module, and of the given module with its hidden states replaced."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from ..kernels import KernelMode, LayerCall
 from ..outputs import columns_apart
 from .reduction import LayerReduction
 
-# Sequences and steps of a call that are computed again; all steps go by the same weights.
+# Limits on the sequences and steps that are recomputed; all steps use the same weights.
 N_CHECKED, MOST_STEPS = 16, 1024
-ROUNDINGS = 64  # units of rounding by which a step may be off
+ROUNDINGS = 64  # allowed error of a step, in units of rounding
 
 
 @dataclass
 class Ran:
-    """A run of one layer of the small module.
+    """States of one run of one layer of the small module.
 
     Parameters
     ----------
     start : tuple of Tensor
-        States that it started from.
+        Initial hidden state, and initial cell state of an LSTM.
     states : Tensor
         Hidden states of all steps.
     last : tuple of Tensor
         The last hidden state, and the last cell state of an LSTM.
     eps : float
-        Of the dtype that was computed in.
+        Machine epsilon of the dtype of the computation.
     """
 
     start: tuple[Tensor, ...]
@@ -42,19 +42,19 @@ class Ran:
 
 
 class Misfit(Exception):
-    """A pruned module does not compute what it should; says why."""
+    """Error of a pruned module that does not compute what it should, with the reason."""
 
 
 class PlainRun(KernelMode):
-    """Runs every layer as it is."""
+    """Kernel mode that runs every layer unchanged."""
 
     def layer(self, call: LayerCall) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Run the layer."""
+        """Return the states of all steps and the last states."""
         return call.run()
 
 
 class SmallRun(KernelMode):
-    """Writes down the states of every layer of the small module.
+    """Kernel mode that records the states of every layer of the small module.
 
     Parameters
     ----------
@@ -75,12 +75,12 @@ class SmallRun(KernelMode):
         return result
 
     def layer(self, call: LayerCall) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Run the layer."""
+        """Run the layer and record its states."""
         name = self._names.get(id(call.weights[1]))
         if name is None:
             raise Misfit("runs with weights that are not its own")
         states, last = call.run()
-        # Copies, since forward may write into what it is given.
+        # The module's forward may write into these tensors.
         start, end = (tuple(each.clone() for each in given) for given in (call.start, last))
         eps = max(torch.finfo(states.dtype).eps, autocast_eps(states.device.type))
         self.ran[name].append(Ran(start, states.clone(), end, eps))
@@ -89,21 +89,22 @@ class SmallRun(KernelMode):
 
 
 class ReplacedRun(KernelMode):
-    """Runs the given module with the states that the kept nodes of the small one rebuild.
+    """Kernel mode that replaces the states of the given module by rebuilt ones.
 
-    Every step of the small layers is computed again from the weights of the given layer.
+    They are rebuilt from the kept nodes of the small module. The steps of the small layers are
+    recomputed with the weights of the given layers, and compared.
 
     Parameters
     ----------
     names : dict of str
         Names of layers, by the id of their ``weight_hh``.
     ran : dict of list
-        What the layers of the small module did.
-    cuts : dict of LayerReduction
-        What every layer keeps.
+        Runs of the layers of the small module, by name.
+    reductions : dict of LayerReduction
+        Reduction of every layer, by name.
     noise : dict of float
-        Relative size of random errors to add to the states of layers, by name; where there are
-        some, no step is computed again.
+        Relative size of random errors to add to the states of layers, by name; if there are any,
+        no step is recomputed.
     """
 
     def __init__(
@@ -119,7 +120,7 @@ class ReplacedRun(KernelMode):
         self.read: dict[str, list[Tensor]] = {name: [] for name in ran}  # inputs and first states
 
     def layer(self, call: LayerCall) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return the rebuilt states in place of those of the layer."""
+        """Return rebuilt states instead of running the layer."""
         name = self._names[id(call.weights[1])]
         ran, cut = next(self._left[name], None), self._cuts[name]
         self.read[name] += [call.input, *call.start]
@@ -131,7 +132,7 @@ class ReplacedRun(KernelMode):
             check_steps(call, ran, cut)
         states = cut.rebuild(ran.states)
         if noise := self._noise.get(name):
-            generator = torch.Generator().manual_seed(0)  # apart from what the module draws
+            generator = torch.Generator().manual_seed(0)  # leaves the module's own draws alone
             signs = torch.randint(0, 2, states.shape, generator=generator).to(states.device)
             states = states * (1.0 + noise * (2 * signs - 1))
         last: tuple[Tensor, ...] = (call.last(states),)
@@ -140,20 +141,20 @@ class ReplacedRun(KernelMode):
         return states, last
 
     def check_finished(self) -> None:
-        """Refuse runs of the small module for which the given one has none."""
+        """Raise if a layer ran more often in the small module than in the given one."""
         if any(next(left, None) is not None for left in self._left.values()):
             raise Misfit("runs on other steps where its reconstruction is folded")
 
 
 def autocast_eps(device: str) -> float:
-    """Return eps of the dtype that autocast computes in; zero where it is off."""
+    """Return the machine epsilon of the dtype of autocast, or zero if autocast is off."""
     if not torch.is_autocast_enabled(device):
         return 0.0
     return torch.finfo(torch.get_autocast_dtype(device)).eps
 
 
 def check_start(call: LayerCall, ran: Ran, cut: LayerReduction) -> None:
-    """Refuse a small layer that starts from other states than the kept ones."""
+    """Raise if the initial states of a small layer are not those of the kept nodes."""
     for wide, small in zip(call.start, ran.start, strict=True):
         kept = wide[..., cut.support.to(wide.device)]
         if kept.shape != small.shape or columns_apart([small], [kept], None, ran.eps):
@@ -161,9 +162,10 @@ def check_start(call: LayerCall, ran: Ran, cut: LayerReduction) -> None:
 
 
 def check_steps(call: LayerCall, ran: Ran, cut: LayerReduction) -> None:
-    """Refuse a small layer any of whose steps is not that of the given layer.
+    """Raise if a step of a small layer differs from the same step of the given layer.
 
-    Where its weights are fitted, each has to be theirs, from what the given layer reads.
+    If the weights of the small layer are fitted, its steps must follow from the fitted weights and
+    the inputs of the given layer.
     """
     cell = getattr(torch, f"{call.mode.lower()}_cell")
     device, n_sequences = ran.states.device, len(ran.start[0])
@@ -194,7 +196,7 @@ def check_steps(call: LayerCall, ran: Ran, cut: LayerReduction) -> None:
         largest = [each.nan_to_num(0.0, 0.0, 0.0).abs().amax().cpu() for each in (read, before)]
         most = torch.maximum(most, torch.stack(largest))
     if found:
-        # Rounding errors of a step are in proportion to the terms of its sums.
+        # Rounding errors of a step are proportional to the terms of its sums.
         n_nodes = weights[1].shape[1]
         rows = [weight.abs().sum(1).view(-1, n_nodes).amax(0).cpu() for weight in weights[:2]]
         sums = 1.0 + sum(size * row for size, row in zip(most, rows, strict=True))
@@ -204,7 +206,7 @@ def check_steps(call: LayerCall, ran: Ran, cut: LayerReduction) -> None:
 
 
 def same_states(found: Tensor, expected: Tensor, rounding: Tensor, ran: Ran) -> bool:
-    """Return whether states are the same but for rounding, where they have not overflown."""
+    """Return whether states are the same up to rounding, apart from rows that are not finite."""
     finite = (found.isfinite() & expected.isfinite()).all(1)
     found, expected = found[finite], expected[finite]
     if not len(found):

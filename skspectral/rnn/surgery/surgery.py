@@ -1,4 +1,4 @@
-"""Build the smaller module: fewer rows, reconstruction folded into every reader."""
+"""Build the smaller module: kept rows only, the reconstruction folded into every reader."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from .verification import Judge
 
 @dataclass(frozen=True)
 class Plan:
-    """How a smaller module is put together.
+    """Choices by which a smaller module is built.
 
     Parameters
     ----------
     unfolded : dict of str
-        By host whose reconstruction stays a linear layer of its own: why, in words.
+        Hosts whose reconstruction remains a linear layer of its own, with the reason in words.
     started : frozenset of str
-        Hosts that take states of the old size to start from.
+        Hosts that accept initial states of the old size.
     """
 
     unfolded: dict[str, str]
@@ -37,23 +37,23 @@ class Plan:
 
 
 class Surgery:
-    """Builds smaller modules of one dense module.
+    """Builder of smaller modules from one dense module.
 
-    How they are put together is planned once, on trial: the reconstruction is folded into the
-    readers wherever the outcome is that of the given module with its states replaced.
+    The plan is made once, on a trial reduction: the reconstruction is folded into the readers
+    wherever the folded module computes the same as the given module with its states replaced.
 
     Parameters
     ----------
     module : nn.Module
-        The dense module, laid out; it is left as it is.
+        The dense module, with split layers; it is not changed.
     layers : sequence of RecurrentLayer
         Its layers.
     readers : Readers
-        Who reads them.
+        The readers of their hidden states.
     passes : sequence of ForwardPass
         Forward passes on which smaller modules are compared with the given one.
     given : nn.Module or None
-        The module as it was given; None is the one laid out.
+        The module as users wrote it; None means ``module``.
     """
 
     def __init__(
@@ -72,17 +72,17 @@ class Surgery:
         self._last = Plan({}, frozenset())
 
     def build(self, reductions: Mapping[str, LayerReduction]) -> nn.Module:
-        """Return a smaller module; layers without a cut keep all nodes."""
+        """Return a smaller module; layers without a reduction keep all nodes."""
         reductions = self._whole(reductions)
         return self._built(reductions, self._planned(reductions))
 
     def build_checked(self, reductions: Mapping[str, LayerReduction]) -> nn.Module:
-        """Return the same, compared with the given module.
+        """Return a smaller module that has been compared with the given module.
 
         Raises
         ------
         ValueError
-            If it does not compute what it should, however it is put together.
+            If it does not compute what it should, whichever way it is built.
         """
         reductions = self._whole(reductions)
         self._check_whole(reductions)
@@ -97,16 +97,16 @@ class Surgery:
         return self._built(reductions, plan)
 
     def expanded(self, reductions: Mapping[str, LayerReduction]) -> nn.Module:
-        """Return one with all reconstructions as layers of their own."""
+        """Return a smaller module in which every reconstruction is a linear layer of its own."""
         hosts = {layer.host for layer in self.layers}
         return self._built(self._whole(reductions), Plan(dict.fromkeys(hosts, ""), frozenset()))
 
     def unfolded(self) -> dict[str, str]:
-        """Return, by host, why its reconstruction stays a layer of its own."""
+        """Return the hosts whose reconstruction remains a layer of its own, with the reason."""
         return dict(sorted(self._last.unfolded.items()))
 
     def warn(self, reductions: Mapping[str, LayerReduction]) -> None:
-        """Tell of reconstructions that stay, and of states whose new size X did not show."""
+        """Warn of unfolded reconstructions, and of readers of the states that did not run."""
         for host, obstacle in self.unfolded().items():
             names = self._names(host)
             warnings.warn(
@@ -121,7 +121,7 @@ class Surgery:
                 self._warn_of_sizes(host)
 
     def _warn_of_sizes(self, host: str) -> None:
-        """Tell of what may take or show states of a host and did not run."""
+        """Warn of parts that may depend on the size of a host's states and did not run."""
         owner = next(layer.owner for layer in self.layers if layer.host == host)
         last = [layer.of(self.module) for layer in output_layers(self.layers, self.module, host)]
         widths = {last[0].hidden_size, sum(part.hidden_size for part in last)}
@@ -156,13 +156,13 @@ class Surgery:
         }
 
     def _objection(self, reductions: Mapping[str, LayerReduction], plan: Plan) -> str | None:
-        """Return what is wrong with a module that is put together by a plan."""
+        """Return what is wrong with the module that a plan builds; None if nothing is."""
         return self._judge.objection(merge_layers(self._built(reductions, plan)), reductions)
 
     def _check_whole(self, reductions: Mapping[str, LayerReduction]) -> None:
-        """Refuse a module that is not the same when it is put together with all nodes kept."""
+        """Raise if the module computes something else when it is rebuilt with all nodes kept."""
         if not any(cut.is_smaller for cut in reductions.values()):
-            return  # as which it is compared anyway
+            return  # the comparison of the plan does the same
         whole = {name: LayerReduction.keep_all(cut.n_nodes) for name, cut in reductions.items()}
         if objection := self._objection(whole, Plan({}, frozenset())):
             self._refuse(objection)
@@ -187,7 +187,7 @@ class Surgery:
         return self._plans[affine]
 
     def _settled(self, reductions: Mapping[str, LayerReduction]) -> Plan:
-        """Return the plan by which as much is folded as can be."""
+        """Return the plan that folds as many reconstructions as possible."""
         if not self._inner:
             return Plan({}, frozenset())
         not_foldable = dict(self.readers.not_foldable)
@@ -212,7 +212,7 @@ class Surgery:
         return Plan(stays, frozenset())
 
     def _plans_for(self, unfolded: dict[str, str]) -> list[Plan]:
-        """Return plans with and without states of the old size to start from."""
+        """Return plans that accept initial states of the old size at few hosts, then at more."""
         always, started = self.readers.startable, self.readers.started
         begins = [frozenset(each - unfolded.keys()) for each in (always, always | started)]
         return [Plan(unfolded, begin) for begin in dict.fromkeys(begins)]
@@ -263,7 +263,7 @@ class Surgery:
 
 
 def expanding(A: Tensor, c: Tensor, like: nn.Module) -> nn.Linear:
-    """A reconstruction as a linear layer."""
+    """Return a reconstruction as a linear layer."""
     n_nodes, m = A.shape
     return filled(nn.Linear(m, n_nodes, device="meta"), {"weight": A, "bias": c}, like)
 

@@ -1,4 +1,4 @@
-"""Compare a pruned module with the given one, run with its hidden states replaced."""
+"""Compare a pruned module with the given module, run with its hidden states replaced."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ DISTURBANCE = 0.5  # relative size of errors in states that show whether anythin
 
 @dataclass(frozen=True)
 class Judge:
-    """Tells whether pruned modules compute what they should.
+    """Comparison of pruned modules with the given module.
 
-    The measure is the given module: its layers' hidden states are replaced, step by step, by what
-    the kept nodes of the pruned module rebuild, and every output has to be the same. Each step of
-    the pruned module has to be that of the given layer from the states before.
+    The reference is the given module, run with its hidden states replaced, step by step, by those
+    that the kept nodes of the pruned module rebuild. Every output must be the same as that of the
+    pruned module, and each step of the pruned module must follow from the states before it by the
+    weights of the given layer.
 
     Parameters
     ----------
     given : nn.Module
-        The given module.
+        The module as users wrote it.
     layers : tuple of RecurrentLayer
         Its layers.
     readers : Readers
-        Who reads them.
+        The readers of their hidden states.
     passes : sequence of ForwardPass
         Forward passes to compare on.
     """
@@ -59,16 +60,22 @@ class Judge:
 
     @cached_property
     def _possible(self) -> list[ForwardPass]:
-        """Passes that the given module can make; training may want targets that are not there."""
+        """Passes that the given module can run; in training mode some modules require targets."""
         return [each for each in self.passes if not each.training or runs(self.given, each)]
 
     def _compare(
         self, forward: ForwardPass, small: nn.Module, reductions: Mapping[str, LayerReduction]
     ) -> set[str]:
-        """Compare both modules on a pass; return the hosts of which something was compared."""
+        """Compare both modules on one pass; return the hosts whose states were covered.
+
+        Raises
+        ------
+        Misfit
+            If the modules differ by more than rounding.
+        """
         ran, found, found_parts = self._run_small(forward, small)
         if self.layers[0].host == "":
-            self._replaced(forward, ran, reductions)  # whose outputs are the states themselves
+            self._replaced(forward, ran, reductions)  # the steps are checked; outputs are states
             return {""}
         expected, expected_parts = self._replaced(forward, ran, reductions)
         ours, theirs = flat(found, found_parts), flat(expected, expected_parts)
@@ -80,7 +87,7 @@ class Judge:
         if objection and forward.training:
             drawn = flat(*self._replaced(forward, ran, reductions, seed=1))
             if columns_apart(drawn, theirs, None, eps):
-                return set()  # what is drawn at random cannot be compared
+                return set()  # the outputs are random, as by dropout
         if objection:
             raise Misfit(objection)
         return self._hosts_read(ran.ran, found_parts)
@@ -107,7 +114,7 @@ class Judge:
         of: str | None = None,
         seed: int = 0,
     ) -> tuple[list[Tensor], dict[str, list[Tensor]]]:
-        """Run the given module with its states replaced, and perhaps disturbed."""
+        """Run the given module with its states replaced and, if ``noise`` > 0, disturbed."""
         disturbed = {
             layer.name: noise for layer in self.layers if noise and of in (None, layer.host)
         }
@@ -123,14 +130,14 @@ class Judge:
 
     @property
     def _paths(self) -> list[str]:
-        """Linear maps that read states."""
+        """Paths of the readers that are not layers themselves."""
         inside = {layer.path for layer in self.layers}
         return [reader.path for reader in self.readers.readers if reader.path not in inside]
 
     def _hosts_read(
         self, ran: Mapping[str, list[Ran]], parts: Mapping[str, list[Tensor]]
     ) -> set[str]:
-        """Return the hosts whose readers have run, and were compared."""
+        """Return the hosts of which a reader outside the host has run."""
         hosts = {layer.name: layer.host for layer in self.layers}
         names = {layer.path: layer.name for layer in self.layers}
         running = {path for path, outputs in parts.items() if any(out.numel() for out in outputs)}
@@ -146,9 +153,9 @@ class Judge:
     def _check_matters(
         self, host: str, small: nn.Module, reductions: Mapping[str, LayerReduction]
     ) -> None:
-        """Refuse a host on whose states nothing depends that could be compared.
+        """Raise if nothing that can be compared depends on the states of a host.
 
-        Neither an output, nor what another layer reads or starts from.
+        Compared are the outputs, the inputs of other layers and their initial states.
         """
         for forward in self._possible:
             ran, _, _ = self._run_small(forward, small)
@@ -162,7 +169,7 @@ class Judge:
 
 
 def runs(module: nn.Module, forward: ForwardPass) -> bool:
-    """Return whether a module can make a pass."""
+    """Return whether a module can run a pass."""
     try:
         forward.run(module, PlainRun(), [])
     except Exception:
@@ -171,7 +178,7 @@ def runs(module: nn.Module, forward: ForwardPass) -> bool:
 
 
 def flat(outputs: list[Tensor], parts: Mapping[str, list[Tensor]]) -> list[Tensor]:
-    """Return outputs of a module and of its parts, one after another."""
+    """Return the outputs of a module and of its parts in one list."""
     return [*outputs, *(output for each in parts.values() for output in each)]
 
 
@@ -182,7 +189,7 @@ def names_of(module: nn.Module, layers: Sequence[RecurrentLayer]) -> dict[int, s
 
 @torch.no_grad()
 def same_outputs(one: nn.Module, other: nn.Module, forward: ForwardPass) -> bool:
-    """Return whether two modules put out the same, but for rounding."""
+    """Return whether two modules have the same outputs up to rounding."""
     expected, _ = forward.run(other, PlainRun(), [])
     try:
         found, _ = forward.run(one, PlainRun(), [])

@@ -1,1 +1,1 @@
-"""Follow hidden states through a forward pass, to what reads them."""
+"""Trace hidden states through a forward pass to their readers."""

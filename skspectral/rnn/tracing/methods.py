@@ -1,4 +1,4 @@
-"""Methods of a module that call a layer, read off the source code."""
+"""Find the methods of a module that call a layer, from source code or the call stack."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 
 
 def methods_calling(module: nn.Module, path: str) -> set[str]:
-    """Return the methods of a module, beside ``forward``, that call a layer, by its path."""
+    """Return the methods, other than ``forward``, that call the layer at a path of a module."""
     outer, _, name = path.rpartition(".")
     owner = module.get_submodule(outer)
     return {
@@ -23,7 +23,7 @@ def methods_calling(module: nn.Module, path: str) -> set[str]:
 
 
 def methods_running(module: nn.Module) -> set[str]:
-    """Return the methods of a module, beside ``forward``, that are being run."""
+    """Return the methods of a module, other than ``forward``, that are on the call stack."""
     found, frame = set(), inspect.currentframe()
     while frame is not None:
         if frame.f_locals.get("self") is module:
@@ -33,7 +33,7 @@ def methods_running(module: nn.Module) -> set[str]:
 
 
 def methods_of(module: nn.Module) -> Iterator[str]:
-    """Yield the methods that a class defines beyond those of torch."""
+    """Yield the methods of a module that are not defined by torch."""
     for kind in type(module).__mro__:
         if kind.__module__.split(".")[0] in ("torch", "builtins"):
             continue
@@ -41,7 +41,7 @@ def methods_of(module: nn.Module) -> Iterator[str]:
 
 
 def attributes_called(method: Any) -> Iterator[str]:
-    """Yield the names of attributes of ``self`` that a method calls; none without its source."""
+    """Yield the attributes of ``self`` that a method calls; none if it has no source code."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(method)))
     except (OSError, TypeError, SyntaxError):

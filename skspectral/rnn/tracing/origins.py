@@ -1,4 +1,4 @@
-"""Where the answers of a network come from: a sigmoid, a softmax, a linear map."""
+"""Trace whether the outputs of a network come from a sigmoid or softmax, or a linear map."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch.utils._pytree import tree_iter
 from torch.utils.weak import WeakIdKeyDictionary
 
 PROBABILITIES, LINEAR, BLANK, OTHER = "probabilities", "linear map", "blank", "other"
-# What gives probabilities, and logits or numbers, by the names of the functions of torch.
+# Torch functions whose results are probabilities, and those whose results are unbounded.
 MAKERS = dict.fromkeys(
     "sigmoid sigmoid_ special_expit hardsigmoid softmax special_softmax softmin "
     "gumbel_softmax".split(),
     PROBABILITIES,
 ) | dict.fromkeys(("linear", "matmul", "__matmul__", "mm", "bmm", "addmm", "baddbmm"), LINEAR)
-# What a linear map stays one under: other functions may make probabilities of its outcome.
+# Functions that preserve the origin of a linear map; others may turn logits into probabilities.
 ARRANGING = frozenset(
     "__get__ __getitem__ __setitem__ cat chunk clone contiguous detach double dropout flatten "
     "float gather index_select mean movedim narrow permute reshape select split squeeze stack "
@@ -25,10 +25,10 @@ ARRANGING = frozenset(
 
 
 class Origins(TorchFunctionMode):
-    """Notes where tensors come from, while it is entered.
+    """Function mode that records which kind of function each tensor comes from.
 
-    What is made of probabilities alone, by views, selections, stacking, means or ``1 - p``, is
-    taken for probabilities too; zeros and ones, such as those of a mask, make no difference.
+    The result of a function of probabilities only, such as a view, selection, stack, mean or
+    ``1 - p``, counts as probabilities too. Operands of zeros and ones, such as masks, are ignored.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Origins(TorchFunctionMode):
         self._origins = WeakIdKeyDictionary()
 
     def __torch_function__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call a function of torch, and note what it gives."""
+        """Call a torch function and record the origin of its results."""
         name = getattr(func, "__name__", "")
         origin = self._origin(name, [*floating((args, kwargs))])
         found = func(*args, **(kwargs or {}))
@@ -59,18 +59,18 @@ class Origins(TorchFunctionMode):
         return BLANK if not kinds else kinds.pop() if len(kinds) == 1 else OTHER
 
     def of(self, tensor: Tensor) -> str | None:
-        """Where a tensor comes from; None of one that no function of torch was seen to make."""
+        """Return the origin of a tensor, or None if no recorded function computed it."""
         found: str | None = self._origins.get(tensor)
         return found
 
 
 def floating(values: Any) -> Any:
-    """The floating tensors among values."""
+    """Return the floating-point tensors in nested values."""
     return (
         each for each in tree_iter(values) if isinstance(each, Tensor) and each.is_floating_point()
     )
 
 
 def is_mask(tensor: Tensor, kind: str) -> bool:
-    """Whether a tensor of no known origin holds zeros and ones alone."""
+    """Return whether a tensor of unknown origin holds only zeros and ones."""
     return kind == OTHER and bool(((tensor == 0.0) | (tensor == 1.0)).all())

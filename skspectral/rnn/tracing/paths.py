@@ -1,4 +1,4 @@
-"""Which way a batch goes through ``forward``."""
+"""Record the sequence of torch functions that ``forward`` calls for a batch."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ NOBODY: frozenset[int] = frozenset()
 
 
 class PathRecorder(TorchFunctionMode):
-    """Notes which torch function follows which, and what each was given.
+    """Function mode that records pairs of consecutive torch functions with their arguments.
 
-    Of parameters their numbers are noted; of tensors that were made of the states of layers, of
-    which layers, their axes, and what else the function was given.
+    Parameters are recorded by their numbers. Tensors computed from states of layers are recorded
+    by these layers and their axes, together with the other arguments of the function.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class PathRecorder(TorchFunctionMode):
         super().__init__()
         self._numbers, self._before = numbers, ""
         self._pairs: set[tuple[str, str]] = set()
-        self._layers = WeakIdKeyDictionary()  # whose states a tensor was made of
+        self._layers = WeakIdKeyDictionary()  # by tensor, the layers that it was computed from
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name: str = func.__name__
@@ -55,7 +55,7 @@ class PathRecorder(TorchFunctionMode):
         return result
 
     def finished(self, output: Any) -> frozenset[tuple[str, str]]:
-        """Return the way, which ends in what the module returned."""
+        """Return the recorded pairs; the last one ends with the output of the module."""
         leaves = inside(output, ())
         self._note(" ".join(self._tensor(each) for each in leaves if isinstance(each, Tensor)))
         return frozenset(self._pairs)
@@ -69,12 +69,12 @@ class PathRecorder(TorchFunctionMode):
         return found
 
     def _tensor(self, tensor: Tensor) -> str:
-        """Return of which layers a tensor is, its axes, and whether the last is more than one."""
+        """Return a tensor's layers, its number of axes and whether the last is longer than one."""
         several = tensor.ndim > 0 and tensor.shape[-1] > 1
         return f"{sorted(self._of(tensor))}{tensor.ndim}{several}"
 
     def _described(self, name: str, value: Any) -> str:
-        """Return what a function was given; of an index, that of the last axis alone."""
+        """Describe an argument of a function in words; of an index, only that of the last axis."""
         if isinstance(value, Tensor):
             return self._tensor(value)
         if name in ("__getitem__", "__setitem__"):
@@ -88,7 +88,7 @@ class PathRecorder(TorchFunctionMode):
 
 
 def parts(value: Any) -> Iterable[Tensor]:
-    """Return the tensors among what a function takes or gives."""
+    """Return the tensors in an argument or result of a function."""
     if isinstance(value, Tensor):
         return (value,)
     if isinstance(value, (list, tuple)):

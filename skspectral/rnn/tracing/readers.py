@@ -1,4 +1,4 @@
-"""The linear maps that read hidden states."""
+"""Linear maps that read hidden states."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from ..layers.weights import in_float64, reading_of
 
 @dataclass(frozen=True)
 class Reader:
-    """A linear map that reads states.
+    """Linear map that reads hidden states.
 
     Parameters
     ----------
     path : str
-        An ``nn.Linear``, or a layer that reads states by its ``weight_ih``.
+        Path of an ``nn.Linear``, or of a layer that reads states with its ``weight_ih``.
     runs : tuple of (str or None, int)
-        What its columns read, from the first to the last: all nodes of a layer, by its name, or
-        so many other inputs.
+        Consecutive blocks of its columns: the name of the layer whose nodes a block reads, or None
+        for other inputs, and the number of columns.
     """
 
     path: str
     runs: tuple[tuple[str | None, int], ...]
 
     def columns(self, name: str) -> Iterator[slice]:
-        """The columns that read a layer."""
+        """Yield the columns that read a layer."""
         start = 0
         for read, width in self.runs:
             if read == name:
@@ -37,28 +37,28 @@ class Reader:
 
 @dataclass(frozen=True)
 class Readers:
-    """Who reads the hidden states of the layers of a module.
+    """Readers of the hidden states of a module's layers, and other uses of these states.
 
     Parameters
     ----------
     readers : tuple of Reader
-        Linear maps that read all nodes of one or more layers, in the order in which they do.
-    obstacles : dict of str
-        By host: what else happens to its states, in words.
+        Linear maps that read all nodes of one or more layers, in the order in which they first run.
+    not_foldable : dict of str
+        Reason, in words, why the reconstruction cannot be folded, by host.
     started : frozenset of str
-        Hosts that are given a state to start from.
+        Hosts that are called with an initial state.
     cells : frozenset of str
-        Hosts whose cell state starts another layer.
+        Hosts whose cell state is the initial state of another layer or leaves the module.
     linear_only : dict of str
-        By host: what keeps a constant part of its reconstruction from being folded, in words.
+        Reason, in words, why the constant part of the reconstruction cannot be folded, by host.
     startable : frozenset of str
-        Hosts that are called with a state to start from, which was always None.
+        Hosts that are called with an initial state that is always None.
     kept : dict of str
-        Attributes that hold states after ``forward``, and of which host.
+        Host of the states that an attribute holds after ``forward``, by the attribute's path.
     callers : dict of set
-        By host: methods of the module that holds it in which it was called.
+        Methods other than ``forward`` that call a host, by host.
     idle : dict of tuple
-        Sizes of the inputs of parts that did not run, by their paths.
+        Sizes of the inputs of parts that did not run, by path.
     """
 
     readers: tuple[Reader, ...] = ()
@@ -72,7 +72,7 @@ class Readers:
     idle: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     def weights(self, module: nn.Module, name: str) -> Iterator[Tensor]:
-        """What reads a layer, float64 on the CPU, each (n_outputs, n_nodes)."""
+        """Yield the weights that read a layer, float64 on the CPU, each (n_outputs, n_nodes)."""
         for reader in self.readers:
             weight = in_float64(reading_of(module.get_submodule(reader.path))[0])
             for columns in reader.columns(name):

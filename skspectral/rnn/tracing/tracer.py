@@ -1,4 +1,4 @@
-"""Find who reads hidden states, by following these through the module."""
+"""Find the readers of hidden states by tracing the states through the module."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..outputs import tensors
 from .methods import methods_running
 from .readers import Reader, Readers
 
-# Functions that only move entries about, so that they can be run on node numbers too.
+# Functions that only rearrange entries, so that they can be applied to node numbers too.
 MOVES = frozenset(
     "__getitem__ T alpha_dropout chunk clone contiguous detach data dropout expand expand_as "
     "flatten flip gather index_select mT movedim narrow permute repeat reshape select split "
@@ -29,15 +29,15 @@ MOVES = frozenset(
     "_pack_padded_sequence _pad_packed_sequence".split()
 )
 JOINS = frozenset("cat concat concatenate stack hstack vstack".split())
-# Of these, the ones that pick steps sequence by sequence, and leave out those that are padding.
+# Moves that select steps for each sequence separately, and so can leave out padding.
 PICKS = frozenset("gather take_along_dim _pack_padded_sequence".split())
 CASTS = frozenset("bfloat16 cpu cuda double float half to type type_as".split())
-# Linear in states, entry by entry.
+# Functions that are linear in each entry.
 SCALINGS = frozenset(
     "mul __mul__ __rmul__ multiply div __truediv__ divide true_divide neg __neg__ negative".split()
 )
 SUMS = frozenset("add __add__ __radd__ sub __sub__ subtract lerp where".split())
-# Functions that learn nothing about the entries, or nothing that goes on.
+# Functions whose results do not depend on the entries, or are not traced further.
 QUERIES = frozenset(
     "__len__ __hash__ __repr__ __format__ device dim dtype element_size empty_like get_device "
     "grad_fn full_like is_complex is_contiguous is_cpu is_cuda is_floating_point is_inference "
@@ -46,22 +46,23 @@ QUERIES = frozenset(
     "rand_like randn_like requires_grad requires_grad_ retain_grad shape size storage_offset "
     "stride zeros_like".split()
 )
-OTHER = -1  # an entry that is no node
-PAD = -2  # a zero in the place of a state
+OTHER = -1  # number of an entry that is no node
+PAD = -2  # number of a zero that pads the states
 PADDED = "is padded with zeros"
 
 
 class Followed(NamedTuple):
-    """A tensor that holds hidden states.
+    """Tensor of hidden states that is being traced.
 
     Parameters
     ----------
     tensor : Tensor
-        Kept alive, so that its id stays its own.
+        The tensor; a reference keeps its id from being reused.
     numbers : Tensor of int
-        Which node every entry belongs to.
+        Node number of every entry.
     linear_only : str
-        Why it holds no constant part of a reconstruction, in words; empty if it does.
+        Reason, in words, why the constant part of a reconstruction cannot be folded into its
+        reader; empty if it can.
     """
 
     tensor: Tensor
@@ -72,16 +73,16 @@ class Followed(NamedTuple):
 def find_readers(
     module: nn.Module, layers: Iterable[RecurrentLayer], passes: Sequence[ForwardPass]
 ) -> Readers:
-    """Follow the hidden states through forward passes.
+    """Return the readers found by tracing the hidden states through forward passes.
 
-    In training mode other parts may run. What reads the states there is found too; a pass that
-    fails, as it does for want of targets, tells nothing.
+    Passes in training mode find the readers that run only there. If such a pass fails, for example
+    because it requires targets, it is ignored.
 
     Raises
     ------
     ValueError
-        If the module reads the cell state of an LSTM, which no linear map rebuilds, or a layer
-        runs otherwise than by a call with its own weights.
+        If the module reads the cell state of an LSTM, which cannot be rebuilt for its readers, or
+        if a layer runs in any other way than by calling it with its own weights.
     """
     tracker = StateTracker(module, tuple(layers))
     for forward in passes:
@@ -94,12 +95,12 @@ def find_readers(
 
 
 class StateTracker(TorchFunctionMode):
-    """Carries node numbers along with the hidden states through every torch function.
+    """Function mode that tracks the node number of every entry of the hidden states.
 
     Parameters
     ----------
     module : nn.Module
-        The module, laid out; it is left as it is.
+        The module with split layers; it is not changed.
     layers : tuple of RecurrentLayer
         Its layers.
     """
@@ -136,7 +137,7 @@ class StateTracker(TorchFunctionMode):
 
     @torch.no_grad()
     def follow(self, forward: ForwardPass) -> None:
-        """Follow the states through a pass of a copy of the module."""
+        """Trace the states through a forward pass of a copy of the module."""
         self._clear()
         self._lenient = forward.training
         module = independent_copy(self._module).train(forward.training)
@@ -176,7 +177,7 @@ class StateTracker(TorchFunctionMode):
         owner.register_forward_pre_hook(before, with_kwargs=True)
 
     def _enter(self, layer: RecurrentLayer, input: Any, hx: Any = None) -> None:  # noqa: A002
-        """Look at what a layer is given."""
+        """Record which traced states are the input or initial states of a layer."""
         states = _tensors(input)[0]
         if id(states) in self._nodes:
             self._read(layer.path, self._nodes[id(states)])
@@ -192,7 +193,7 @@ class StateTracker(TorchFunctionMode):
                 self._cell_starts |= others
 
     def _leave(self, layer: RecurrentLayer, part: nn.Module, output: Any) -> None:
-        """Take up the states as they leave a layer."""
+        """Start to trace the states that a layer returns."""
         if isinstance(part, nn.RNNCellBase):
             hidden, cell = output if isinstance(output, tuple) else (output, None)
             states = hidden
@@ -229,7 +230,7 @@ class StateTracker(TorchFunctionMode):
         return result
 
     def _check_kernel(self, args: Any) -> None:
-        """Refuse a layer that does not run by a call of its own with its own weights."""
+        """Raise if a layer does not run by calling it with its own weights."""
         weights = [each for each in tree_iter(args[1:]) if isinstance(each, Tensor)]
         known = [self._recurrent[id(each)] for each in weights if id(each) in self._recurrent]
         if self._running and not known:
@@ -252,7 +253,7 @@ class StateTracker(TorchFunctionMode):
     def _follow(
         self, func: Any, name: str, args: Any, kwargs: Any, result: Any, followed: list[Followed]
     ) -> bool:
-        """Follow states through a function; return whether that can be done."""
+        """Trace states through a function; return whether this is possible."""
         reason = next((each.linear_only for each in followed if each.linear_only), "")
         if name in CASTS:
             self._keep(result, followed[0].numbers, reason)
@@ -274,7 +275,7 @@ class StateTracker(TorchFunctionMode):
         self._nodes[id(tensor)] = Followed(tensor, numbers, linear_only)
 
     def _move(self, func: Any, name: str, args: Any, kwargs: Any, result: Any, reason: str) -> None:
-        """Move the node numbers as the states were moved."""
+        """Rearrange the node numbers as a function rearranged the states."""
         if func is F.dropout or name == "alpha_dropout":
             numbers = self._nodes[id(args[0] if args else kwargs["input"])].numbers
         elif name == "_pad_packed_sequence":
@@ -300,7 +301,7 @@ class StateTracker(TorchFunctionMode):
         keepdim: bool = False,
         **_options: Any,
     ) -> bool:
-        """Follow a sum or mean over states of the same nodes, such as over steps."""
+        """Trace a sum or mean over entries of the same nodes, such as over steps."""
         if dim is None:
             return False
         numbers = self._nodes[id(input)].numbers
@@ -313,7 +314,7 @@ class StateTracker(TorchFunctionMode):
         return True
 
     def _scale(self, name: str, result: Tensor, args: Any, kwargs: Any, states: Followed) -> bool:
-        """Follow states times what is the same for all of their nodes."""
+        """Trace states multiplied by a factor that is the same for all nodes."""
         others = [value for value in tree_iter((args, kwargs)) if value is not states.tensor]
         inverse = name in ("div", "__truediv__", "divide", "true_divide")
         if (inverse and args[0] is not states.tensor) or not self._is_even(states, others, result):
@@ -331,11 +332,11 @@ class StateTracker(TorchFunctionMode):
         followed: list[Followed],
         reason: str,
     ) -> bool:
-        """Follow a combination of states of the same nodes, with weights that all nodes share."""
+        """Trace a sum of states of the same nodes, weighted by factors that all nodes share."""
         terms = {id(each.tensor) for each in followed}
         others = [value for value in tree_iter((args, kwargs)) if id(value) not in terms]
         n_terms = len([value for value in tree_iter((args, kwargs)) if id(value) in terms])
-        zeros = [value for value in others if is_zero(value)]  # such as a state to start from
+        zeros = [value for value in others if is_zero(value)]  # such as an initial state
         if n_terms + len(zeros) < 2:
             return False
         numbers = [each.numbers.expand(result.shape) for each in followed]
@@ -348,14 +349,14 @@ class StateTracker(TorchFunctionMode):
         return True
 
     def _mask(self, result: Tensor, states: Followed, mask: Any, value: Any) -> bool:
-        """Follow states some of which are set to zero, all nodes of a step at once."""
+        """Trace states of which some steps are set to zero, all nodes at once."""
         if not isinstance(value, Real) or value != 0 or not self._is_even(states, [mask], result):
             return False
         self._keep(result, states.numbers.expand(result.shape), states.linear_only or "is masked")
         return True
 
     def _is_even(self, states: Followed, others: list[Any], result: Tensor) -> bool:
-        """Return whether other operands are the same for all nodes of a state."""
+        """Return whether other operands have the same value for all nodes of a state."""
         numbers = states.numbers.expand(result.shape)
         varying = [
             axis - numbers.ndim
@@ -370,7 +371,7 @@ class StateTracker(TorchFunctionMode):
         )
 
     def _follow_cells(self, name: str, given: list[Tensor], args: Any, result: Any) -> None:
-        """Keep cell states apart, which may be moved, masked and handed on, but not read."""
+        """Trace cell states, which may be moved, masked and passed on, but not read."""
         hosts = {host for tensor in given for host in self._cells.get(id(tensor), ((), ()))[1]}
         if not hosts:
             return
@@ -402,7 +403,7 @@ class StateTracker(TorchFunctionMode):
             self._block(hosts, "is read by a linear map that is no nn.Linear")
 
     def _read(self, path: str, states: Followed) -> None:
-        """Note who reads what, if every row reads all nodes of some layers in their order."""
+        """Record a reader, or an obstacle if it does not read all nodes of layers in order."""
         numbers = states.numbers
         rows = numbers.reshape(-1, numbers.shape[-1])
         padding = (rows == PAD).all(1)
@@ -420,7 +421,7 @@ class StateTracker(TorchFunctionMode):
                 self._linear_only.setdefault(host, reason)
 
     def _runs(self, numbers: list[int]) -> tuple[tuple[str | None, int], ...] | None:
-        """Return the parts of a row: all nodes of a layer each, or other inputs."""
+        """Return the blocks of a row as in ``Reader.runs``; None if nodes are not in order."""
         runs: list[tuple[str | None, int]] = []
         place = 0
         while place < len(numbers):
@@ -445,13 +446,13 @@ class StateTracker(TorchFunctionMode):
         return {self._layers[self._owners[node]].host for node in nodes}
 
     def _inspect(self, output: Any, module: nn.Module) -> None:
-        """Look for states among what the module returns, and what it keeps."""
+        """Look for states in the output of the module and in its attributes."""
         for tensor in tensors(output):
             if id(tensor) in self._nodes:
                 self._block(self._hosts(self._nodes[id(tensor)].numbers), "is returned by forward")
             elif id(tensor) in self._cells:
                 self._block(self._cells[id(tensor)][1], "is returned by forward")
-                # Whoever goes on from them; those of a bare layer are its own.
+                # A caller may start any layer from them; a bare layer gets back its own.
                 self._cell_starts |= self._cells[id(tensor)][1] - {""}
         for path, part in module.named_modules():
             for name, value in vars(part).items():
@@ -465,7 +466,7 @@ class StateTracker(TorchFunctionMode):
             self._obstacles.setdefault(host, obstacle)
 
     def readers(self) -> Readers:
-        """Return what was found."""
+        """Return the readers and other uses of states that were found."""
         self._lenient = False
         hosts = {layer.name: layer.host for layer in self._layers}
         paths = {path: weight for weight, path in self._linears.items()}
@@ -504,7 +505,7 @@ class StateTracker(TorchFunctionMode):
         )
 
     def _idle_parts(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Yield parts none of whose passes used their weight, with the sizes of their inputs."""
+        """Yield parts whose weight no pass used, with the sizes of their inputs."""
         for path, part in self._module.named_modules():
             weight = part._parameters.get("weight")
             if (
@@ -516,21 +517,21 @@ class StateTracker(TorchFunctionMode):
 
 
 def is_pick(name: str, args: Any) -> bool:
-    """Return whether a function picks steps sequence by sequence, as by their lengths."""
+    """Return whether a function selects steps for each sequence separately, as by its length."""
     index = args[1] if name == "__getitem__" else None
     by_tensors = isinstance(index, tuple) and sum(isinstance(each, Tensor) for each in index) > 1
     return name in PICKS or by_tensors
 
 
 def is_zero(operand: Any) -> bool:
-    """Return whether an operand of a sum is zero, with which it changes nothing."""
+    """Return whether an operand is zero, so that it does not change a sum."""
     if isinstance(operand, Tensor):
         return operand.is_floating_point() and not operand.any()
     return isinstance(operand, Real) and operand == 0
 
 
 def siblings(module: nn.Module, path: str) -> Iterator[str]:
-    """Yield the paths of what stands beside a part in a list or dict of modules."""
+    """Yield the paths of the other parts in the ``ModuleList`` or ``ModuleDict`` of a part."""
     outer, _, name = path.rpartition(".")
     holder = module.get_submodule(outer)
     if isinstance(holder, (nn.ModuleList, nn.ModuleDict)):
@@ -538,7 +539,7 @@ def siblings(module: nn.Module, path: str) -> Iterator[str]:
 
 
 def running(sizes: list[int]) -> list[int]:
-    """Return where each of some consecutive ranges begins."""
+    """Return the start of each of some consecutive ranges, given their sizes."""
     return [sum(sizes[:i]) for i in range(len(sizes))]
 
 

@@ -1,4 +1,4 @@
-"""Compare the answers of other networks with those of the dense one."""
+"""Compare the outputs of other networks with those of the dense one."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from ..surgery.replaced import PlainRun
 
 
 class DenseOutputs:
-    """Holds what a module answers in some forward passes, to compare others with.
+    """Outputs of the dense module in some forward passes, for comparison with other modules.
 
     Parameters
     ----------
     module : nn.Module
         The dense module.
     passes : sequence of ForwardPass
-        The passes.
+        The passes to run.
     likelihood : Likelihood
-        What the answers say of the labels.
+        Distribution of the labels given the outputs.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class DenseOutputs:
     @cached_property
     @torch.no_grad()
     def _known(self) -> list[tuple[ForwardPass, Tensor]]:
-        """Passes that lead to an answer that can be compared, and the answers."""
+        """Passes whose outputs can be compared, with these outputs."""
         found = []
         for forward in self._passes:
             every, _ = forward.run(self._module, PlainRun(), [])
@@ -55,24 +55,24 @@ class DenseOutputs:
         mode: Callable[[], KernelMode] = PlainRun,
         columns: Tensor | None = None,
     ) -> float:
-        """Return how far the answers of another module are from these.
+        """Return the divergence of the outputs of another module from those of the dense one.
 
         Parameters
         ----------
         module : nn.Module or None
-            The other module; None is the dense one.
+            The other module; None means the dense one.
         mode : callable
-            Makes the mode in which it runs.
+            Factory of the kernel mode in which it runs.
         columns : Tensor of int or None
-            Those of the dense answers, along the last axis, that the other module answers with;
-            None is all.
+            Indices, along the last axis, of the dense outputs that the other module has; None means
+            all.
 
         Returns
         -------
         float
-            Mean KL divergence of a label; of answers that are numbers, the squared error relative
-            to their variance. Infinite where answers are not finite, or of another length; NaN
-            where there is nothing to compare.
+            Mean KL divergence of a label. If outputs are numbers, the squared error relative to
+            their variance. It is infinite if outputs are not finite or differ in shape, and NaN if
+            there is nothing to compare.
         """
         module = self._module if module is None else module
         sums = torch.zeros(2, dtype=torch.float64)

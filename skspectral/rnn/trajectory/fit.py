@@ -22,47 +22,47 @@ from .layer_fit import LayerFit
 from .windows import DenseCall, DenseRun, PartlySmallRun, Windows, windows_of
 
 WINDOW = 100  # steps
-BATCH = 32  # windows of a step of Adam
-N_CHECKS = 5  # of the divergence, evenly over the steps
-MAX_RECORDED = 2**26  # numbers in the recorded inputs and states of all layers
-MAX_MULTIPLY_ADDS = 2e12  # of the steps of a layer; fewer steps are taken beyond
-FEW_WEIGHTS = 2**18  # of a layer, whose steps several threads would not make faster
-# Learning rates. Without gates, a relu lets errors grow over as many steps as a window has.
+BATCH = 32  # windows in a step of Adam
+N_CHECKS = 5  # evaluations of the divergence, evenly over the steps of Adam
+MAX_RECORDED = 2**26  # limit on recorded numbers of inputs and states
+MAX_MULTIPLY_ADDS = 2e12  # limit for the fit of one layer
+FEW_WEIGHTS = 2**18  # layers with fewer weights are not faster on several threads
+# Learning rates. In a relu RNN without gates, errors can grow over all steps of a window.
 RATES = {"RNN_TANH": 3e-3, "RNN_RELU": 3e-4, "GRU": 5e-3, "LSTM": 5e-3}
 
 
 class TrajectoryFit:
-    """Fits small layers to the trajectories of the dense ones.
+    """Fit of small layers to the trajectories of the dense ones.
 
-    A layer whose reconstruction is folded takes the right step from the states of the dense
-    network, but from its own states it strays further with every step. Here each small layer runs
-    freely over windows of calibration sequences, from the dense state ``h[J]`` before the window,
-    and its weights and reconstruction are trained to lower the error of the states that it
-    rebuilds, ``mean ‖M (h_t − A s_t − c)‖²``. With ``MᵀM = Q`` this is the information loss of
-    states along the way that the small layer takes, instead of along the dense one. Kept nodes
-    are rebuilt by themselves. One layer is fitted after another, from the first to the last, each
-    to what those before it put out.
+    A layer with folded reconstruction takes the right step from the states of the dense network,
+    but drifts further with every step from its own states. Here each small layer runs freely over
+    windows of calibration sequences, from the dense state ``h[J]`` before the window. Its weights
+    and its reconstruction are trained to lower the error of the rebuilt states,
+    ``mean ‖M (h_t − A s_t − c)‖²``. With ``MᵀM = Q`` this is the information loss of states along
+    the trajectory of the small layer rather than the dense one. Kept nodes are not rebuilt: each is
+    its own state. Layers are fitted one after another, from the first to the last, each on the
+    outputs of the fitted layers before it.
 
-    Of the weights that it goes through, a layer takes those with which the whole network answers
-    most like the dense one on passes that are held out, where other layers are dense. Those it
-    started with are among them. After a part of the steps that ended with a larger divergence, it
-    goes on from the best weights at half of the learning rate.
+    The divergence of the whole network's outputs from the dense ones is computed on held-out
+    passes before training and ``N_CHECKS`` times during it, with the layers that are not fitted yet
+    dense. The weights with the least divergence are taken. After each check without improvement,
+    training resumes from the best weights at half the learning rate.
 
     Parameters
     ----------
     module : nn.Module
-        The dense module, laid out; it is left as it is.
+        The dense module, with split layers; it is not changed.
     layers : sequence of RecurrentLayer
         Its layers.
     weights : dict of Tensor of shape (n_nodes, n_nodes)
         Q of every layer.
     passes : sequence of ForwardPass
-        Forward passes to fit to; some at the end are left out when too much would be recorded.
-    answers : DenseOutputs
-        Of other passes, to judge by. Where there are none that can be compared, the error of the
-        states decides.
+        Forward passes to fit to; the last ones are left out if too much would be recorded.
+    outputs : DenseOutputs
+        Dense outputs in the held-out passes. If none can be compared, the error of the states in
+        the fitted passes is used instead of the divergence.
     seed : int
-        Of the order of the windows.
+        Seed of the order of the windows.
     """
 
     def __init__(
@@ -80,9 +80,9 @@ class TrajectoryFit:
         self._answers, self._seed = outputs, seed
 
     def n_steps(self, reductions: Mapping[str, LayerReduction], most: int) -> dict[str, int]:
-        """Return how many steps of Adam to take, for each layer that loses nodes.
+        """Return the number of steps of Adam for each layer that loses nodes.
 
-        They are fewer than the most where they would take more than ``MAX_MULTIPLY_ADDS``.
+        It is ``most``, or fewer if the fit would take more than ``MAX_MULTIPLY_ADDS``.
         """
         with trainable(self._module):
             ran = dict.fromkeys(name for _, calls in self._recorded for name in calls)
@@ -94,7 +94,7 @@ class TrajectoryFit:
 
     def _affordable(self, name: str, reductions: Mapping[str, LayerReduction], most: int) -> int:
         weights = reductions[name].small_weights(self._layers[name].of(self._module)).values()
-        # A step goes forward, and back to states and to weights.
+        # Factor 3: forward, backward to the states and backward to the weights.
         each = 3 * WINDOW * BATCH * sum(weight.numel() for weight in weights)
         return min(most, max(N_CHECKS, int(MAX_MULTIPLY_ADDS / each)))
 
@@ -104,24 +104,23 @@ class TrajectoryFit:
         n_steps: Mapping[str, int],
         on_step: Callable[[], Any] = lambda: None,
     ) -> tuple[dict[str, LayerReduction], dict[str, list[float]]]:
-        """Fit some layers.
+        """Return reductions in which some layers are fitted.
 
         Parameters
         ----------
-        cuts : dict of LayerReduction
-            What every layer keeps.
+        reductions : dict of LayerReduction
+            Reduction of every layer, by name.
         n_steps : dict of int
-            Steps of Adam for each layer to fit.
+            Number of steps of Adam for each layer to fit, by name.
         on_step : callable
-            Called after every step.
+            Function to call after every step.
 
         Returns
         -------
-        cuts : dict of LayerReduction
-            The same nodes, with fitted weights and reconstructions.
+        reductions : dict of LayerReduction
+            Reductions with the same nodes, but fitted weights and reconstructions.
         history : dict of list of float
-            By layer, its divergence on passes held out before the first step and after each part
-            of them.
+            Divergence on the held-out passes, before training and at every check, by layer.
         """
         done: dict[str, LayerReduction] = {}
         history: dict[str, list[float]] = {}
@@ -143,7 +142,7 @@ class TrajectoryFit:
         n_steps: int,
         on_step: Callable[[], Any],
     ) -> list[float]:
-        """Fit a layer, in place, when those before it are; return its divergences."""
+        """Fit a layer in place, with those in ``done`` small; return its divergences."""
         windows = self._windows(name, done)
         if windows is None:
             return []
@@ -180,7 +179,7 @@ class TrajectoryFit:
     @cached_property
     @torch.no_grad()
     def _recorded(self) -> list[tuple[ForwardPass, dict[str, list[DenseCall]]]]:
-        """Passes, and what the dense layers do in them."""
+        """Passes, with the calls of the dense layers in them."""
         found: list[tuple[ForwardPass, dict[str, list[DenseCall]]]] = []
         n_numbers = 0
         for forward in self._passes:
@@ -194,7 +193,7 @@ class TrajectoryFit:
 
     @torch.no_grad()
     def _windows(self, name: str, done: Mapping[str, LayerReduction]) -> Windows | None:
-        """Return what a layer runs over, when those before it are small; None if it does not."""
+        """Return the windows of a layer, with those in ``done`` small; None if there are none."""
         parts = []
         for forward, dense in self._recorded:
             calls = [own.call for own in dense.get(name, ())]
@@ -212,14 +211,14 @@ class TrajectoryFit:
         done: Mapping[str, LayerReduction],
         dense: Mapping[str, list[DenseCall]],
     ) -> PartlySmallRun:
-        """Return a pass in which some layers are small, and the others give their dense states."""
+        """Run a pass with the layers in ``done`` small and the dense states of the others."""
         run = PartlySmallRun(self._names, done, dense)
         forward.run(self._module, run, [])
         return run
 
     @torch.no_grad()
     def _with_cells(self, name: str, done: Mapping[str, LayerReduction]) -> LayerReduction:
-        """Return a cut that rebuilds the last cell states which the small layer reaches."""
+        """Return a reduction refitted to the last cell states that the small layer reaches."""
         cut = done[name]
         pairs: list[tuple[Tensor, Tensor]] = []
         for forward, dense in self._recorded:
@@ -233,7 +232,7 @@ class TrajectoryFit:
 
 
 def batches(n_windows: int, seed: int) -> Iterator[Tensor]:
-    """Yield numbers of windows for ever, each as often as the others."""
+    """Yield batches of window numbers without end; every window is drawn equally often."""
     generator = torch.Generator().manual_seed(seed)
     size, left = min(BATCH, n_windows), torch.empty(0, dtype=torch.long)
     while True:
@@ -244,19 +243,19 @@ def batches(n_windows: int, seed: int) -> Iterator[Tensor]:
 
 
 def least(values: Sequence[float]) -> float:
-    """Return the least of some numbers that are numbers."""
+    """Return the least of some numbers, ignoring NaN; infinity if there is none."""
     return min((value for value in values if not math.isnan(value)), default=math.inf)
 
 
 def root(weight: Tensor) -> Tensor:
-    """Return M of a weight ``MᵀM``."""
+    """Return a matrix M with ``MᵀM`` equal to a weight."""
     values, vectors = torch.linalg.eigh(weight.double())
     return values.clamp_min(0.0).sqrt()[:, None] * vectors.T
 
 
 @contextmanager
 def one_thread(only: bool) -> Iterator[None]:
-    """Compute on one thread where a step of a layer is too small to be shared."""
+    """Set torch to one thread if ``only``, since small layers gain nothing from several."""
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1 if only else n_threads)
     try:
@@ -267,7 +266,7 @@ def one_thread(only: bool) -> Iterator[None]:
 
 @contextmanager
 def trainable(module: nn.Module) -> Iterator[None]:
-    """Compute derivatives, in the dtype of the weights, wherever this is called."""
+    """Enable gradients and disable autocast, whatever the caller has set."""
     device = next(module.parameters()).device.type
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device, enabled=False):
         yield

@@ -1,4 +1,4 @@
-"""A GRU whose derivatives take fewer operations than those that torch records on the CPU."""
+"""GRU with a backward pass of fewer operations than torch records on the CPU."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ..kernels import LayerCall
 
 
 def run_gru(call: LayerCall) -> Tensor:
-    """Return the hidden states of all steps of a GRU, differentiable by its weights.
+    """Return the hidden states of all steps of a GRU, differentiable with respect to its weights.
 
     Parameters
     ----------
     call : LayerCall
-        Of sequences that are not packed.
+        A call with sequences that are not packed.
 
     Returns
     -------
@@ -32,11 +32,11 @@ def run_gru(call: LayerCall) -> Tensor:
 
 
 class Steps(Function):
-    """The steps of a GRU, with sequences along the last axis, so that every gate is in one piece.
+    """Steps of a GRU; sequences are along the last axis, so that each gate is contiguous.
 
-    What a step adds to the derivatives is linear in the derivative by its state, ``d``. The
-    factors of all steps are computed together, which leaves three operations for each step
-    backward.
+    The contribution of a step to the gradients is linear in the gradient ``d`` of its state. The
+    factors of all steps are computed together, which leaves three operations for each step of the
+    backward pass.
     """
 
     @staticmethod
@@ -46,21 +46,21 @@ class Steps(Function):
         Parameters
         ----------
         ctx : object
-            What backward needs.
+            Context that stores tensors for ``backward``.
         read : Tensor of shape (n_steps, 3 n_nodes, n_sequences)
-            What the gates read of the input.
+            Contributions of the input to the gates.
         start : Tensor of shape (n_nodes, n_sequences)
             State before the first step.
         weight : Tensor of shape (3 n_nodes, n_nodes)
             Recurrent weights.
         bias : Tensor of shape (3 n_nodes, 1)
-            Their bias.
+            Recurrent bias.
         """
         m = len(start)
         states = torch.cat([start[None], read.new_empty(len(read), *start.shape)])
         gates = read.clone()
         gates[:, : 2 * m] += bias[: 2 * m]
-        recurrent = torch.empty_like(states[1:])  # what the new state reads of the one before
+        recurrent = torch.empty_like(states[1:])  # recurrent part of the candidate state
         to_gates, to_new, shift = weight[: 2 * m], weight[2 * m :], bias[2 * m :]
         steps = (states[:-1], states[1:], recurrent, gates[:, : 2 * m], *gates.split(m, 1))
         for before, after, own, both, reset, update, new in zip(*steps, strict=True):
@@ -73,12 +73,12 @@ class Steps(Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
-        """Return the derivatives by all that forward takes."""
+        """Return the gradients with respect to the arguments of ``forward``."""
         states, recurrent, gates, weight = ctx.saved_tensors
         n_steps, m, n_sequences = grad.shape
         reset, update, new = gates.split(m, 1)
         by_new = (1.0 - update) * (1.0 - new.square())
-        # Factors of d in the derivatives by what the three gates read of the state before.
+        # Factors of d in the gradients of the recurrent parts of the three gates.
         by_read = grad.new_empty(n_steps, 3, m, n_sequences)
         torch.mul(by_new, reset, out=by_read[:, 2])
         torch.mul(by_read[:, 2], recurrent, out=by_read[:, 0]).mul_(1.0 - reset)

@@ -1,4 +1,4 @@
-"""A small layer in training."""
+"""Trainable copy of a small layer and its reconstruction."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from ..surgery.reduction import LayerReduction
 from .gru import run_gru
 from .windows import Windows
 
-MANY = 128  # windows that run side by side where no derivatives are needed
+MANY = 128  # windows that run side by side if no gradients are needed
 
 
 @dataclass(frozen=True)
 class LayerFit:
-    """A small layer and the map from its states to those of the dense one, in training.
+    """Trainable weights of a small layer and of the map that rebuilds the lost nodes.
 
     Parameters
     ----------
     mode : str
         A key of ``GATES``.
     weights : dict of Tensor
-        Weights of the small layer, which reads what the dense one reads.
+        Weights of the small layer, which reads the inputs of the dense one.
     map : Tensor of shape (n_lost, m)
-        What rebuilds the lost nodes.
+        Matrix that rebuilds the lost nodes.
     shift : Tensor of shape (n_lost,) or None
-        Its constant part, if it has one.
+        Constant part of the reconstruction, if it has one.
     start : LayerReduction
-        What the layer keeps, and what it starts with.
+        Reduction that the fit starts from.
     """
 
     mode: str
@@ -43,7 +43,7 @@ class LayerFit:
 
     @classmethod
     def of(cls, layer: nn.Module, cut: LayerReduction) -> LayerFit:
-        """Return one to train of a layer; in float32, unless that is in float64."""
+        """Make the fit of a layer, in float64 if the layer is, else in float32."""
         place = next(layer.parameters())
         dtype = torch.float64 if place.dtype == torch.float64 else torch.float32
 
@@ -56,27 +56,27 @@ class LayerFit:
 
     @property
     def parameters(self) -> list[Tensor]:
-        """All that is trained."""
+        """Tensors that are trained."""
         return [*self.weights.values(), self.map, *([] if self.shift is None else [self.shift])]
 
     @property
     def n_weights(self) -> int:
-        """Numbers in the weights of the layer."""
+        """Number of weights of the small layer."""
         return sum(weight.numel() for weight in self.weights.values())
 
     def values(self) -> list[Tensor]:
-        """Return copies of all that is trained."""
+        """Return copies of the trained tensors."""
         return [each.detach().clone() for each in self.parameters]
 
     @torch.no_grad()
     def set(self, values: Sequence[Tensor]) -> None:
-        """Take other values."""
+        """Set the trained tensors to the given values."""
         for parameter, value in zip(self.parameters, values, strict=True):
             parameter.copy_(value)
 
     @property
     def cut(self) -> LayerReduction:
-        """What the layer keeps, with the weights of now."""
+        """Reduction with the present weights and reconstruction."""
         lost, A, c = self.start.lost, self.start.A.clone(), self.start.c.clone()
         A[lost] = in_cut(self.map)
         if self.shift is not None:
@@ -90,9 +90,9 @@ class LayerFit:
         Parameters
         ----------
         windows : Windows
-            Windows with ``M h`` as their states.
+            Windows whose states are ``M h``, as from ``Windows.seen_by``.
         factor : Tensor of shape (n_nodes, n_nodes)
-            M.
+            The matrix M.
         """
         support, lost = (each.to(factor.device) for each in (self.start.support, self.start.lost))
         start = tuple(each[:, support] for each in windows.start)
@@ -107,7 +107,7 @@ class LayerFit:
 
     @torch.no_grad()
     def loss(self, windows: Windows, factor: Tensor) -> float:
-        """Return the same of many windows."""
+        """Return ``error`` over all windows, without gradients and in parts of ``MANY`` windows."""
         parts = torch.arange(len(windows), device=windows.lengths.device).split(MANY)
         taken = [windows.take(index) for index in parts]
         total = sum(float(self.error(each, factor)) * int(each.lengths.sum()) for each in taken)
@@ -115,5 +115,5 @@ class LayerFit:
 
 
 def in_cut(value: Tensor) -> Tensor:
-    """Return numbers as a ``LayerReduction`` holds them."""
+    """Return a copy of a tensor as ``LayerReduction`` holds it: float64 on the CPU."""
     return value.detach().to("cpu", torch.float64, copy=True)

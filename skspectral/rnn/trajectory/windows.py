@@ -1,4 +1,4 @@
-"""What the layers of the dense network do on calibration sequences, cut into windows."""
+"""Inputs and states of dense layers on calibration sequences, cut into windows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..surgery.reduction import LayerReduction
 
 @dataclass(frozen=True)
 class DenseCall:
-    """A call of a dense layer, and the states that it led to.
+    """Call of a dense layer, and the states that it returned.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class DenseCall:
 
 
 class DenseRun(KernelMode):
-    """Records what every layer of the dense network does.
+    """Kernel mode that records the calls of every layer of the dense network.
 
     Parameters
     ----------
@@ -47,29 +47,29 @@ class DenseRun(KernelMode):
         self.calls: dict[str, list[DenseCall]] = {}
 
     def layer(self, call: LayerCall) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Run the layer."""
+        """Run the layer and record its call."""
         states, last = call.run()
-        # Copies, since forward may write into what it is given.
+        # The module's forward may write into these tensors.
         own = DenseCall(copied(call), states.clone(), tuple(each.clone() for each in last))
         self.calls.setdefault(self._names[id(call.weights[1])], []).append(own)
         return states, last
 
 
 class PartlySmallRun(KernelMode):
-    """Runs some layers at their small size, and gives out the states that they rebuild.
+    """Kernel mode that runs some layers at their small size and returns the rebuilt states.
 
-    All else is the dense network. Where the other layers' dense states are given, these take the
-    place of what they would make of their input, which then leaves the rest of the network as it
-    is: one that goes on from its own outputs goes on from those of the dense one.
+    The rest of the network is dense. If recorded calls are given, the other layers return their
+    recorded states instead of running. A network that feeds its outputs back then continues from
+    the outputs of the dense one.
 
     Parameters
     ----------
     names : dict of str
         Names of layers, by the id of their ``weight_hh``.
-    cuts : dict of LayerReduction
-        The layers to run at their small size.
+    reductions : dict of LayerReduction
+        Fitted reductions of the layers to run at their small size, by name.
     dense : dict of list of DenseCall, optional
-        What the layers of the dense network do.
+        Recorded calls of the layers of the dense network, by name.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class PartlySmallRun(KernelMode):
         self.cells: dict[str, list[Tensor]] = {name: [] for name in names.values()}
 
     def layer(self, call: LayerCall) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Run the small layer, or give out the dense states."""
+        """Run the small layer, or return the recorded states of the dense one."""
         name = self._names[id(call.weights[1])]
         number = len(self.calls[name])
         self.calls[name].append(copied(call))
@@ -101,32 +101,32 @@ class PartlySmallRun(KernelMode):
         return own.states.clone(), tuple(each.clone() for each in own.last)
 
     def follows(self, name: str) -> bool:
-        """Return whether a layer was called as in the dense network."""
+        """Return whether the calls of a layer had the same input shapes as in the dense network."""
         dense = (self._dense or {}).get(name, ())
         shapes = [own.call.input.shape for own in dense]
         return shapes == [call.input.shape for call in self.calls[name]]
 
 
 def copied(call: LayerCall) -> LayerCall:
-    """Return a call whose tensors stay as they are."""
+    """Return a call with copies of its input and initial states."""
     start = tuple(each.clone() for each in call.start)
     return replace(call, input=call.input.clone(), start=start)
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of sequences, for a small layer to run over.
+    """Windows of sequences that a small layer is fitted on.
 
     Parameters
     ----------
     input : Tensor of shape (n_steps, n_windows, n_features)
-        What the layer reads.
+        Inputs of the layer.
     states : Tensor of shape (n_steps, n_windows, n_nodes)
         Hidden states of the dense layer.
     start : tuple of Tensor, each (n_windows, n_nodes)
         Its hidden state before the window, and its cell state if it is an LSTM.
     lengths : Tensor of int, shape (n_windows,)
-        Steps of each window, behind which there are zeros.
+        Number of valid steps of each window; the others are padding.
     """
 
     input: Tensor
@@ -139,26 +139,26 @@ class Windows:
 
     @property
     def valid(self) -> Tensor:
-        """Which steps are no padding, shape (n_steps, n_windows, 1)."""
+        """Mask of the steps that are no padding, shape (n_steps, n_windows, 1)."""
         steps = torch.arange(len(self.input), device=self.lengths.device)
         return (steps[:, None] < self.lengths)[:, :, None]
 
     def take(self, index: Tensor) -> Windows:
-        """Return some of them."""
+        """Return the windows at some indices."""
         lengths = self.lengths[index]
         end = int(lengths.max())
         start = tuple(each[index] for each in self.start)
         return Windows(self.input[:end, index], self.states[:end, index], start, lengths)
 
     def seen_by(self, factor: Tensor) -> Windows:
-        """Return them in the dtype of a matrix, with the states multiplied by it."""
+        """Return the windows with their states multiplied by a matrix, in its dtype."""
         start = tuple(each.to(factor) for each in self.start)
         states = self.states.to(factor) @ factor.T
         return Windows(self.input.to(factor), states, start, self.lengths)
 
     @classmethod
     def joined(cls, parts: Sequence[Windows]) -> Windows:
-        """Return the windows of several parts."""
+        """Return the windows of several parts in one, padded to the longest."""
         end = max(len(part.input) for part in parts)
         return cls(
             torch.cat([filled_up(part.input, end) for part in parts], 1),
@@ -169,16 +169,16 @@ class Windows:
 
 
 def windows_of(dense: Sequence[DenseCall], calls: Sequence[LayerCall], size: int) -> Windows:
-    """Cut what a layer does in a forward pass into windows.
+    """Cut the calls of a layer in a forward pass into windows.
 
     Parameters
     ----------
     dense : sequence of DenseCall
         Calls of the dense layer.
     calls : sequence of LayerCall
-        The same calls, with what the small layer reads in them.
+        The same calls with the inputs of the small layer.
     size : int
-        The most steps of a window.
+        Maximum number of steps of a window.
     """
     parts = []
     for chain in chains(dense):
@@ -190,7 +190,7 @@ def windows_of(dense: Sequence[DenseCall], calls: Sequence[LayerCall], size: int
 
 
 def chains(dense: Sequence[DenseCall]) -> list[list[int]]:
-    """Return the numbers of calls that go on from one another, as those of cells in a loop do."""
+    """Return the indices of calls in chains that continue each other, as cells in a loop do."""
     found: list[list[int]] = []
     for i, own in enumerate(dense):
         chain = next((each for each in found if goes_on(dense[each[-1]], own.call)), None)
@@ -202,7 +202,7 @@ def chains(dense: Sequence[DenseCall]) -> list[list[int]]:
 
 
 def goes_on(before: DenseCall, call: LayerCall) -> bool:
-    """Return whether a call starts from the states in which another one ended."""
+    """Return whether a call starts from the last states of another call."""
     if before.call.batch_sizes is not None or call.batch_sizes is not None:
         return False
     pairs = zip(before.last, call.start, strict=True)
@@ -210,7 +210,7 @@ def goes_on(before: DenseCall, call: LayerCall) -> bool:
 
 
 def joined_call(calls: Sequence[LayerCall]) -> LayerCall:
-    """Return one call over the steps of several; of packed sequences there is only one."""
+    """Return one call over the steps of several; packed sequences form chains of one call."""
     first = calls[0]
     if first.batch_sizes is not None:
         return replace(first, input=by_steps(first.input, first.batch_sizes))
@@ -218,7 +218,7 @@ def joined_call(calls: Sequence[LayerCall]) -> LayerCall:
 
 
 def by_steps(rows: Tensor, batch_sizes: Tensor | None) -> Tensor:
-    """Return rows as (n_steps, n_sequences, ...), those of packed sequences with zeros behind."""
+    """Return rows as (n_steps, n_sequences, ...); packed sequences are padded with zeros."""
     if batch_sizes is None:
         return rows
     steps = rows.new_zeros(len(batch_sizes), int(batch_sizes[0]), rows.shape[-1])
@@ -228,7 +228,7 @@ def by_steps(rows: Tensor, batch_sizes: Tensor | None) -> Tensor:
 
 
 def cut_up(call: LayerCall, read: Tensor, states: Tensor, size: int) -> list[Windows]:
-    """Cut sequences into windows, each of which starts from the dense states before it."""
+    """Cut sequences into windows, each with the dense states before it as initial states."""
     n_steps, n_sequences = states.shape[:2]
     lengths = torch.full((n_sequences,), n_steps)
     if call.batch_sizes is not None:
@@ -249,12 +249,12 @@ def cut_up(call: LayerCall, read: Tensor, states: Tensor, size: int) -> list[Win
         )
         if len(start) == 1:
             start = (states[end - 1],)
-        elif end < n_steps:  # whose cell states nobody else knows
+        elif end < n_steps:  # only running the layer gives the cell states within a call
             part = replace(call, input=call.input[begin:end], batch_sizes=None, start=start)
             start = (states[end - 1], *part.run()[1][1:])
     return found
 
 
 def filled_up(steps: Tensor, n_steps: int) -> Tensor:
-    """Return steps with zeros behind them."""
+    """Return steps padded with zeros to ``n_steps``."""
     return pad(steps, (0, 0, 0, 0, 0, n_steps - len(steps)))
