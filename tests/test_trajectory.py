@@ -91,7 +91,7 @@ def layer_fit(cell, affine=False):
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_error_is_that_of_a_loop(cell, affine):
     fit, windows, factor = layer_fit(cell, affine)
-    A, c, M = fit.cut.A.numpy(), fit.cut.c.numpy(), factor.numpy()
+    A, c, M = fit.reduction.A.numpy(), fit.reduction.c.numpy(), factor.numpy()
     weights = [weight.detach().numpy() for weight in fit.weights.values()]
     total = 0.0
     for i, length in enumerate(windows.lengths.tolist()):

@@ -8,8 +8,6 @@ from sklearn.utils.validation import check_array
 
 from .sequences import LazySequences, Sequences
 
-FAN_IN = 8  # results that are merged in one task
-
 
 class DaskSequences(LazySequences):
     """Sequences in a dask array, which are read in slices if only some are needed.

@@ -340,7 +340,7 @@ def build(
     if history:
         small = surgery.build_checked(reductions)
     unrefitted: dict[str, str] = {}
-    if calibration.refit and any(cut.is_smaller for cut in reductions.values()):
+    if calibration.refit and any(reduction.is_smaller for reduction in reductions.values()):
         with phase("refit", pruner.verbose):
             unrefitted = calibration.refit.apply(small, reductions)
     return SmallNetwork(

@@ -54,7 +54,7 @@ class HardConcrete(nn.Module):
         value = self.fixed
         return (value.nonzero()[:, 0] if value.any() else self.log_alpha.argmax()[None]).cpu()
 
-    def cut(self) -> LayerReduction:
+    def reduction(self) -> LayerReduction:
         """Return the reduction that keeps the open nodes and rebuilds the others as zero."""
         eye, support = torch.eye(len(self.log_alpha), dtype=torch.float64), self.open()
         return LayerReduction(support, eye[:, support], torch.zeros_like(eye[0]))
@@ -180,7 +180,7 @@ class Gated(nn.Module):
         for name, weight in self.weights().items():
             module.get_parameter(name).copy_(weight)
         nodes, inputs = self.gates
-        reductions = {name: gate.cut() for name, gate in nodes.items()}
+        reductions = {name: gate.reduction() for name, gate in nodes.items()}
         return module, reductions, {host: gate.open() for host, gate in inputs.items()}
 
     @torch.no_grad()

@@ -126,7 +126,9 @@ class LayerReduction:
     def small_call(self, call: LayerCall) -> LayerCall:
         """Return the call of the fitted layer that replaces a call of the dense layer."""
         if self.fitted is None:
-            raise ValueError("cut has no fitted weights; fit them, or build the smaller module.")
+            raise ValueError(
+                "reduction has no fitted weights; fit them, or build the smaller module."
+            )
         weights, support = list(self.fitted.values()), self.support.to(call.input.device)
         start = tuple(each[..., support] for each in call.start)
         return replace(call, weights=[each.to(call.input) for each in weights], start=start)
@@ -141,9 +143,9 @@ class LayerReduction:
         return wide @ self.A, shift if needed else None
 
 
-def shrink_rnn(rnn: Any, cut: LayerReduction) -> nn.Module:
+def shrink_rnn(rnn: Any, reduction: LayerReduction) -> nn.Module:
     """Return the layer that has only the kept nodes."""
-    return with_weights(rnn, cut.small_weights(rnn), len(cut.support))
+    return with_weights(rnn, reduction.small_weights(rnn), len(reduction.support))
 
 
 def with_weights(rnn: nn.Module, weights: dict[str, Tensor], hidden_size: int) -> nn.Module:
@@ -167,7 +169,7 @@ def narrowed(part: Any, reader: Reader, reductions: Mapping[str, LayerReduction]
             shift = shift + read @ reductions[name].c
             read = read @ reductions[name].A
         columns.append(read)
-    needed = bias is not None or any(bool(cut.c.any()) for cut in reductions.values())
+    needed = bias is not None or any(bool(reduction.c.any()) for reduction in reductions.values())
     return with_input(part, torch.cat(columns, dim=1), shift if needed else None)
 
 

@@ -170,8 +170,8 @@ class Refit:
 
 def is_fitted(place: ReadSite, reductions: Mapping[str, LayerReduction]) -> bool:
     """Return whether the layer that reads at a place has weights fitted to the trajectory."""
-    cut = reductions.get(place.layer.name) if place.layer and not place.leaving else None
-    return cut is not None and cut.fitted is not None
+    reduction = reductions.get(place.layer.name) if place.layer and not place.leaving else None
+    return reduction is not None and reduction.fitted is not None
 
 
 @dataclass(frozen=True)

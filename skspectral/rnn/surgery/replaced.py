@@ -115,29 +115,29 @@ class ReplacedRun(KernelMode):
         noise: Mapping[str, float],
     ) -> None:
         super().__init__()
-        self._names, self._cuts, self._noise = names, reductions, noise
+        self._names, self._reductions, self._noise = names, reductions, noise
         self._left = {name: iter(runs) for name, runs in ran.items()}
         self.read: dict[str, list[Tensor]] = {name: [] for name in ran}  # inputs and first states
 
     def layer(self, call: LayerCall) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return rebuilt states instead of running the layer."""
         name = self._names[id(call.weights[1])]
-        ran, cut = next(self._left[name], None), self._cuts[name]
+        ran, reduction = next(self._left[name], None), self._reductions[name]
         self.read[name] += [call.input, *call.start]
         n_rows = call.input.shape[:-1]
         if ran is None or ran.states.shape[:-1] != n_rows:
             raise Misfit("runs on other steps where its reconstruction is folded")
         if not self._noise:
-            check_start(call, ran, cut)
-            check_steps(call, ran, cut)
-        states = cut.rebuild(ran.states)
+            check_start(call, ran, reduction)
+            check_steps(call, ran, reduction)
+        states = reduction.rebuild(ran.states)
         if noise := self._noise.get(name):
             generator = torch.Generator().manual_seed(0)  # leaves the module's own draws alone
             signs = torch.randint(0, 2, states.shape, generator=generator).to(states.device)
             states = states * (1.0 + noise * (2 * signs - 1))
         last: tuple[Tensor, ...] = (call.last(states),)
         if len(ran.last) > 1:
-            last = (last[0], cut.rebuild_cells(ran.last[1]))
+            last = (last[0], reduction.rebuild_cells(ran.last[1]))
         return states, last
 
     def check_finished(self) -> None:
@@ -153,15 +153,15 @@ def autocast_eps(device: str) -> float:
     return torch.finfo(torch.get_autocast_dtype(device)).eps
 
 
-def check_start(call: LayerCall, ran: Ran, cut: LayerReduction) -> None:
+def check_start(call: LayerCall, ran: Ran, reduction: LayerReduction) -> None:
     """Raise if the initial states of a small layer are not those of the kept nodes."""
     for wide, small in zip(call.start, ran.start, strict=True):
-        kept = wide[..., cut.support.to(wide.device)]
+        kept = wide[..., reduction.support.to(wide.device)]
         if kept.shape != small.shape or columns_apart([small], [kept], None, ran.eps):
             raise Misfit("starts from other states where its reconstruction is folded")
 
 
-def check_steps(call: LayerCall, ran: Ran, cut: LayerReduction) -> None:
+def check_steps(call: LayerCall, ran: Ran, reduction: LayerReduction) -> None:
     """Raise if a step of a small layer differs from the same step of the given layer.
 
     If the weights of the small layer are fitted, its steps must follow from the fitted weights and
@@ -171,12 +171,12 @@ def check_steps(call: LayerCall, ran: Ran, cut: LayerReduction) -> None:
     device, n_sequences = ran.states.device, len(ran.start[0])
     if n_sequences == 0:
         return
-    if cut.fitted is None:
-        weights, support = [weight.detach().double() for weight in call.weights], cut.support
+    if reduction.fitted is None:
+        weights, support = [weight.detach().double() for weight in call.weights], reduction.support
         start = call.start
     else:
-        weights = [weight.to(device) for weight in cut.fitted.values()]
-        support, start = torch.arange(len(cut.support)), ran.start
+        weights = [weight.to(device) for weight in reduction.fitted.values()]
+        support, start = torch.arange(len(reduction.support)), ran.start
     few = torch.linspace(0, n_sequences - 1, min(N_CHECKED, n_sequences)).round().long()
     few = few.to(device)
     state, cells = ran.start[0][few], [each[few].double() for each in start[1:]]
@@ -185,8 +185,8 @@ def check_steps(call: LayerCall, ran: Ran, cut: LayerReduction) -> None:
     for x, states in islice(steps, MOST_STEPS):
         few = few[few < len(x)]
         read, before = x[few].double(), state[: len(few)].double()
-        if cut.fitted is None:
-            before = cut.rebuild(before)
+        if reduction.fitted is None:
+            before = reduction.rebuild(before)
         cells = [each[: len(few)] for each in cells]
         after = cell(read, (before, *cells) if cells else before, *weights)
         after, *cells = after if cells else (after,)

@@ -117,7 +117,7 @@ class Surgery:
             )
         for host in sorted(self._inner - self._last.unfolded.keys()):
             own = [reductions[layer.name] for layer in self.layers if layer.host == host]
-            if any(cut.is_smaller for cut in own):
+            if any(reduction.is_smaller for reduction in own):
                 self._warn_of_sizes(host)
 
     def _warn_of_sizes(self, host: str) -> None:
@@ -161,9 +161,12 @@ class Surgery:
 
     def _check_whole(self, reductions: Mapping[str, LayerReduction]) -> None:
         """Raise if the module computes something else when it is rebuilt with all nodes kept."""
-        if not any(cut.is_smaller for cut in reductions.values()):
+        if not any(reduction.is_smaller for reduction in reductions.values()):
             return  # the comparison of the plan does the same
-        whole = {name: LayerReduction.keep_all(cut.n_nodes) for name, cut in reductions.items()}
+        whole = {
+            name: LayerReduction.keep_all(reduction.n_nodes)
+            for name, reduction in reductions.items()
+        }
         if objection := self._objection(whole, Plan({}, frozenset())):
             self._refuse(objection)
 
@@ -178,7 +181,7 @@ class Surgery:
     def _planned(self, reductions: Mapping[str, LayerReduction]) -> Plan:
         affine = is_affine(reductions)
         if affine not in self._plans:
-            sizes = {name: cut.n_nodes for name, cut in reductions.items()}
+            sizes = {name: reduction.n_nodes for name, reduction in reductions.items()}
             trial = {
                 name: LayerReduction.keep_first(n, max(1, n // 2), affine)
                 for name, n in sizes.items()
@@ -250,15 +253,15 @@ class Surgery:
         self, part: nn.Module, reductions: list[LayerReduction], host: str, expand: bool
     ) -> nn.Module:
         wide: Any = self.module.get_submodule(host)
-        supports, size = [cut.support for cut in reductions], wide.hidden_size
+        supports, size = [reduction.support for reduction in reductions], wide.hidden_size
         is_cell = isinstance(wide, nn.RNNCellBase)
         if not expand:
             started_kind = InitialStateCell if is_cell else InitialStateRNN
-            return started_kind(part, supports, [cut.n_nodes for cut in reductions], size)
+            return started_kind(part, supports, [each.n_nodes for each in reductions], size)
         kind = ExpandedCell if is_cell else ExpandedRNN
-        linear = [expanding(cut.A, cut.c, part) for cut in reductions]
+        linear = [expanding(each.A, each.c, part) for each in reductions]
         started = host in self.readers.cells
-        cells = [expanding(*cut.of_cells, part) for cut in reductions] if started else []
+        cells = [expanding(*each.of_cells, part) for each in reductions] if started else []
         return kind(part, supports, linear, cells, size)
 
 
@@ -270,4 +273,4 @@ def expanding(A: Tensor, c: Tensor, like: nn.Module) -> nn.Linear:
 
 def is_affine(reductions: Mapping[str, LayerReduction]) -> bool:
     """Return whether any reconstruction has a constant part."""
-    return any(bool(cut.c.any()) for cut in reductions.values())
+    return any(bool(reduction.c.any()) for reduction in reductions.values())

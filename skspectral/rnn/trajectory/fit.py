@@ -77,7 +77,7 @@ class TrajectoryFit:
         self._module, self._layers = module, {layer.name: layer for layer in layers}
         self._names = names_of(module, layers)
         self._weights, self._passes = weights, passes
-        self._answers, self._seed = outputs, seed
+        self._outputs, self._seed = outputs, seed
 
     def n_steps(self, reductions: Mapping[str, LayerReduction], most: int) -> dict[str, int]:
         """Return the number of steps of Adam for each layer that loses nodes.
@@ -129,7 +129,7 @@ class TrajectoryFit:
                 fit = LayerFit.of(self._layers[name].of(self._module), reductions[name])
                 with one_thread(fit.n_weights < FEW_WEIGHTS):
                     history[name] = self._fit(fit, name, done, steps, on_step)
-                done[name] = fit.cut
+                done[name] = fit.reduction
                 if reductions[name].cell is not None:
                     done[name] = self._with_cells(name, done)
         return {**reductions, **done}, history
@@ -150,8 +150,8 @@ class TrajectoryFit:
         windows = windows.seen_by(factor)
 
         def divergence() -> float:
-            reductions = {**done, name: fit.cut}
-            found = self._answers.divergence(mode=lambda: PartlySmallRun(self._names, reductions))
+            reductions = {**done, name: fit.reduction}
+            found = self._outputs.divergence(mode=lambda: PartlySmallRun(self._names, reductions))
             return fit.loss(windows, factor) if math.isnan(found) else found
 
         rate, best = RATES[fit.mode], fit.values()
@@ -219,16 +219,16 @@ class TrajectoryFit:
     @torch.no_grad()
     def _with_cells(self, name: str, done: Mapping[str, LayerReduction]) -> LayerReduction:
         """Return a reduction refitted to the last cell states that the small layer reaches."""
-        cut = done[name]
+        reduction = done[name]
         pairs: list[tuple[Tensor, Tensor]] = []
         for forward, dense in self._recorded:
             run = self._partly_small(forward, done, dense)
             if run.follows(name):
                 wide = [own.last[1] for own in dense.get(name, ())]
                 pairs += zip(wide, run.cells[name], strict=True)
-        A, c = (each.clone() for each in cut.of_cells)
-        refit(None, Affine(A, c), pairs, cut.support)
-        return replace(cut, cell=(A, c))
+        A, c = (each.clone() for each in reduction.of_cells)
+        refit(None, Affine(A, c), pairs, reduction.support)
+        return replace(reduction, cell=(A, c))
 
 
 def batches(n_windows: int, seed: int) -> Iterator[Tensor]:

@@ -42,7 +42,7 @@ class LayerFit:
     start: LayerReduction
 
     @classmethod
-    def of(cls, layer: nn.Module, cut: LayerReduction) -> LayerFit:
+    def of(cls, layer: nn.Module, reduction: LayerReduction) -> LayerFit:
         """Make the fit of a layer, in float64 if the layer is, else in float32."""
         place = next(layer.parameters())
         dtype = torch.float64 if place.dtype == torch.float64 else torch.float32
@@ -50,9 +50,9 @@ class LayerFit:
         def trained(value: Tensor) -> Tensor:
             return value.detach().to(place.device, dtype, copy=True).requires_grad_()
 
-        weights = {name: trained(each) for name, each in cut.small_weights(layer).items()}
-        shift = trained(cut.c[cut.lost]) if bool(cut.c.any()) else None
-        return cls(mode_of(layer), weights, trained(cut.A[cut.lost]), shift, cut)
+        weights = {name: trained(each) for name, each in reduction.small_weights(layer).items()}
+        shift = trained(reduction.c[reduction.lost]) if bool(reduction.c.any()) else None
+        return cls(mode_of(layer), weights, trained(reduction.A[reduction.lost]), shift, reduction)
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -75,7 +75,7 @@ class LayerFit:
             parameter.copy_(value)
 
     @property
-    def cut(self) -> LayerReduction:
+    def reduction(self) -> LayerReduction:
         """Reduction with the present weights and reconstruction."""
         lost, A, c = self.start.lost, self.start.A.clone(), self.start.c.clone()
         A[lost] = in_cut(self.map)

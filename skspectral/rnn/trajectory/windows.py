@@ -79,7 +79,7 @@ class PartlySmallRun(KernelMode):
         dense: Mapping[str, Sequence[DenseCall]] | None = None,
     ) -> None:
         super().__init__()
-        self._names, self._cuts, self._dense = names, reductions, dense
+        self._names, self._reductions, self._dense = names, reductions, dense
         self.calls: dict[str, list[LayerCall]] = {name: [] for name in names.values()}
         self.cells: dict[str, list[Tensor]] = {name: [] for name in names.values()}
 
@@ -88,12 +88,12 @@ class PartlySmallRun(KernelMode):
         name = self._names[id(call.weights[1])]
         number = len(self.calls[name])
         self.calls[name].append(copied(call))
-        if name in self._cuts:
-            cut = self._cuts[name]
-            states, last = cut.small_call(call).run()
+        if name in self._reductions:
+            reduction = self._reductions[name]
+            states, last = reduction.small_call(call).run()
             self.cells[name] += last[1:]
-            cells = (cut.rebuild_cells(cell) for cell in last[1:])
-            return cut.rebuild(states), (cut.rebuild(last[0]), *cells)
+            cells = (reduction.rebuild_cells(cell) for cell in last[1:])
+            return reduction.rebuild(states), (reduction.rebuild(last[0]), *cells)
         known = () if self._dense is None else self._dense.get(name, ())
         if len(known) <= number or known[number].call.input.shape != call.input.shape:
             return call.run()
