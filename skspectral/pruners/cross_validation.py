@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,6 +56,7 @@ def fold_scores(
         sequences = check_sequences(train[0], pruner, reset=True)
         dense, data = train_dense(pruner, sequences, *train)
         calibration = calibrate(pruner, dense, data, PreviousCalibration())
+        dense = replace(dense, layout=calibration.collector.layout)
         counts = count_each(ms, calibration, pruner.allocation)
         score, scores = scorer(pruner, dense, scoring, *test), []
         for m, layers in zip(ms, select_each(pruner, calibration, counts), strict=True):
