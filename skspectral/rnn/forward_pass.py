@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from torch import Tensor, nn
 
+from .hooks import captured
 from .kernels import KernelMode, seeded
 from .layers.weights import independent_copy
 from .outputs import leaves
@@ -38,15 +39,8 @@ class ForwardPass:
         A copy is run, so that ``forward`` cannot change attributes of the module.
         """
         module = independent_copy(module).train(self.training)
-        parts: dict[str, list[Tensor]] = {path: [] for path in paths}
-        with ExitStack() as stack:
-            for path, into in parts.items():
-                part = module.get_submodule(path)
-                hook = part.register_forward_hook(
-                    lambda _, __, out, into=into: into.extend(leaves(out))
-                )
-                stack.enter_context(hook)
-            stack.enter_context(seeded(seed))
-            stack.enter_context(mode)
+        parts = {path: module.get_submodule(path) for path in paths}
+        kept = captured(parts, lambda _path, _input, output: list(leaves(output)))
+        with kept as found, seeded(seed), mode:
             output = list(leaves(module(*self.args, **self.kwargs)))
-        return output, parts
+        return output, {path: list(chain.from_iterable(calls)) for path, calls in found.items()}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..hooks import captured
 from ..layers.find import states_of
 from ..layers.weights import independent_copy
 from ..states.collector import StateCollector
@@ -96,11 +96,6 @@ class DistillationLoss:
     ) -> tuple[Tensor, dict[str, list[Tensor]]]:
         """Return the output of a module and the states of its layers."""
         module = independent_copy(module)  # so that no step depends on what another left behind
-        seen: dict[str, list[Tensor]] = {name: [] for name in self._supports}
-
-        def keep(name: str, _layer: nn.Module, _inputs: Any, output: Any) -> None:
-            seen[name].append(states_of(output).flatten(0, -2))
-
-        for layer in self._collector.layers:
-            layer.of(module).register_forward_hook(partial(keep, layer.name))
-        return primary_output(module(*args, **kwargs)), seen
+        layers = {layer.name: layer.of(module) for layer in self._collector.layers}
+        with captured(layers, lambda _, __, output: states_of(output).flatten(0, -2)) as seen:
+            return primary_output(module(*args, **kwargs)), seen

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from torch.utils._pytree import tree_map
 
+from ..hooks import captured
 from ..kernels import KERNELS
 from ..layers.delegating import ForeignForward
 from ..layers.find import FORWARD_ERRORS, RecurrentLayer, states_of
@@ -82,9 +82,9 @@ class StateCollector:
         return type(self)(independent_copy(self.module), self.layers, self.layout)
 
     @staticmethod
-    def kept(_inputs: Sequence[Any], output: Any) -> Any:
-        """Return the value to collect from a call of a layer."""
-        return output
+    def kept(part: nn.Module, _input: Any, output: Any) -> Tensor:
+        """Return what is kept of a call of a layer."""
+        return batch_first(part, output, output)
 
     @property
     def is_bare(self) -> bool:
@@ -173,17 +173,17 @@ class StateCollector:
     @torch.no_grad()
     def cells(self, batch: Any, layers: Sequence[RecurrentLayer]) -> dict[str, Tensor]:
         """Return the last cell states of LSTM layers, each (n_sequences, n_nodes)."""
-        found: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
 
-        def keep(name: str, part: nn.Module, _inputs: Any, output: Any) -> None:
-            cell = output[1] if isinstance(part, nn.RNNCellBase) else output[1][1]
-            found[name].append(cell.flatten(0, -2))
+        def last(name: str, _input: Any, output: Any) -> Tensor:
+            is_cell = isinstance(parts[name], nn.RNNCellBase)
+            state: Tensor = output[1] if is_cell else output[1][1]
+            return state.flatten(0, -2)
 
         args, kwargs = self.arguments(batch, whole=False)
         module = independent_copy(self.module)
-        for layer in layers:
-            layer.of(module).register_forward_hook(partial(keep, layer.name))
-        module(*args, **kwargs)
+        parts = {layer.name: layer.of(module) for layer in layers}
+        with captured(parts, last) as found:
+            module(*args, **kwargs)
         return {name: torch.cat(rows) for name, rows in found.items()}
 
     def arguments(
@@ -232,11 +232,12 @@ class StateCollector:
     def _forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         """Run a copy of the module, so that no pass depends on what an earlier pass left behind."""
         module, path = independent_copy(self.module), PathRecorder(self._numbers)
-        seen: dict[str, list[Tensor]] = {layer.name: [] for layer in self.layers}
-        for layer in self.layers:
-            part = layer.of(module)
-            part.register_forward_hook(keeper(part, self.kept, seen[layer.name]), with_kwargs=True)
-        with path:
+        layers = {layer.name: layer.of(module) for layer in self.layers}
+
+        def kept(name: str, given: Any, output: Any) -> Tensor:
+            return self.kept(layers[name], given, output)
+
+        with captured(layers, kept) as seen, path:
             output = module(*args, **kwargs)
         self.path = path.finished(output)
         return {name: joined_steps(found) for name, found in seen.items() if found}
@@ -299,12 +300,12 @@ class StateCollector:
 
 
 class InputCollector(StateCollector):
-    """Collector of the inputs of layers in place of their hidden states."""
+    """Inputs of layers, collected in place of their hidden states."""
 
     @staticmethod
-    def kept(inputs: Sequence[Any], _output: Any) -> Any:
+    def kept(part: nn.Module, given: Any, output: Any) -> Tensor:
         """Return the input of a call."""
-        return inputs[0]
+        return batch_first(part, given, output)
 
 
 def explained(error: Exception, module: nn.Module) -> str:
@@ -324,21 +325,14 @@ def is_packed(value: Any) -> bool:
     return isinstance(value, PackedSequence)
 
 
-def keeper(
-    part: nn.Module, kept: Callable[[Sequence[Any], Any], Any], into: list[Tensor]
-) -> Callable[..., None]:
-    """Return a forward hook that collects states, batch first; a cell's as a single step."""
-
-    def keep(_part: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        states = states_of(kept((*args, *kwargs.values()), output))
-        if isinstance(part, nn.RNNCellBase):
-            into.append(states.unsqueeze(-2))
-        elif part.batch_first or isinstance(output[0], PackedSequence):
-            into.append(states)
-        else:
-            into.append(states.transpose(0, -2))
-
-    return keep
+def batch_first(part: nn.Module, value: Any, output: Any) -> Tensor:
+    """Return the states or inputs of a call of a layer, batch first; a cell's as a single step."""
+    states = states_of(value)
+    if isinstance(part, nn.RNNCellBase):
+        return states.unsqueeze(-2)
+    if part.batch_first or isinstance(output[0], PackedSequence):
+        return states
+    return states.transpose(0, -2)
 
 
 def close(states: Tensor, others: Tensor) -> bool:

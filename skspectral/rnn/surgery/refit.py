@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..hooks import captured
 from ..layers.find import RecurrentLayer, output_layers, states_of
 from ..layers.weights import in_float64, independent_copy, reading_of
 from ..layers.wrappers import Expanded, ExpandedCell
@@ -39,20 +40,14 @@ class ReadSite:
     layer: RecurrentLayer | None = None
     leaving: bool = False
 
-    def watch(self, module: nn.Module, into: list[Tensor]) -> None:
-        """Hook a module so that its states at this place, (n_rows, n_nodes), are appended."""
+    def part(self, module: nn.Module) -> nn.Module:
+        """Return the part of a module whose inputs or outputs are the states."""
+        return self.layer.of(module) if self.layer else module.get_submodule(self.path)
 
-        def keep(given: Any) -> None:
-            states = states_of(given)
-            into.append(states.reshape(-1, states.shape[-1]))
-
-        part = self.layer.of(module) if self.layer else module.get_submodule(self.path)
-        if self.leaving:
-            part.register_forward_hook(lambda _, __, output: keep(output))
-        else:
-            part.register_forward_pre_hook(
-                lambda _, args, kwargs: keep(args or (kwargs["input"],)), with_kwargs=True
-            )
+    def states(self, given: Any, output: Any) -> Tensor:
+        """Return the states in a call of this part, (n_rows, n_nodes)."""
+        states = states_of(output if self.leaving else given)
+        return states.reshape(-1, states.shape[-1])
 
 
 @dataclass
@@ -218,12 +213,11 @@ def dense_states(
 def states_read(module: nn.Module, places: Sequence[ReadSite], forward: Pass) -> list[Tensor]:
     """Return the states read at some places in one pass, each (n_rows, n_nodes)."""
     module = independent_copy(module)
-    seen: list[list[Tensor]] = [[] for _ in places]
-    for place, into in zip(places, seen, strict=True):
-        place.watch(module, into)
     args, kwargs = forward
-    module(*args, **kwargs)
-    return [torch.cat(rows) if rows else torch.empty(0, 0) for rows in seen]
+    parts = {place: place.part(module) for place in places}
+    with captured(parts, ReadSite.states) as seen:
+        module(*args, **kwargs)
+    return [torch.cat(seen[place]) if seen[place] else torch.empty(0, 0) for place in places]
 
 
 def refit(
