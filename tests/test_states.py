@@ -5,13 +5,13 @@ import pytest
 import torch
 from networks import CELLS, N_FEATURES, N_NODES, Net, collector_of, make_rnn
 from oracles import run_layer
+from pairs import pairwise
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from skspectral.rnn.layers.find import find_layers
 from skspectral.rnn.states.collector import StateCollector
 
-LENGTHS = pytest.mark.parametrize("n_steps", [1, 2, 3, 6])
 every_cell = pytest.mark.parametrize("cell", CELLS)
 
 
@@ -25,11 +25,8 @@ def head_of_last(net, _states, h):
     return net.head(h[-1])
 
 
-@every_cell
 @pytest.mark.parametrize("batch_first", [True, False])
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("wrapped", [True, False])
-@LENGTHS
+@pairwise(cell=CELLS, n_steps=[1, 2, 3, 6], bias=[True, False], wrapped=[True, False])
 def test_states_are_those_of_the_recurrence(cell, batch_first, bias, wrapped, n_steps, rng):
     rnn = make_rnn(cell, batch_first=batch_first, bias=bias)
     module = Net(rnn, head_of_last) if wrapped else rnn
