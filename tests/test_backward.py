@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 from oracles import direct_backward, direct_loss
+from pairs import pairwise
 from problems import echo_problem, random_problem, with_copies, with_dead
 
 from skspectral.solvers import BackwardSolver, SelectionProblem
 from skspectral.solvers.backward import prepare, without
 
-WEIGHTS = pytest.mark.parametrize("weight", ["general", "identity"])
-RIDGES = pytest.mark.parametrize("tau", [0.0, 1e-6, 1e-2])
+WEIGHTS = ["general", "identity"]
+RIDGES = [0.0, 1e-6, 1e-2]
+every_ridge = pytest.mark.parametrize("tau", RIDGES)
 
 
 def steep_problem(seed, n=30, decades=8.0):
@@ -20,31 +22,26 @@ def steep_problem(seed, n=30, decades=8.0):
     return SelectionProblem((covariance + covariance.T) / 2.0, np.eye(n), np.zeros(n))
 
 
-@WEIGHTS
-@RIDGES
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("m", [1, 3, 6, 8])
+@pytest.mark.parametrize("seed", range(2))
+@pairwise(weight=WEIGHTS, tau=RIDGES, m=[1, 3, 6, 8])
 def test_support_is_that_of_direct_evaluation(weight, tau, seed, m):
     problem = random_problem(seed, n=9, tau=tau, weight=weight)
     assert BackwardSolver().select(problem, m).support.tolist() == direct_backward(problem, m)
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("m", [4, 12, 24])
+@pytest.mark.parametrize(("seed", "m"), [*enumerate([4, 12, 24])])
 def test_a_long_elimination_is_that_of_direct_evaluation(seed, m):
     problem = echo_problem(seed, n=36)
     assert BackwardSolver().select(problem, m).support.tolist() == direct_backward(problem, m)
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("m", [3, 9, 15])
+@pytest.mark.parametrize(("seed", "m"), [*enumerate([3, 9, 15])])
 def test_a_steep_spectrum_does_not_blur_the_removals(seed, m):
     problem = steep_problem(seed)
     assert BackwardSolver().select(problem, m).support.tolist() == direct_backward(problem, m)
 
 
-@WEIGHTS
-@RIDGES
+@pairwise(weight=WEIGHTS, tau=RIDGES)
 def test_a_price_is_the_difference_of_direct_losses(weight, tau):
     problem, kept = random_problem(1, tau=tau, weight=weight), [0, 2, 3, 5, 8, 9]
     P, C = prepare(problem, np.array(kept))
@@ -53,7 +50,7 @@ def test_a_price_is_the_difference_of_direct_losses(weight, tau):
     np.testing.assert_allclose(C.diagonal() / P.diagonal(), expected, rtol=1e-6)
 
 
-@RIDGES
+@every_ridge
 def test_removals_leave_the_matrices_of_the_nodes_that_stay(tau):
     problem, gone, kept = random_problem(2, tau=tau), [7, 0, 3, 8], [1, 2, 4, 5, 6, 9]
     P, C = prepare(problem, np.arange(10))
@@ -65,7 +62,7 @@ def test_removals_leave_the_matrices_of_the_nodes_that_stay(tau):
         np.testing.assert_allclose(updated[gone], 0.0, atol=atol)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("rank", [2, 5, 8])
 def test_as_many_nodes_as_the_rank_lose_nothing(seed, rank):
     problem = random_problem(seed, n=16, rank=rank)
@@ -73,7 +70,7 @@ def test_as_many_nodes_as_the_rank_lose_nothing(seed, rank):
     assert direct_loss(problem, selection.order) <= 1e-9 * problem.total
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 def test_one_of_each_pair_of_copies_goes_first(seed):
     selection = BackwardSolver().select(with_copies(random_problem(seed, n=6), 4), 6)
     assert {node % 6 for node in selection.order} == set(range(6))

@@ -22,6 +22,16 @@ def test_order_is_that_of_direct_evaluation(weight, tau, seed):
 
 
 @WEIGHTS
+def test_taking_what_is_left_for_the_whole_changes_nothing(weight, monkeypatch):
+    problem = random_problem(2, tau=1e-6, weight=weight)
+    expected = GreedySolver().select(problem, 10)
+    monkeypatch.setattr("skspectral.solvers.residual.FRESH_DIGITS", 0.9)  # at most steps
+    found = GreedySolver().select(problem, 10)
+    assert found.order.tolist() == expected.order.tolist()
+    np.testing.assert_allclose(found.loss_path, expected.loss_path, atol=1e-12 * problem.total)
+
+
+@WEIGHTS
 @RIDGES
 def test_order_is_nested(weight, tau):
     problem = random_problem(0, tau=tau, weight=weight)

@@ -1,7 +1,5 @@
 """The information loss as a selection problem."""
 
-import itertools
-
 import numpy as np
 import pytest
 from oracles import residual
@@ -12,6 +10,8 @@ from skspectral.selection.objective import OBJECTIVES
 
 N_NODES = 6
 NAMES = ("input", "output", "recurrent", "sensitivity")
+# Each term alone, and all of them together.
+WEIGHTS = [*np.eye(4).tolist(), (2.5, 0.4, 1.0, 7.0), (0.3, 1.7, 6.0, 0.9)]
 
 
 @pytest.fixture
@@ -34,11 +34,9 @@ def terms(layer, E):
     return dict(zip(NAMES, losses, strict=True))
 
 
-@pytest.mark.parametrize("weights", [*itertools.product([0.0, 1.0, 2.5], repeat=4)])
+@pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize("support", [[], [2], [0, 3, 5]])
 def test_loss_is_the_weighted_sum_of_relative_terms(layer, weights, support):
-    if not any(weights):
-        weights = (1.0, 0.0, 0.0, 0.0)
     problem = InformationLoss(*weights).problem(*layer)
     lost = terms(layer, residual(layer[0], problem.ridge, support))
     whole = terms(layer, layer[0])
@@ -121,18 +119,18 @@ def test_a_term_that_is_zero_drops_out(layer, zero):
 
 
 @pytest.mark.parametrize("name", [*NAMES, "tau"])
-@pytest.mark.parametrize("value", [-1.0, np.nan, np.inf])
-def test_a_weight_that_cannot_be_is_refused(layer, name, value):
+def test_a_weight_that_cannot_be_is_refused(layer, name):
     match = f"{name} of InformationLoss must be a finite number of at least 0; got"
-    with pytest.raises(ValueError, match=match):
-        InformationLoss(**{name: value}).problem(*layer)
+    for value in (-1.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match=match):
+            InformationLoss(**{name: value}).problem(*layer)
 
 
 @pytest.mark.parametrize("name", [*NAMES, "tau"])
-@pytest.mark.parametrize("value", ["1", None, [1.0], 1j])
-def test_a_weight_of_another_type_is_refused(layer, name, value):
-    with pytest.raises(TypeError, match=f"{name} of InformationLoss must be"):
-        InformationLoss(**{name: value}).problem(*layer)
+def test_a_weight_of_another_type_is_refused(layer, name):
+    for value in ("1", None, [1.0], 1j):
+        with pytest.raises(TypeError, match=f"{name} of InformationLoss must be"):
+            InformationLoss(**{name: value}).problem(*layer)
 
 
 def test_no_weight_at_all_is_refused(layer):

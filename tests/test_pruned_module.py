@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 from networks import CELLS, FOLLOWED, N_FEATURES, N_NODES, UNFOLLOWED, Net, make_rnn
+from pairs import pairwise
 from torch import nn
 
 from skspectral import InformationLoss, prune
 
 every_cell = pytest.mark.parametrize("cell", CELLS)
-every_dtype = pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+DTYPES = [torch.float64, torch.float32, torch.bfloat16]
 EXACT = InformationLoss(tau=0.0)
 STAYS = "stays a linear layer of its own behind it"
 
@@ -35,9 +36,7 @@ def quiet(module, x, m=3, **params):
         return prune(module, x, m, **params, trajectory_fit=0)
 
 
-@every_cell
-@pytest.mark.parametrize("read", [read_last, read_relu])
-@pytest.mark.parametrize("training", [True, False])
+@pairwise(cell=CELLS, read=[read_last, read_relu], training=[True, False])
 def test_the_given_module_stays_as_it_was(cell, read, training, x):
     net = Net(make_rnn(cell), read).train(training)
     net.head.requires_grad_(False)
@@ -55,9 +54,7 @@ def test_the_given_module_stays_as_it_was(cell, read, training, x):
     assert all(p.grad is None for p in net.parameters())
 
 
-@every_cell
-@every_dtype
-@pytest.mark.parametrize("read", [read_last, read_relu])
+@pairwise(cell=CELLS, dtype=DTYPES, read=[read_last, read_relu])
 def test_dtype_is_kept(cell, dtype, read, x):
     net = Net(make_rnn(cell, dtype=dtype), read)
     small = quiet(net, x)
@@ -66,26 +63,26 @@ def test_dtype_is_kept(cell, dtype, read, x):
 
 
 @every_cell
-@every_dtype
-def test_a_bare_layer_keeps_its_class_and_options(cell, dtype, x):
-    rnn = make_rnn(cell, dtype=dtype, batch_first=False)
-    small = prune(rnn, x, 3, trajectory_fit=0)
-    assert type(small) is type(rnn)
-    assert (small.mode, small.batch_first, small.bias) == (rnn.mode, False, True)
-    assert (small.input_size, small.hidden_size, small.num_layers) == (N_FEATURES, 3, 1)
-    assert small.weight_hh_l0.dtype == dtype
-    assert not small.training
+def test_a_bare_layer_keeps_its_class_and_options(cell, x):
+    for dtype in DTYPES:
+        rnn = make_rnn(cell, dtype=dtype, batch_first=False)
+        small = prune(rnn, x, 3, trajectory_fit=0)
+        assert type(small) is type(rnn)
+        assert (small.mode, small.batch_first, small.bias) == (rnn.mode, False, True)
+        assert (small.input_size, small.hidden_size, small.num_layers) == (N_FEATURES, 3, 1)
+        assert small.weight_hh_l0.dtype == dtype
+        assert not small.training
 
 
 @every_cell
-@pytest.mark.parametrize("frozen", ["rnn", "head", "rnn.weight_ih_l0", "head.bias"])
-def test_gradient_flags_are_kept(cell, frozen, x):
-    net = Net(make_rnn(cell), read_last)
-    for name, parameter in net.named_parameters():
-        parameter.requires_grad_(not name.startswith(frozen))
-    small = prune(net, x, 3, trajectory_fit=0)
-    flags = {name: p.requires_grad for name, p in net.named_parameters()}
-    assert {name: p.requires_grad for name, p in small.named_parameters()} == flags
+def test_gradient_flags_are_kept(cell, x):
+    for frozen in ("rnn", "head", "rnn.weight_ih_l0", "head.bias"):
+        net = Net(make_rnn(cell), read_last)
+        for name, parameter in net.named_parameters():
+            parameter.requires_grad_(not name.startswith(frozen))
+        small = prune(net, x, 3, trajectory_fit=0)
+        flags = {name: p.requires_grad for name, p in net.named_parameters()}
+        assert {name: p.requires_grad for name, p in small.named_parameters()} == flags, frozen
 
 
 @every_cell
@@ -124,9 +121,7 @@ def cell_of(rnn):
     return rnn.mode.removeprefix("RNN_").lower()
 
 
-@every_cell
-@pytest.mark.parametrize("read", [read_last, read_relu])
-@pytest.mark.parametrize("reconstruction", ["linear", "affine", "none"])
+@pairwise(cell=CELLS, reconstruction=["linear", "affine", "none"], read=[read_last, read_relu])
 def test_names_of_the_nodes_do_not_matter(cell, read, reconstruction, rng, x):
     net = Net(make_rnn(cell), read).eval()
     other = renamed(net, rng.permutation(N_NODES).tolist())
@@ -136,10 +131,15 @@ def test_names_of_the_nodes_do_not_matter(cell, read, reconstruction, rng, x):
         np.testing.assert_allclose(small[1](x), small[0](x), atol=1e-9)
 
 
-@every_cell
-@pytest.mark.parametrize("name", [*FOLLOWED, *UNFOLLOWED])
-@pytest.mark.parametrize("reconstruction", ["linear", "affine"])
-def test_states_of_low_rank_lose_nothing(cell, name, reconstruction, x):
+@pytest.mark.parametrize(
+    ("name", "reconstruction", "cell"),
+    [
+        (name, reconstruction, list(CELLS)[(i + j) % len(CELLS)])
+        for i, name in enumerate([*FOLLOWED, *UNFOLLOWED])
+        for j, reconstruction in enumerate(["linear", "affine"])
+    ],
+)
+def test_states_of_low_rank_lose_nothing(name, reconstruction, cell, x):
     """Copies of a node are rebuilt exactly, so the pruned network answers as the dense one."""
     net = Net(make_rnn(cell), (FOLLOWED | UNFOLLOWED)[name].read).eval()
     copies = [0, 1, 2, 0, 1, 2, 0]
@@ -170,9 +170,7 @@ class Asking(Net):
         return self.read(self, states, final[0] if isinstance(final, tuple) else final)
 
 
-@every_cell
-@pytest.mark.parametrize("read", [read_last, read_relu])
-@pytest.mark.parametrize("batch_first", [True, False])
+@pairwise(cell=CELLS, read=[read_last, read_relu], batch_first=[True, False])
 def test_a_module_may_ask_its_layer_for_sizes(cell, read, batch_first, x):
     plain = Net(make_rnn(cell, batch_first=batch_first), read)
     asking = Asking(plain.rnn, read)

@@ -1,5 +1,6 @@
 """Who reads the hidden state: followed through the module."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -26,8 +27,7 @@ def found(*paths, but=None, linear_only=None):
 
 
 @pytest.mark.parametrize("batch_first", [True, False])
-@pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("name", FOLLOWED)
+@pytest.mark.parametrize(("name", "cell"), [*zip(FOLLOWED, itertools.cycle(CELLS), strict=False)])
 def test_a_head_is_found_through_whatever_only_moves_states(name, cell, batch_first):
     net = Net(make_rnn(cell, batch_first=batch_first), FOLLOWED[name].read)
     assert readers_of(net) == found("head")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from pairs import pairwise
 
 from skspectral.selection.reconstruction import (
     RECONSTRUCTIONS,
@@ -10,15 +11,17 @@ from skspectral.selection.reconstruction import (
     reconstruction_loss,
 )
 
-SUPPORTS = pytest.mark.parametrize("support", [[3], [0, 2, 5], [6, 1, 4, 3], list(range(7))])
-RIDGES = pytest.mark.parametrize("tau", [0.0, 1e-6, 0.3])
-KINDS = pytest.mark.parametrize("kind", RECONSTRUCTIONS)
 N_NODES = 7
+SUPPORTS = [[3], [0, 2, 5], [6, 1, 4, 3], list(range(7))]
+RIDGES = [0.0, 1e-6, 0.3]
+RANKS = [N_NODES, 3]
+every_rank = pytest.mark.parametrize("states", RANKS, indirect=True, ids=["full rank", "low rank"])
+every_support_and_ridge = pairwise(support=SUPPORTS, tau=RIDGES, states=RANKS, indirect=["states"])
 
 
-@pytest.fixture(params=[N_NODES, 3], ids=["full rank", "low rank"])
+@pytest.fixture
 def states(request, rng):
-    """States of many steps, with a mean."""
+    """States of many steps and of some rank, with a mean."""
     mixing = rng.normal(size=(request.param, N_NODES))
     return rng.normal(size=(200, request.param)) @ mixing + rng.normal(size=N_NODES) @ (
         mixing.T @ mixing
@@ -49,8 +52,7 @@ def assert_same_on(kept, A, expected):
     np.testing.assert_allclose(kept @ A.T, kept @ expected.T, atol=1e-7)
 
 
-@SUPPORTS
-@RIDGES
+@every_support_and_ridge
 def test_linear_is_the_least_square_on_the_lost_nodes(states, support, tau):
     A, c, ridge = rebuilt(states, support, tau, "linear")
     lost = np.setdiff1d(np.arange(N_NODES), support)
@@ -59,9 +61,8 @@ def test_linear_is_the_least_square_on_the_lost_nodes(states, support, tau):
     np.testing.assert_array_equal(c, 0.0)
 
 
-@SUPPORTS
-@RIDGES
-def test_affine_is_the_least_square_on_the_centered_states(states, support, tau):
+@every_support_and_ridge
+def test_affine_is_the_least_square_on_the_centred_states(states, support, tau):
     A, c, ridge = rebuilt(states, support, tau, "affine")
     mean = states.mean(axis=0)
     lost = np.setdiff1d(np.arange(N_NODES), support)
@@ -70,27 +71,30 @@ def test_affine_is_the_least_square_on_the_centered_states(states, support, tau)
     np.testing.assert_allclose(mean[support] @ A.T + c, mean, atol=1e-9)
 
 
-@SUPPORTS
+@pairwise(support=SUPPORTS, states=RANKS, indirect=["states"])
 def test_none_deletes_the_lost_nodes(states, support):
     A, c, _ = rebuilt(states, support, 1e-6, "none")
     np.testing.assert_array_equal(A, np.eye(N_NODES)[:, support])
     np.testing.assert_array_equal(c, 0.0)
 
 
-@SUPPORTS
-@RIDGES
-@KINDS
-def test_kept_nodes_are_rebuilt_as_themselves(states, support, tau, kind):
-    A, c, _ = rebuilt(states, support, tau, kind)
-    assert A.shape == (N_NODES, len(support))
-    np.testing.assert_array_equal(A[support], np.eye(len(support)))
-    np.testing.assert_array_equal(c[support], 0.0)
+@every_support_and_ridge
+def test_kept_nodes_are_rebuilt_as_themselves(states, support, tau):
+    for kind in RECONSTRUCTIONS:
+        A, c, _ = rebuilt(states, support, tau, kind)
+        assert A.shape == (N_NODES, len(support)), kind
+        np.testing.assert_array_equal(A[support], np.eye(len(support)), err_msg=kind)
+        np.testing.assert_array_equal(c[support], 0.0, err_msg=kind)
 
 
-@SUPPORTS
-@RIDGES
-@KINDS
-@pytest.mark.parametrize("weighted", [False, True])
+@pairwise(
+    support=SUPPORTS,
+    tau=RIDGES,
+    kind=RECONSTRUCTIONS,
+    weighted=[False, True],
+    states=RANKS,
+    indirect=["states"],
+)
 def test_loss_is_the_mean_weighted_square_over_the_states(
     states, support, tau, kind, weighted, rng
 ):
@@ -104,6 +108,7 @@ def test_loss_is_the_mean_weighted_square_over_the_states(
     assert loss >= 0.0
 
 
+@every_rank
 @pytest.mark.parametrize("support", [[0, 2], [1, 3, 4]])
 def test_affine_loses_no_more_than_linear_and_linear_no_more_than_none(states, support):
     losses = [
@@ -131,8 +136,9 @@ def test_constant_nodes_are_rebuilt_by_the_affine_part(rng):
     np.testing.assert_allclose(c[[2, 5]], [0.75, -1.5])
 
 
-@KINDS
-def test_second_moment_is_centered_for_the_affine_kind_alone(states, kind):
+@every_rank
+@pytest.mark.parametrize("kind", RECONSTRUCTIONS)
+def test_second_moment_is_centred_for_the_affine_kind_alone(states, kind):
     covariance, mean = moments(states)
     expected = np.cov(states.T, bias=True) if kind == "affine" else covariance
     np.testing.assert_allclose(centered(covariance, mean, kind), expected, atol=1e-10)

@@ -14,7 +14,7 @@ from skspectral.solvers import extend
 
 PROBLEMS = {
     "general weight": random_problem(1),
-    "identity weight": random_problem(2, weight="identity"),
+    "multiple of the identity": replace(random_problem(2), weight=3.0 * np.eye(10)),
     "ridge": random_problem(3, tau=1e-3),
     "low rank": random_problem(4, n=12, rank=5),
     "low rank with ridge": random_problem(5, n=12, rank=5, tau=1e-3),
@@ -42,39 +42,20 @@ def choose(solver, problem, m, seed=0):
 @every_solver
 @every_problem
 @every_size
-def test_support_is_m_distinct_nodes(solver, problem, m):
+def test_contract_of_a_selection_of_distinct_nodes_and_their_losses_holds(solver, problem, m):
     selection = choose(solver, problem, m)
     assert selection.order.shape == (m,)
     assert len(set(selection.order)) == m
     assert set(selection.order) <= set(range(problem.n_nodes))
     assert selection.support.tolist() == sorted(selection.order)
 
-
-@every_solver
-@every_problem
-@every_size
-def test_loss_path_is_the_direct_loss_of_every_beginning_of_the_order(solver, problem, m):
-    selection = choose(solver, problem, m)
+    path = selection.loss_path
     direct = [direct_loss(problem, selection.order[:k]) for k in range(m + 1)]
-    np.testing.assert_allclose(selection.loss_path, direct, rtol=0, atol=1e-9 * direct[0])
-
-
-@every_solver
-@every_problem
-@every_size
-def test_loss_path_never_rises_and_is_never_negative(solver, problem, m):
-    path = choose(solver, problem, m).loss_path
     assert path.shape == (m + 1,)
+    np.testing.assert_allclose(path, direct, rtol=0, atol=1e-9 * direct[0])
     assert (np.diff(path) <= 0.0).all()
     assert path[-1] >= 0.0
-
-
-@every_solver
-@every_problem
-@every_size
-def test_loss_is_never_under_the_lower_bound(solver, problem, m):
-    loss = direct_loss(problem, choose(solver, problem, m).order)
-    assert loss >= problem.lower_bound()[m] - 1e-12 * problem.total
+    assert direct[-1] >= problem.lower_bound()[m] - 1e-12 * problem.total
 
 
 @every_solver
@@ -94,8 +75,7 @@ def test_selecting_leaves_the_problem_as_it_was(solver):
 
 
 @every_exact_solver
-@pytest.mark.parametrize("seed", range(4))
-@every_size
+@pytest.mark.parametrize(("seed", "m"), [*enumerate(SIZES), (3, 4)])
 def test_order_follows_a_renaming_of_the_nodes(solver, seed, m, rng):
     problem = random_problem(seed, tau=1e-6)
     p = rng.permutation(problem.n_nodes)
@@ -118,9 +98,10 @@ def test_units_of_states_and_weight_change_nothing(solver, exponent):
     np.testing.assert_allclose(other.loss_path * scale, one.loss_path, rtol=1e-9)
 
 
-@every_optimizing_solver
-@pytest.mark.parametrize("name", ["general weight", "identity weight", "ridge"])
-@pytest.mark.parametrize("m", [3, 6])
+@every_optimising_solver
+@pytest.mark.parametrize(
+    ("name", "m"), [("general weight", 3), ("multiple of the identity", 6), ("ridge", 3)]
+)
 def test_loss_is_never_over_the_median_of_random_supports(solver, name, m):
     problem = PROBLEMS[name]
     random = [choose("random", problem, m, seed).loss_path[-1] for seed in range(50)]
@@ -129,8 +110,8 @@ def test_loss_is_never_over_the_median_of_random_supports(solver, name, m):
     assert median <= np.median(random)
 
 
-@every_optimizing_solver
-@pytest.mark.parametrize("seed", range(5))
+@every_optimising_solver
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("n_sources", [2, 3, 5])
 def test_planted_sources_are_found(solver, seed, n_sources):
     problem, sources = planted(n_sources, seed=seed)
@@ -140,9 +121,8 @@ def test_planted_sources_are_found(solver, seed, n_sources):
 
 
 @every_solver
-@pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("rank", [None, 4])
-@pytest.mark.parametrize("m", [5, 7, 8])
+@pytest.mark.parametrize(("seed", "m"), [(0, 5), (0, 8), (1, 7), (1, 8)])
 def test_dead_nodes_come_after_all_live_ones(solver, seed, rank, m):
     problem = with_dead(random_problem(seed, rank=rank), dead=[0, 5, 6])
     order = choose(solver, problem, m, seed).order.tolist()
@@ -150,13 +130,13 @@ def test_dead_nodes_come_after_all_live_ones(solver, seed, rank, m):
 
 
 @every_solver
-@every_problem
-def test_keeping_all_nodes_loses_what_the_ridge_takes(solver, problem):
-    n = problem.n_nodes
-    selection = choose(solver, problem, n)
-    assert selection.support.tolist() == list(range(n))
-    ridge = np.trace(problem.weight) * problem.ridge.max()
-    assert selection.loss_path[-1] <= ridge + 1e-10 * problem.total
+def test_keeping_all_nodes_loses_what_the_ridge_takes(solver):
+    for name, problem in PROBLEMS.items():
+        n = problem.n_nodes
+        selection = choose(solver, problem, n)
+        assert selection.support.tolist() == list(range(n)), name
+        ridge = np.trace(problem.weight) * problem.ridge.max()
+        assert selection.loss_path[-1] <= ridge + 1e-10 * problem.total, name
 
 
 @every_solver

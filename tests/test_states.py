@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 import torch
 from networks import CELLS, N_FEATURES, N_NODES, Net, collector_of, make_rnn
-from oracles import run_layer
+from oracles import run_layer, second_moment
+from pairs import pairwise
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from skspectral.rnn.layers.find import find_layers
 from skspectral.rnn.states.collector import StateCollector
+from skspectral.rnn.states.device_moments import DeviceMoments
 
-LENGTHS = pytest.mark.parametrize("n_steps", [1, 2, 3, 6])
 every_cell = pytest.mark.parametrize("cell", CELLS)
 
 
@@ -25,11 +26,8 @@ def head_of_last(net, _states, h):
     return net.head(h[-1])
 
 
-@every_cell
 @pytest.mark.parametrize("batch_first", [True, False])
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("wrapped", [True, False])
-@LENGTHS
+@pairwise(cell=CELLS, n_steps=[1, 2, 3, 6], bias=[True, False], wrapped=[True, False])
 def test_states_are_those_of_the_recurrence(cell, batch_first, bias, wrapped, n_steps, rng):
     rnn = make_rnn(cell, batch_first=batch_first, bias=bias)
     module = Net(rnn, head_of_last) if wrapped else rnn
@@ -45,6 +43,35 @@ def test_sequences_are_brought_to_the_dtype_of_the_layer(cell, dtype, atol, rng)
     states = collector_of(module).run(x)["rnn.l0"]
     assert states.dtype == dtype
     np.testing.assert_allclose(states.double(), run_layer(module.rnn, x), atol=atol)
+
+
+def test_what_goes_into_forward_is_brought_to_the_dtype_too(rng):
+    net = Net(make_rnn(dtype=torch.float32), head_of_last)
+    x = torch.as_tensor(rng.normal(size=(4, 5, N_FEATURES)))
+    for batch in ((x,), {"x": x}):
+        states = collector_of(net).run(batch)["rnn.l0"]
+        np.testing.assert_allclose(states, run_layer(net.rnn, x), atol=1e-6)
+
+
+class Looping(nn.Module):
+    """Runs a cell step by step."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.RNNCell(N_FEATURES, N_NODES, dtype=torch.float64)
+
+    def forward(self, x):
+        h = None
+        for t in range(x.shape[1]):
+            h = self.cell(x[:, t], h)
+        return h
+
+
+def test_states_of_a_cell_are_the_steps_of_its_sequences(rng):
+    net, x = Looping(), rng.normal(size=(5, 6, N_FEATURES))
+    rnn = make_rnn("tanh")
+    rnn.load_state_dict({f"{name}_l0": weight for name, weight in net.cell.state_dict().items()})
+    np.testing.assert_allclose(collect(net, x)[0], run_layer(rnn, x), rtol=0, atol=1e-12)
 
 
 class Repeating(nn.Module):
@@ -121,3 +148,14 @@ def test_batches_go_to_forward_as_they_are(wrap, rng):
     states, layout = collect(net, wrap((x, h)))
     np.testing.assert_allclose(states, run_layer(net.rnn, x), atol=1e-12)
     assert layout is None
+
+
+def test_moments_are_added_up_block_by_block(rng):
+    blocks = [rng.normal(size=(n_steps, N_NODES)) for n_steps in (3, 1, 5)]
+    moments = DeviceMoments(N_NODES, torch.device("cpu"))
+    for block in blocks:
+        moments.update(torch.as_tensor(block))
+    covariance, mean = second_moment(blocks)
+    assert moments.n_steps == 9
+    np.testing.assert_allclose(moments.products_ / 9, covariance, rtol=1e-12)
+    np.testing.assert_allclose(moments.sum_ / 9, mean, rtol=1e-12)

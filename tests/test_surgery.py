@@ -17,6 +17,7 @@ from networks import (
     surgery_of,
 )
 from oracles import fold, layer_weights, run_cell
+from pairs import pairwise
 from torch import nn
 
 from skspectral.rnn.layers.stack import merge_layers
@@ -26,9 +27,8 @@ SUPPORT = [1, 4, 6]
 STAYS = "The reconstruction of layer 'rnn.l0' stays a linear layer of its own behind it, since"
 
 every_cell = pytest.mark.parametrize("cell", CELLS)
-every_order = pytest.mark.parametrize("batch_first", [True, False])
-every_bias = pytest.mark.parametrize("bias", [True, False])
-affine_or_not = pytest.mark.parametrize("affine", [True, False])
+OPTIONS = {"cell": CELLS, "batch_first": [True, False], "bias": [True, False]}
+every_option = pairwise(**OPTIONS, affine=[True, False])
 
 
 @pytest.fixture
@@ -73,11 +73,7 @@ def assert_all_close(found, expected):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-11)
 
 
-@every_cell
-@every_order
-@every_bias
-@affine_or_not
-@pytest.mark.parametrize("name", FOLLOWED)
+@pairwise(name=FOLLOWED, **OPTIONS, affine=[True, False])
 def test_folded_module_is_the_small_recurrence(cell, batch_first, bias, affine, name, rng, x):
     pattern, cut = FOLLOWED[name], any_cut(rng, affine)
     net = Net(make_rnn(cell, batch_first=batch_first, bias=bias), pattern.read, bias=bias)
@@ -86,11 +82,7 @@ def test_folded_module_is_the_small_recurrence(cell, batch_first, bias, affine, 
     assert_all_close(answers(pruned(net, cut, x), x), expected)
 
 
-@every_cell
-@every_order
-@every_bias
-@affine_or_not
-@pytest.mark.parametrize("name", UNFOLLOWED)
+@pairwise(name=UNFOLLOWED, **OPTIONS, affine=[True, False])
 def test_unfolded_module_reads_rebuilt_states(cell, batch_first, bias, affine, name, rng, x):
     pattern, cut = UNFOLLOWED[name], any_cut(rng, affine)
     net = Net(make_rnn(cell, batch_first=batch_first, bias=bias), pattern.read, bias=bias)
@@ -100,10 +92,7 @@ def test_unfolded_module_reads_rebuilt_states(cell, batch_first, bias, affine, n
     assert_all_close(answers(small, x), pattern.reference(states, linear_reference(net.head)))
 
 
-@every_cell
-@every_order
-@every_bias
-@pytest.mark.parametrize("name", [*FOLLOWED, *UNFOLLOWED])
+@pairwise(name=[*FOLLOWED, *UNFOLLOWED], **OPTIONS)
 def test_keeping_all_nodes_changes_nothing(cell, batch_first, bias, name, x):
     read = (FOLLOWED | UNFOLLOWED)[name].read
     net = Net(make_rnn(cell, batch_first=batch_first, bias=bias), read, bias=bias).eval()
@@ -113,10 +102,7 @@ def test_keeping_all_nodes_changes_nothing(cell, batch_first, bias, name, x):
     assert_all_close(answers(small, x), tuple(answers(net, x)))
 
 
-@every_cell
-@every_order
-@every_bias
-@affine_or_not
+@every_option
 def test_folded_and_unfolded_agree(cell, batch_first, bias, affine, rng, x):
     def read(net, states, h):
         return net.head(h[-1]), net.other(states)
@@ -127,10 +113,7 @@ def test_folded_and_unfolded_agree(cell, batch_first, bias, affine, rng, x):
     assert_all_close(answers(folded, x), tuple(answers(unfolded, x)))
 
 
-@every_cell
-@every_order
-@every_bias
-@affine_or_not
+@every_option
 def test_a_bare_layer_becomes_a_smaller_layer(cell, batch_first, bias, affine, rng, x):
     rnn, cut = make_rnn(cell, batch_first=batch_first, bias=bias), any_cut(rng, affine)
     small = pruned(rnn, cut, x)

@@ -1,7 +1,6 @@
 """Models of several layers: the same numbers as a plain recurrence, and nothing silently wrong."""
 
 import copy
-import itertools
 import warnings
 
 import numpy as np
@@ -23,16 +22,12 @@ from models import (
 )
 from networks import CELLS, linear_reference
 from oracles import fold, layer_weights, run_cell
+from pairs import pairwise
 from torch import nn
 from torch.utils._pytree import tree_map
 
 from skspectral import SpectralRNNPruner
 from skspectral.rnn.layers.stack import split_layers
-
-every_stack = pytest.mark.parametrize(
-    ("cell", "shape", "batch_first", "bias", "read"),
-    list(itertools.product(CELLS, SHAPES, [True, False], [True, False], READS)),
-)
 
 
 def run_stack(rnn, x, layers=None):
@@ -58,7 +53,9 @@ def run_stack(rnn, x, layers=None):
 
 
 @pytest.mark.filterwarnings(STAYS)
-@every_stack
+@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize("batch_first", [True, False])
+@pairwise(cell=CELLS, shape=SHAPES, bias=[True, False])
 def test_stacks_are_the_small_recurrence_on_the_folded_weights(
     cell, shape, batch_first, bias, read
 ):

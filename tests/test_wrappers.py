@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from pairs import pairwise
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils._pytree import tree_leaves
@@ -165,11 +166,9 @@ READS = [("plain", True), ("plain", False), ("given", True), ("given", False), (
 
 
 @pytest.mark.parametrize("route", ["script", "trace"])
-@pytest.mark.parametrize(("name", "folds"), READS)
-@pytest.mark.parametrize("levels", ["one level", "two sizes", "two directions"])
-@every_kind
-def test_a_pruned_module_goes_where_the_dense_one_goes(kind, levels, name, folds, route):
-    assert_goes(*smaller(kind, levels, name, folds), route)
+@pairwise(kind=["gru", "lstm"], levels=["one level", "two sizes", "two directions"], read=READS)
+def test_a_pruned_module_goes_where_the_dense_one_goes(kind, levels, read, route):
+    assert_goes(*smaller(kind, levels, *read), route)
 
 
 @pytest.mark.parametrize("route", ["script", "trace", "export"])
@@ -183,11 +182,9 @@ def test_a_pruned_module_can_be_exported(kind, name, folds):
     assert_goes(*smaller(kind, "two sizes", name, folds), "export")
 
 
-@pytest.mark.parametrize(("name", "folds"), READS)
-@pytest.mark.parametrize("levels", ["one level", "two sizes"])
-@every_kind
-def test_a_pruned_module_goes_to_onnx(kind, levels, name, folds):
-    assert_goes(*smaller(kind, levels, name, folds), "onnx")
+@pairwise(kind=["gru", "lstm"], levels=["one level", "two sizes"], read=READS)
+def test_a_pruned_module_goes_to_onnx(kind, levels, read):
+    assert_goes(*smaller(kind, levels, *read), "onnx")
 
 
 @pytest.mark.parametrize(
@@ -198,9 +195,7 @@ def test_the_new_exporter_takes_it_to_onnx_too(kind, levels, name, folds):
     assert_goes(*smaller(kind, levels, name, folds), "new onnx")
 
 
-@pytest.mark.parametrize("folds", [True, False])
-@pytest.mark.parametrize("levels", SIZES)
-@every_kind
+@pairwise(kind=["gru", "lstm"], levels=SIZES, folds=[True, False])
 def test_packed_sequences_are_scripted(kind, levels, folds):
     assert_goes(*smaller(kind, levels, "packs", folds), "script")
 
@@ -330,10 +325,10 @@ def test_states_of_smaller_layers_may_be_filled_up():
         module.rnn(x, torch.randn(2, 4, N_NODES))
 
 
-@pytest.mark.parametrize("name", ["mode", "num_layers", "batch_first", "dropout", "weight_hh_l0"])
-def test_a_wrapper_shows_what_its_layer_has(name):
+def test_a_wrapper_shows_what_its_layer_has():
     part, support = wrapped("gru")
-    assert getattr(part, name) is getattr(part.rnn, name)
+    for name in ("mode", "num_layers", "batch_first", "dropout", "weight_hh_l0"):
+        assert getattr(part, name) is getattr(part.rnn, name), name
     assert (part.hidden_size, part.rnn.hidden_size) == (N_NODES, len(support))
     with pytest.raises(AttributeError, match="nothing"):
         part.nothing  # noqa: B018
@@ -358,9 +353,11 @@ class Reads(Plain):
         return self.head(self.between(h))
 
 
-@pytest.mark.parametrize("what", ["outputs", "last states"])
-@pytest.mark.parametrize("levels", ["one level", "two levels", "two directions"])
-@every_kind
+@pairwise(
+    kind=["gru", "lstm"],
+    levels=["one level", "two levels", "two directions"],
+    what=["outputs", "last states"],
+)
 def test_no_parameter_is_without_use(kind, levels, what):
     torch.manual_seed(0)
     sizes = dict.fromkeys(SIZES[levels], 4)
