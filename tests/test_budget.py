@@ -202,7 +202,7 @@ def test_where_there_is_nothing_to_compare_states_decide():
 def test_summary_and_headline_tell_of_it(capsys):
     fit = pruner(Levels().eval(), 4, verbose=1).fit(X)
     history = fit.trajectory_history_["rnn.l1"]
-    told = f"divergence of the answers {fit.divergence_:.2g} (trajectory fit: {history[0]:.2g} to "
+    told = f"divergence of the outputs {fit.divergence_:.2g} (trajectory fit: {history[0]:.2g} to "
     assert told in capsys.readouterr().out
     assert f"{fit.divergence_:.4f}" in fit.summary().splitlines()[-1]
     assert fit.summary(as_frame=True).loc["all", "divergence"] == fit.divergence_

@@ -48,7 +48,7 @@ def test_every_page_that_an_error_names_is_there():
     found = [
         title
         for path in ROOT.rglob("*.py")
-        for title in re.findall(r"explained_on\(\"(.+?)\"\)", path.read_text())
+        for title in re.findall(r"refer_to_docs\(\"(.+?)\"\)", path.read_text())
     ]
     assert len(found) > 10
     assert set(found) <= titles()
@@ -85,14 +85,14 @@ def test_an_error_names_the_page_that_explains_it_once(name):
     fail, page = FAILURES[name]
     with pytest.raises((ValueError, TypeError)) as caught:
         fail()
-    assert caught.value.__notes__ == [f"The page {page!r} of the user guide tells more."]
-    assert traceback.format_exception(caught.value)[-1].endswith("tells more.\n")
+    assert caught.value.__notes__ == [f"See the page {page!r} of the user guide."]
+    assert traceback.format_exception(caught.value)[-1].endswith("of the user guide.\n")
 
 
 def test_a_file_of_something_else_names_its_page():
     with pytest.raises(ValueError, match="save_pruned") as caught:
         load_pruned(Path(__file__), into=make_rnn())
-    assert caught.value.__notes__ == ["The page 'Deployment' of the user guide tells more."]
+    assert caught.value.__notes__ == ["See the page 'Deployment' of the user guide."]
 
 
 PHASES = ("hidden states", "sensitivity", "selection", "refit", "distillation", "fine-tuning")
@@ -180,7 +180,7 @@ def test_a_list_of_batches_is_read_as_their_generator_is(kind):
     np.testing.assert_array_equal(listed.support_, walked.support_)
 
 
-@pytest.mark.filterwarnings("ignore:Layer .* too few to know")
+@pytest.mark.filterwarnings("ignore:Layer .* too few to estimate")
 @pytest.mark.filterwarnings(STAYS)
 def test_tuples_of_numbers_are_sequences_as_before():
     rows = [(0.0, 1.0, 2.0), (1.0, 0.0, 1.0)]
@@ -238,7 +238,7 @@ def test_columns_of_other_names_are_told_without_forms():
     assert "iterable of batches" not in str(caught.value)
 
 
-@pytest.mark.filterwarnings("ignore:Layer .* too few to know")
+@pytest.mark.filterwarnings("ignore:Layer .* too few to estimate")
 def test_packed_sequences_are_batches():
     torch.manual_seed(0)
     net, pieces = (
@@ -269,6 +269,4 @@ def test_a_compiled_module_is_pruned_as_what_it_was_made_of():
 def test_sequences_that_do_not_go_through_name_their_page():
     with pytest.raises(ValueError, match="does not go through") as caught:
         SpectralRNNPruner(make_rnn(), m=3, trajectory_fit=0).fit(np.zeros((4, 5, N_FEATURES + 1)))
-    assert caught.value.__notes__ == [
-        "The page 'Sequences and shapes' of the user guide tells more."
-    ]
+    assert caught.value.__notes__ == ["See the page 'Sequences and shapes' of the user guide."]

@@ -193,7 +193,7 @@ def test_dropout_and_batch_norm_stay_as_in_use():
 
 
 def test_a_reconstruction_that_stays_is_trained_with_the_rest():
-    with pytest.warns(UserWarning, match="stays a linear layer"):
+    with pytest.warns(UserWarning, match="remains a separate linear layer"):
         fitted = pruner(network(read=lambda net, states, h: net.head(h[-1].relu())), 8).fit(X)
     history = fitted.distillation_history_["held_out"]
     assert min(history) < history[0]

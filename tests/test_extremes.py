@@ -65,7 +65,7 @@ def test_of_nodes_that_are_all_zero_any_will_do():
     assert (pruner.transform(X) == 0.0).all()
 
 
-@pytest.mark.filterwarnings("ignore:Layer .* too few to know")
+@pytest.mark.filterwarnings("ignore:Layer .* too few to estimate")
 @pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
 def test_one_sequence_of_one_step_is_enough(kind):
     module = Net(kind)

@@ -334,7 +334,7 @@ def test_with_the_number_of_nodes_chosen_by_cross_validation(classifier):
     [
         (X, None, "Training on targets requires y to be passed"),
         (X, NUMBERS[:-1], "inconsistent numbers of samples"),
-        (X, NUMBERS + 1, "y must hold numbers of classes from 0 to 1.*from 1 to 2"),
+        (X, NUMBERS + 1, "y must hold class numbers from 0 to 1.*from 1 to 2"),
         (X, np.stack([NUMBERS] * 3, 1), r"y has targets of shape \(\d+, 3\).*\(\d+, 2\)"),
         ([torch.from_numpy(X)], None, "batch 0 of X brings no targets to train on"),
     ],

@@ -170,7 +170,7 @@ def test_a_fold_that_is_wrong_with_the_chosen_nodes_alone_is_found():
             return self.head(states)
 
     net = Peeking()
-    with pytest.warns(UserWarning, match="'rnn.l0' stays a linear layer of its own"):
+    with pytest.warns(UserWarning, match="'rnn.l0' remains a separate linear layer"):
         pruner = fitted(net, [(X,)], m=4)
     assert_same(pruner.pruned_module_(X), net.head(rebuilt(pruner, net.rnn, X)))
 

@@ -27,7 +27,7 @@ ALLOWED = {
     },
     "inspection": {"utils", "theory", "rnn", "data", "calibration", "pruners"},
 }
-NUMERIC = {"theory", "selection", "solvers"}
+NUMERIC = ("theory", "selection", "solvers")
 
 
 def imports(name, text=None):

@@ -81,7 +81,7 @@ def test_projections_have_every_direction_that_says_something(family, probabilit
     logits = LOGITS[:1].repeat(20000, 1).requires_grad_()
     as_probabilities = {"categorical": lambda z: z.softmax(-1), "bernoulli": torch.sigmoid}
     outputs = as_probabilities[family](logits) if likelihood.probabilities else logits
-    score = likelihood.projected(outputs, torch.Generator().manual_seed(0))
+    score = likelihood.random_projection(outputs, torch.Generator().manual_seed(0))
     (gradient,) = torch.autograd.grad(score, logits)
     expected = np.eye(3) - (family == "categorical") / 3
     np.testing.assert_allclose(gradient.T @ gradient / 20000, expected, atol=0.03)

@@ -123,7 +123,7 @@ def test_ten_ratios_cost_the_passes_of_one(labeled, tmp_path):
     assert (counts[0]["training"] > 0) == labeled
 
 
-@pytest.mark.filterwarnings("ignore:Layer .* too few to know")
+@pytest.mark.filterwarnings("ignore:Layer .* too few to estimate")
 def test_grid_search_finds_the_same_with_and_without(tmp_path):
     plain, kept = (
         GridSearchCV(

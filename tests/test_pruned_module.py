@@ -14,7 +14,7 @@ from skspectral import InformationLoss, prune
 every_cell = pytest.mark.parametrize("cell", CELLS)
 DTYPES = [torch.float64, torch.float32, torch.bfloat16]
 EXACT = InformationLoss(tau=0.0)
-STAYS = "stays a linear layer of its own behind it"
+STAYS = "remains a separate linear layer behind it"
 
 
 @pytest.fixture

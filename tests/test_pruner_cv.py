@@ -60,7 +60,7 @@ def weights(module):
 # As a grid search
 
 
-@pytest.mark.filterwarnings("ignore:Layer .* too few to know")
+@pytest.mark.filterwarnings("ignore:Layer .* too few to estimate")
 @pytest.mark.parametrize(
     ("make", "data", "y", "params"),
     [

@@ -62,7 +62,7 @@ def test_linear_is_the_least_square_on_the_lost_nodes(states, support, tau):
 
 
 @every_support_and_ridge
-def test_affine_is_the_least_square_on_the_centred_states(states, support, tau):
+def test_affine_is_the_least_square_on_the_centered_states(states, support, tau):
     A, c, ridge = rebuilt(states, support, tau, "affine")
     mean = states.mean(axis=0)
     lost = np.setdiff1d(np.arange(N_NODES), support)
@@ -138,7 +138,7 @@ def test_constant_nodes_are_rebuilt_by_the_affine_part(rng):
 
 @every_rank
 @pytest.mark.parametrize("kind", RECONSTRUCTIONS)
-def test_second_moment_is_centred_for_the_affine_kind_alone(states, kind):
+def test_second_moment_is_centered_for_the_affine_kind_alone(states, kind):
     covariance, mean = moments(states)
     expected = np.cov(states.T, bias=True) if kind == "affine" else covariance
     np.testing.assert_allclose(centered(covariance, mean, kind), expected, atol=1e-10)

@@ -72,7 +72,7 @@ def test_a_forward_that_was_put_in_the_place_of_another():
     net.rnn.forward = lambda x, hx=None: (2.0 * given(x, hx)[0], None)
     before = net(X)
     assert_same(fitted(net, [(X,)], m=1.0).pruned_module_(X), before)
-    with pytest.warns(UserWarning, match="stays a linear layer"):
+    with pytest.warns(UserWarning, match="remains a separate linear layer"):
         small = fitted(Stepping(net), [(X,)]).pruned_module_
     assert small.net.rnn.hidden_size == 7
     assert_same(net(X), before)

@@ -75,9 +75,9 @@ def test_answers_get_closer(cell, read):
 
 def test_the_reconstruction_that_stays_is_refitted_itself():
     net, X = network(read=after_relu), sequences()
-    with pytest.warns(UserWarning, match="stays a linear layer"):
+    with pytest.warns(UserWarning, match="remains a separate linear layer"):
         small = fitted(net, 2048).pruned_module_
-    with pytest.warns(UserWarning, match="stays a linear layer"):
+    with pytest.warns(UserWarning, match="remains a separate linear layer"):
         folded = fitted(net, 0).pruned_module_
     wide, errors = run_layer(net.rnn, X), []
     for module in (folded, small):
@@ -94,7 +94,7 @@ def test_keeping_all_nodes_changes_nothing():
         torch.testing.assert_close(weight, net.state_dict()[name], rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.filterwarnings("ignore:Layer .* too few to know")
+@pytest.mark.filterwarnings("ignore:Layer .* too few to estimate")
 def test_few_sequences_hardly_move_a_reader():
     net, moves = network(), []
     for n in (2, 200):
@@ -103,7 +103,7 @@ def test_few_sequences_hardly_move_a_reader():
     assert 0.0 < moves[0] < moves[1]
 
 
-@pytest.mark.filterwarnings("ignore:Layer .* too few to know")
+@pytest.mark.filterwarnings("ignore:Layer .* too few to estimate")
 def test_states_of_zero_do_not_move_a_reader():
     net = network()
     with torch.no_grad():
@@ -129,7 +129,7 @@ class Halting(nn.Module):
 
 def test_a_reader_that_is_asked_otherwise_keeps_its_fold():
     net = Halting()
-    with pytest.warns(UserWarning, match="stays a linear layer"):
+    with pytest.warns(UserWarning, match="remains a separate linear layer"):
         small = fitted(net, 2048).pruned_module_
     assert small(torch.as_tensor(sequences(3))).shape == (3, 2)
 
@@ -194,9 +194,9 @@ def test_a_layer_that_reads_itself_is_not_refitted():
 
     X = sequences(50)
     states = [(torch.as_tensor(X),)]
-    with pytest.warns(UserWarning, match="stays a linear layer"):
+    with pytest.warns(UserWarning, match="remains a separate linear layer"):
         folded = fitted(Own(), 0, iter(states)).pruned_module_
-    with pytest.warns(UserWarning, match="stays a linear layer"):
+    with pytest.warns(UserWarning, match="remains a separate linear layer"):
         small = fitted(Own(), 2048, iter(states)).pruned_module_
     torch.testing.assert_close(small.cell.rnn.weight_ih, folded.cell.rnn.weight_ih)
 
@@ -236,7 +236,7 @@ def test_a_cell_goes_on_from_the_states_it_shows():
             return torch.stack(answers, 1)
 
     net, X = Loop(), torch.as_tensor(sequences(300))
-    with pytest.warns(UserWarning, match="stays a linear layer"):
+    with pytest.warns(UserWarning, match="remains a separate linear layer"):
         pruner = fitted(net, 2048, iter([(X,)]))
     expand = pruner.pruned_module_.cell.expand[0].weight.detach()
     torch.testing.assert_close(expand[pruner.support_], torch.eye(M).double())

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from skspectral import FineTune
-from skspectral.training.trainer import Numbers, repair
+from skspectral.training.trainer import IndexBatches, train_in_place
 
 
 class Square:
@@ -25,10 +25,10 @@ def trained(objective, lr):
     module = nn.Linear(1, 1, bias=False)
     with torch.no_grad():
         module.weight.fill_(1.0)
-    steps = tuple(Numbers([np.arange(4)], 2) for _ in range(2))
+    steps = tuple(IndexBatches([np.arange(4)], 2) for _ in range(2))
     settings = FineTune(3, lr=lr, patience=3)
     options = {"frozen": False, "seed": 0, "verbose": 0}
-    history = repair(module, [module], objective, steps, settings, what="", **options)
+    history = train_in_place(module, [module], objective, steps, settings, what="", **options)
     return module, history["held_out"]
 
 

@@ -5,7 +5,13 @@ import pytest
 import torch
 
 from skspectral.data.checks import check_sequences
-from skspectral.data.sampling import Reservoir, count, draw, first, split
+from skspectral.data.sampling import (
+    Reservoir,
+    count_sequences,
+    hold_out_fraction,
+    sample_batches,
+    take_sequences,
+)
 
 RAGGED = [np.full((2 + i % 3, 1), float(i)) for i in range(50)]
 
@@ -16,14 +22,14 @@ def seed(value=0):
 
 @pytest.mark.parametrize("n_sequences", [1, 20, 50, 1000])
 def test_sequences_are_drawn_once_each(n_sequences):
-    batches = draw(check_sequences(RAGGED), n_sequences, 8, seed())
+    batches = sample_batches(check_sequences(RAGGED), n_sequences, 8, seed())
     drawn = [sequence[0, 0] for batch in batches for sequence in batch]
     assert len(set(drawn)) == len(drawn) == min(n_sequences, 50)
     assert max(map(len, batches)) <= 8
 
 
 def test_batches_of_one_length_do_not_come_together():
-    lengths = [batch.shape[1] for batch in draw(check_sequences(RAGGED), 50, 2, seed())]
+    lengths = [batch.shape[1] for batch in sample_batches(check_sequences(RAGGED), 50, 2, seed())]
     assert lengths != sorted(lengths)
 
 
@@ -50,14 +56,22 @@ def test_a_reservoir_of_no_sequences_keeps_nothing():
     [(10, 0.2, 2), (3, 0.1, 1), (1, 0.5, 0), (5, 0.0, 0), (2, 0.9, 1)],
 )
 def test_the_last_batches_are_held_out(n_batches, fraction, n_held):
-    used, held = split(list(range(n_batches)), fraction)
+    used, held = hold_out_fraction(list(range(n_batches)), fraction)
     assert used + held == list(range(n_batches))
     assert len(held) == n_held
 
 
 def test_first_takes_what_completes_the_number():
     batches = [np.zeros((4, 2)), np.zeros((3, 2)), np.zeros((5, 2))]
-    assert [len(first(batches, n)) for n in (0, 1, 4, 5, 7, 8, 100)] == [0, 1, 1, 2, 2, 3, 3]
+    assert [len(take_sequences(batches, n)) for n in (0, 1, 4, 5, 7, 8, 100)] == [
+        0,
+        1,
+        1,
+        2,
+        2,
+        3,
+        3,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -65,4 +79,4 @@ def test_first_takes_what_completes_the_number():
     [np.zeros((6, 2)), (torch.zeros(6, 2), 3), {"a": torch.tensor(1.0), "b": torch.ones(6)}],
 )
 def test_sequences_of_a_batch_are_counted_by_its_first_array(batch):
-    assert count(batch) == 6
+    assert count_sequences(batch) == 6

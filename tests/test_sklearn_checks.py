@@ -24,7 +24,7 @@ def cell(kind, **options):
 
 
 # The checks give a few sequences alone.
-pytestmark = pytest.mark.filterwarnings("ignore:Layer .* too few to know:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:Layer .* too few to estimate:UserWarning")
 
 # Those in which the layer itself runs, is kept, or is copied.
 CHECKS_OF_A_MODULE = [

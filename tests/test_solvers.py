@@ -98,7 +98,7 @@ def test_units_of_states_and_weight_change_nothing(solver, exponent):
     np.testing.assert_allclose(other.loss_path * scale, one.loss_path, rtol=1e-9)
 
 
-@every_optimising_solver
+@every_optimizing_solver
 @pytest.mark.parametrize(
     ("name", "m"), [("general weight", 3), ("multiple of the identity", 6), ("ridge", 3)]
 )
@@ -110,7 +110,7 @@ def test_loss_is_never_over_the_median_of_random_supports(solver, name, m):
     assert median <= np.median(random)
 
 
-@every_optimising_solver
+@every_optimizing_solver
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("n_sources", [2, 3, 5])
 def test_planted_sources_are_found(solver, seed, n_sources):

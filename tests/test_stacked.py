@@ -86,9 +86,9 @@ def test_frozen_weights_stay_frozen():
 
 
 def test_layers_with_and_without_bias_are_put_together_with_one():
-    layers = laid_out(make_rnn("gru", num_layers=2, bias=False))
+    layers = split_layers(make_rnn("gru", num_layers=2, bias=False))
     layers["l1"] = make_rnn("gru", n_features=N_NODES)
-    again, x = put_together(layers), torch.randn(4, 6, N_FEATURES, dtype=torch.float64)
+    again, x = merge_layers(layers), torch.randn(4, 6, N_FEATURES, dtype=torch.float64)
     assert type(again) is nn.GRU
     assert_same(again, layers, x)
 

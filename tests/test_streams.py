@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from skspectral import RNNClassifier, SpectralRNNPruner
 from skspectral.data.checks import check_sequences
-from skspectral.data.sampling import draw
+from skspectral.data.sampling import sample_batches
 from skspectral.data.sequences import READ, LazySequences
 
 X = np.random.default_rng(0).normal(size=(300, 6, 3)).astype(np.float32)
@@ -127,7 +127,7 @@ def test_a_billion_sequences_are_not_numbered_before_some_are_read():
     sequences = check_sequences(Endless())
     tracemalloc.start()
     index, batch = next(sequences.batches(64, start=10**4))
-    drawn = draw(sequences, 20, 16, np.random.RandomState(0))
+    drawn = sample_batches(sequences, 20, 16, np.random.RandomState(0))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert index[0] == batch[0, 0, 0] == 64 * 10**4

@@ -16,7 +16,7 @@ X = np.random.default_rng(0).normal(size=(40, 8, N_FEATURES))
 @pytest.fixture(scope="module")
 def stays():
     net, batch, _ = make("convolution")
-    with pytest.warns(UserWarning, match="stays a linear layer"):
+    with pytest.warns(UserWarning, match="remains a separate linear layer"):
         return SpectralRNNPruner(
             net, m={"rnn.l0": 3, "rnn.l1": 5}, n_refit=0, trajectory_fit=0
         ).fit(iter([batch]))

@@ -24,7 +24,7 @@ from skspectral.rnn.layers.stack import merge_layers
 from skspectral.rnn.surgery.reduction import LayerReduction
 
 SUPPORT = [1, 4, 6]
-STAYS = "The reconstruction of layer 'rnn.l0' stays a linear layer of its own behind it, since"
+STAYS = "The reconstruction of layer 'rnn.l0' remains a separate linear layer behind it, because"
 
 every_cell = pytest.mark.parametrize("cell", CELLS)
 OPTIONS = {"cell": CELLS, "batch_first": [True, False], "bias": [True, False]}

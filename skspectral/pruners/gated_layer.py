@@ -78,7 +78,7 @@ def check_followed(readers: Readers, layers: Sequence[RecurrentLayer]) -> None:
     """Refuse states that go ways on which no gate can stand."""
     if layers[0].host == "":
         raise ValueError(
-            "estimator is a recurrent layer and nothing else, so no answers can be compared with "
+            "estimator is a recurrent layer and nothing else, so no outputs can be compared with "
             "the targets; give a module with a head behind the layer."
         )
     for host, obstacle in readers.not_foldable.items():

@@ -91,7 +91,7 @@ class SummaryMixin:
         return (
             f"{type(self).__name__} kept {kept} of {nodes} nodes: {before:,} to {after:,} "
             f"parameters, relative loss {', '.join(losses)} (at least {', '.join(bounds)}), "
-            f"divergence of the answers {self._divergences()}, {seconds:.1f} s"
+            f"divergence of the outputs {self._divergences()}, {seconds:.1f} s"
         )
 
     def _divergences(self) -> str:
@@ -206,8 +206,8 @@ def growth(rows: list[dict[str, Any]]) -> str:
     if not grown:
         return ""
     return (
-        f"The pruned module has {' and '.join(grown)}, since reconstructions stay layers of their "
-        "own."
+        f"The pruned module has {' and '.join(grown)}, because reconstructions remain separate "
+        "layers."
     )
 
 

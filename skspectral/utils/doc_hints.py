@@ -19,5 +19,5 @@ def refer_to_docs(page: str) -> Iterator[None]:
         yield
     except (TypeError, ValueError) as error:
         if not hasattr(error, "__notes__"):
-            error.add_note(f"The page {page!r} of the user guide tells more.")
+            error.add_note(f"See the page {page!r} of the user guide.")
         raise

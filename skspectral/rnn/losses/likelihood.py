@@ -78,9 +78,9 @@ class Likelihood:
         expected = natural.shape[:-1] if classes else natural.shape
         if labels.numel() != expected.numel():
             raise ValueError(
-                f"y has targets of shape {tuple(labels.shape)} where the network answers with "
+                f"y has targets of shape {tuple(labels.shape)} where the network puts out "
                 f"{tuple(natural.shape)} ({self.family}); give a target for each, or likelihood= "
-                "if the answers stand for something else."
+                "if the outputs have another meaning."
             )
         if classes:
             check_classes(labels, natural.shape[-1])
@@ -117,8 +117,8 @@ def check_classes(labels: Tensor, n_classes: int) -> None:
     """Raise if labels are not class indices."""
     if labels.is_floating_point() or labels.min() < 0 or labels.max() >= n_classes:
         raise ValueError(
-            f"y must hold numbers of classes from 0 to {n_classes - 1}, by which the network "
-            f"answers; got {labels.dtype} from {labels.min()} to {labels.max()}."
+            f"y must hold class numbers from 0 to {n_classes - 1}, since the network has "
+            f"{n_classes} classes; got {labels.dtype} from {labels.min()} to {labels.max()}."
         )
 
 
@@ -200,7 +200,7 @@ def primary_output(output: Any) -> Tensor:
         if value.is_floating_point():
             return value
     raise ValueError(
-        "forward of estimator returns no tensor of floating numbers, so its answers cannot be "
+        "forward of estimator returns no tensor of floating numbers, so its outputs cannot be "
         "compared; give a module that returns logits, probabilities or numbers, or "
-        "objective='one-step' and a solver that does not run the network."
+        "objective='one-step'."
     )

@@ -110,9 +110,9 @@ class Surgery:
         for host, obstacle in self.unfolded().items():
             names = self._names(host)
             warnings.warn(
-                f"The reconstruction of layer{'s' * (len(names) > 1)} {', '.join(names)} stays a "
-                f"linear layer of its own behind it, since its hidden state {obstacle}. "
-                "The page 'Whole models' of the user guide tells more.",
+                f"The reconstruction of layer{'s' * (len(names) > 1)} {', '.join(names)} remains a "
+                f"separate linear layer behind it, because its hidden state {obstacle}. "
+                "See the page 'Whole models' of the user guide.",
                 stacklevel=2,
             )
         for host in sorted(self._inner - self._last.unfolded.keys()):
