@@ -74,7 +74,7 @@ def test_a_dead_node_of_large_weights_comes_last():
 
 
 def test_a_problem_without_magnitudes_is_refused():
-    with pytest.raises(ValueError, match=r"MagnitudeSolver .* magnitude .* is None; give it"):
+    with pytest.raises(ValueError, match=r"MagnitudeSolver .* magnitude .* is None; give the"):
         MagnitudeSolver().select(replace(random_problem(0), magnitude=None), 3)
 
 

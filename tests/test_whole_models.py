@@ -102,7 +102,7 @@ def test_what_folds_folds_and_nothing_else(name):
         warnings.simplefilter("always")
         pruner = fitted(net, iter([batch]), m=M)
     told = " ".join(
-        text for text in map(str, (warning.message for warning in caught)) if "stay" in text
+        text for text in map(str, (warning.message for warning in caught)) if "remains" in text
     )
     assert {host for host in ("", *vars(net)["_modules"]) if f"'{host}." in told} == stays
     for key, weight in net.state_dict().items():
