@@ -105,6 +105,8 @@ def test_within_both():
     small = pruner(Levels().eval(), max_divergence=0.02, max_parameters=2000).fit(X)
     assert small.n_parameters_ <= 2000
     assert small.divergence_ <= 0.02
+    smaller = pruner(Levels().eval(), max_divergence=0.2, max_parameters=2000).fit(X)
+    assert smaller.n_parameters_ < small.n_parameters_
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("inf"), float("nan"), "small", True])

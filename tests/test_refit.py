@@ -336,3 +336,11 @@ def test_a_reader_that_cannot_be_refitted_stays_and_says_why(dense, small, reaso
     assert torch.equal(narrow.weight, before)
     assert refit(Affine.of(wide), Affine.of(narrow), [(torch.ones(3, 2), torch.ones(3, 1))]) is None
     assert not torch.equal(narrow.weight, before)
+
+
+def test_deleted_nodes_leave_the_readers_of_the_kept_ones_alone():
+    torch.manual_seed(0)
+    net, x = Net(make_rnn("gru"), last).eval(), np.random.default_rng(0).normal(size=(40, 9, 3))
+    pruner = SpectralRNNPruner(net, m=3, reconstruction="none", trajectory_fit=0).fit(x)
+    kept = net.head.weight[:, torch.as_tensor(pruner.support_)]
+    torch.testing.assert_close(pruner.pruned_module_.head.weight, kept, rtol=0.0, atol=0.0)
