@@ -136,6 +136,14 @@ def test_folds_may_run_at_the_same_time():
     np.testing.assert_equal(weights(together.pruned_module_), weights(alone.pruned_module_))
 
 
+def test_of_equal_scores_the_fewest_nodes_win():
+    def constant(_pruner, _X, _y=None):
+        return 1.0
+
+    pruner = SpectralRNNPrunerCV(network(), [6, 3], cv=2, scoring=constant, trajectory_fit=0)
+    assert pruner.fit(X).m_ == 3
+
+
 # For less
 
 

@@ -97,8 +97,8 @@ def warn_of_few_steps(
             elsewhere = "" if np.isnan(loss) else f" and {loss:.1g} on sequences held out"
             warnings.warn(
                 f"Layer {name!r} has {n_nodes} nodes and saw {n_steps} steps, too few to estimate "
-                f"how its states depend on one another: the relative loss is {layer.information_loss:.1g} on "
-                f"them{elsewhere}. Give more calibration sequences, at least {FEW} steps for each "
+                "how its states depend on one another: the relative loss is "
+                f"{layer.information_loss:.1g} on them{elsewhere}. Give more calibration sequences, at least {FEW} steps for each "
                 "node and many times that where states change slowly.",
                 stacklevel=2,
             )

@@ -41,8 +41,8 @@ class MagnitudeSolver(OrderSolver):
     def _order(self, problem: SelectionProblem) -> NDArray[np.intp]:
         if problem.magnitude is None:
             raise ValueError(
-                "MagnitudeSolver needs the magnitude of the SelectionProblem, which is None; give the "
-                "norm of the weights into each node."
+                "MagnitudeSolver needs the magnitude of the SelectionProblem, which is None; give "
+                "the norm of the weights into each node."
             )
         dead = problem.covariance.diagonal() == 0.0
         return np.lexsort((-problem.magnitude, dead))

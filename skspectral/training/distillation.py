@@ -8,7 +8,6 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from ..calibration.calibrator import Calibration
@@ -17,13 +16,14 @@ from ..rnn.layers.find import FORWARD_ERRORS
 from ..rnn.losses.distillation_loss import DistillationLoss
 from ..rnn.states.collector import StateCollector
 from ..utils.doc_hints import refer_to_docs
-from ..utils.validation import check_training, is_number
+from ..utils.validation import is_number
+from .settings import TrainingSettings
 
 N_STEPS = 40  # minimum number of training steps in an epoch
 WINDOW = 1000  # maximum number of steps of a sequence in training
 
 
-class Distillation(BaseEstimator):
+class Distillation(TrainingSettings):
     """Settings for training a pruned network to match the outputs of the dense one.
 
     Training starts from the fitted weights and uses only calibration sequences, without labels. The
@@ -74,6 +74,8 @@ class Distillation(BaseEstimator):
     True
     """
 
+    counts = (*TrainingSettings.counts, "n_sequences")
+
     def __init__(
         self,
         max_epochs: int = 10,
@@ -103,7 +105,7 @@ class Distillation(BaseEstimator):
         TypeError
             If a count is not an int.
         """
-        check_training(self, ("max_epochs", "batch_size", "n_sequences", "patience"))
+        super().check_params()
         if not (is_number(self.states) and 0.0 <= self.states < np.inf):
             raise ValueError(
                 f"states of Distillation must be a number of at least 0; got {self.states!r}."

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
 from torch import nn
 
 from ..data.labeled import LabeledSequences, Loss, SupervisedLoss
 from ..rnn.states.collector import StateCollector
 from ..utils.doc_hints import refer_to_docs
-from ..utils.validation import check_training, is_number
+from ..utils.validation import is_number
+from .settings import TrainingSettings
 
 
-class FineTune(BaseEstimator):
+class FineTune(TrainingSettings):
     """Settings for training a pruned network on targets.
 
     Training starts from the pruned weights, or from the distilled ones if there is distillation
@@ -57,6 +57,8 @@ class FineTune(BaseEstimator):
     True
     """
 
+    counts = (*TrainingSettings.counts, "n_rounds")
+
     def __init__(
         self,
         max_epochs: int = 10,
@@ -73,18 +75,6 @@ class FineTune(BaseEstimator):
         self.validation_fraction = validation_fraction
         self.patience = patience
         self.n_rounds = n_rounds
-
-    def check_params(self) -> None:
-        """Raise if a parameter is not valid.
-
-        Raises
-        ------
-        ValueError
-            If a value is out of range.
-        TypeError
-            If a count is not an int.
-        """
-        check_training(self, ("max_epochs", "batch_size", "patience", "n_rounds"))
 
 
 @refer_to_docs("Repair and fine-tuning")

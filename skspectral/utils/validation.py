@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from numbers import Integral, Real
 from typing import Any
 
@@ -26,16 +26,3 @@ def check_count(name: str, value: Any, least: int = 1) -> None:
         raise TypeError(f"{name} must be an int of at least {least}; got {value!r}.")
     if value < least:
         raise ValueError(f"{name} must be an int of at least {least}; got {value!r}.")
-
-
-def check_training(settings: Any, counts: Iterable[str]) -> None:
-    """Raise if a setting of a training is not valid."""
-    for name in counts:
-        check_count(name, getattr(settings, name))
-    for name in ("lr", "validation_fraction"):
-        value = getattr(settings, name)
-        if not (is_number(value) and 0.0 < value < 1.0):
-            raise ValueError(
-                f"{name} of {type(settings).__name__} must be a number between 0 and 1; got "
-                f"{value!r}."
-            )
