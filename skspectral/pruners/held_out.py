@@ -98,8 +98,9 @@ def warn_of_few_steps(
             warnings.warn(
                 f"Layer {name!r} has {n_nodes} nodes and saw {n_steps} steps, too few to estimate "
                 "how its states depend on one another: the relative loss is "
-                f"{layer.information_loss:.1g} on them{elsewhere}. Give more calibration sequences: at "
-                f"least {FEW} steps for each node, and many times that where states change slowly.",
+                f"{layer.information_loss:.1g} on them{elsewhere}. Give more calibration "
+                f"sequences: at least {FEW} steps for each node, and many times that where states "
+                "change slowly.",
                 stacklevel=2,
             )
 
