@@ -7,7 +7,7 @@ from networks import N_FEATURES, N_NODES, make_rnn
 from oracles import layer_weights, run_cell
 from torch import nn
 
-from skspectral import SpectralRNNPruner, error_propagation
+from skspectral import FineTune, SpectralRNNPruner, error_propagation
 from skspectral.inspection.trajectories import Trajectories
 from skspectral.theory import Guarantee
 
@@ -66,6 +66,43 @@ def test_errors_are_those_of_both_networks_and_never_above_the_bound(cell, param
     assert (found.state_errors <= found.state_bounds * (1.0 + 1e-9)).all()
     assert (found.output_errors <= found.output_bounds * (1.0 + 1e-9)).all()
     assert (found.state_errors[:, 1:] > 0.0).all()
+
+
+class Mixed(Net):
+    """Mixes its inputs first, which is trained together with the rest."""
+
+    def __init__(self):
+        super().__init__()
+        self.mix = nn.Linear(N_FEATURES, N_FEATURES, dtype=torch.float64)
+
+    def forward(self, x):
+        return super().forward(self.mix(x))
+
+
+def test_each_network_has_its_own_inputs():
+    torch.manual_seed(0)
+    net, x = Mixed(), sequences()
+    y = np.random.default_rng(0).normal(size=(*x.shape[:2], 2))
+    pruner = SpectralRNNPruner(net, m=4, finetune=FineTune(2, lr=0.1), random_state=0)
+    small = pruner.fit(x, y).pruned_module_
+    assert not torch.equal(small.mix.weight, net.mix.weight)
+    found = error_propagation(pruner, x)
+    read = [module.mix(torch.as_tensor(x)).detach().numpy() for module in (net, small)]
+    kept = pruner.support_
+    weights = [layer_weights(module.rnn) for module in (net, small)]
+    state = np.zeros((len(x), N_NODES))
+    bound = np.zeros(len(x))
+    norm = np.linalg.norm(weights[1][1], 2)
+    for step in range(x.shape[1]):
+        wide, narrow = (
+            W @ inputs[:, step].T + U @ before.T + (b + c)[:, None]
+            for (W, U, b, c), inputs, before in zip(
+                weights, read, (state, state[:, kept]), strict=True
+            )
+        )
+        bound = np.linalg.norm(wide[kept] - narrow, axis=0) + norm * bound
+        state = np.tanh(wide).T
+        np.testing.assert_allclose(found.state_bounds[:, step], bound, rtol=1e-9)
 
 
 def test_all_nodes_stray_nowhere():

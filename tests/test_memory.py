@@ -19,7 +19,7 @@ from test_pruner import LABELS, N_NODES, RNG, TARGET, X, network
 from torch import nn
 
 from skspectral import RNNClassifier, RNNRegressor, SpectralRNNPruner
-from skspectral.data.memory import content_hash
+from skspectral.data.memory import cached, content_hash
 
 RATIOS = np.linspace(0.1, 0.9, 10)
 RAGGED = [X[i, : 3 + i % 6] for i in range(20)]
@@ -382,3 +382,14 @@ def test_another_process_finds_the_same_hash():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert answer.stdout.strip() == content_hash({"net": network(), "words": ("a", "b")})
+
+
+def test_functions_of_the_same_arguments_are_told_apart(tmp_path):
+    def plus(value):
+        return value + 1
+
+    def minus(value):
+        return value - 1
+
+    for function, expected in ((plus, 4), (minus, 2), (plus, 4)):
+        assert cached(function, str(tmp_path), 3)(3) == expected
