@@ -1,1 +1,1 @@
-"""Statistics of the hidden states on calibration sequences; private."""
+"""From sequences to statistics of the hidden states; private."""

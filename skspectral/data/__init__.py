@@ -1,1 +1,1 @@
-"""Accepted forms of X and y, and how they are read; private."""
+"""Forms of X, and how it is read; private."""

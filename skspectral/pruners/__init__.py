@@ -1,1 +1,1 @@
-"""The estimators that prune, and the steps of their fits."""
+"""The estimators that prune, and the steps of their fits; private."""

@@ -21,10 +21,8 @@ OURS = (RNNClassifier, RNNRegressor)
 
 
 @refer_to_docs("Whole models")
-def fit_or_copy(
-    estimator: Any, X: Any, y: Any, random_state: Any, verbose: int, memory: Any = None
-) -> Any:
-    """Return a trained copy of the given network, in evaluation mode.
+def fit_or_copy(pruner: Any, X: Any, y: Any, memory: Any = None) -> Any:
+    """Return a trained copy of the network given to a pruner, in evaluation mode, on its device.
 
     What has to be trained is taken from memory where that is the same as training it.
 
@@ -35,8 +33,10 @@ def fit_or_copy(
     TypeError
         If it is neither a torch module nor an estimator around one.
     """
+    estimator = pruner.estimator
     if estimator is None:
-        estimator = default_estimator(y).set_params(random_state=random_state, verbose=verbose)
+        seed, verbose = pruner._drawn, pruner.verbose
+        estimator = default_estimator(y).set_params(random_state=seed, verbose=verbose)
     if isinstance(estimator, FrozenEstimator):
         estimator = estimator.estimator
     if isinstance(estimator, nn.Module):  # a compiled one hides the module that it was made of
@@ -55,7 +55,9 @@ def fit_or_copy(
             "estimator must be a torch module, an estimator that holds one as module_ once it is "
             f"fitted, or None; got {type(estimator).__name__}."
         )
-    in_one_piece(get_module(dense)).eval()
+    module = in_one_piece(get_module(dense)).eval()
+    if pruner.device is not None:
+        module.to(pruner.device)
     return dense
 
 

@@ -217,9 +217,7 @@ class NeuronSelectionPruner(PredictorMixin, StateTransformer, AtomicFitMixin):
     def _fit(self, X: Any, y: Any) -> None:
         sequences = check_sequences(X, self, reset=True)
         memory = None if isinstance(sequences, Batches) else self.memory
-        self.estimator_ = fit_or_copy(self.estimator, X, y, self._drawn, self.verbose, memory)
-        if self.device is not None:
-            get_module(self.estimator_).to(self.device)
+        self.estimator_ = fit_or_copy(self, X, y, memory)
         if isinstance(sequences, Batches):
             sequences = sequences.in_memory()
         labeled = LabeledSequences.of(

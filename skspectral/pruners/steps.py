@@ -137,10 +137,7 @@ def train_dense(
     pruner: SpectralRNNPruner, sequences: Sequences | Batches, X: Any, y: Any
 ) -> tuple[DenseNetwork, Data]:
     """Return a copy of the network that was given, trained if it is not yet, and its data."""
-    memory = memory_for(pruner, sequences)
-    estimator = fit_or_copy(pruner.estimator, X, y, pruner._drawn, pruner.verbose, memory)
-    if pruner.device is not None:
-        get_module(estimator).to(pruner.device)
+    estimator = fit_or_copy(pruner, X, y, memory_for(pruner, sequences))
     data = with_targets(pruner, DenseNetwork(estimator), sequences, y)
     targets = data.labeled.targets if data.labeled else y
     return DenseNetwork(estimator, is_classification(estimator, targets)), data

@@ -1,1 +1,1 @@
-"""The torch side: find recurrent layers, collect their states, build the smaller module."""
+"""The torch side: recurrent layers, their states, and the smaller module; private."""

@@ -1,1 +1,1 @@
-"""Estimators that train recurrent networks, and training of pruned networks."""
+"""Estimators that train recurrent networks, and repairs that train pruned ones; private."""

@@ -1,1 +1,1 @@
-"""Helpers that do not depend on the rest of the package; private."""
+"""Helpers without knowledge of the rest of the package; private."""

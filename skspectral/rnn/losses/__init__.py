@@ -1,1 +1,1 @@
-"""Losses and sensitivities of the outputs of a network."""
+"""Losses of the outputs of a small network; private."""

@@ -1,1 +1,1 @@
-"""Run a module and collect the hidden states of its layers."""
+"""Hidden states of the layers of a module, read off while it runs; private."""

@@ -1,1 +1,1 @@
-"""Build the smaller module and compare it with the given module."""
+"""Building of the smaller module, and its comparison with the given one; private."""

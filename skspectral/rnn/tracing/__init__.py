@@ -1,1 +1,1 @@
-"""Trace hidden states through a forward pass to their readers."""
+"""Tracing of hidden states through a forward pass, to what reads them; private."""

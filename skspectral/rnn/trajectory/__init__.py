@@ -1,1 +1,1 @@
-"""Fit small layers to the trajectories of the dense ones."""
+"""Fit of small layers to the trajectories of the dense ones; private."""
