@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.utils import prune as torch_prune
 
 from skspectral import Distillation, FineTune, SpectralRNNPruner
-from skspectral.training.trainer import Numbers, repair
+from skspectral.training.trainer import IndexBatches, train_in_place
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,9 @@ def trained_on(objective, module, task, seed):
     order = torch.randperm(len(task.X), generator=torch.Generator().manual_seed(seed)).numpy()
     n_held_out = round(settings.validation_fraction * len(order))
     parts = order[n_held_out:], order[:n_held_out]
-    steps = tuple(Numbers([part], settings.batch_size) for part in parts)
+    steps = tuple(IndexBatches([part], settings.batch_size) for part in parts)
     named = {"what": "training", "frozen": False, "seed": seed, "verbose": 0}
-    repair(module, [module], objective, steps, settings, **named)
+    train_in_place(module, [module], objective, steps, settings, **named)
     cut_again(module)
     return module.cpu()
 
