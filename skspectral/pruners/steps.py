@@ -136,7 +136,7 @@ class SmallNetwork:
 def train_dense(
     pruner: SpectralRNNPruner, sequences: Sequences | Batches, X: Any, y: Any
 ) -> tuple[DenseNetwork, Data]:
-    """Return a copy of the network that was given, trained if it is not yet, and its data."""
+    """Return a trained copy of the given network, and the data to calibrate it on."""
     estimator = fit_or_copy(pruner, X, y, memory_for(pruner, sequences))
     data = with_targets(pruner, DenseNetwork(estimator), sequences, y)
     targets = data.labeled.targets if data.labeled else y
@@ -146,7 +146,7 @@ def train_dense(
 def with_targets(
     pruner: SpectralRNNPruner, dense: DenseNetwork, sequences: Sequences | Batches, y: Any
 ) -> Data:
-    """Return sequences, and their targets where the pruned network is trained on these."""
+    """Return the sequences, with their targets if the pruned network is fine-tuned."""
     if as_finetune(pruner.finetune) is None:
         return Data(sequences)
     if isinstance(sequences, Batches):
@@ -158,7 +158,7 @@ def with_targets(
 def calibrate(
     pruner: SpectralRNNPruner, dense: DenseNetwork, data: Data, before: PreviousCalibration
 ) -> Calibration:
-    """Return what the sequences show of the network, added to what was seen before."""
+    """Run the sequences through the network and return its statistics, added to earlier ones."""
     collector = collector_of(dense)
     before = replace(before, moments=as_moments(before.moments, collector.sizes))
     with refer_to_docs("Sequences and shapes"):
@@ -169,7 +169,7 @@ def calibrate(
 
 
 def collector_of(dense: DenseNetwork) -> StateCollector:
-    """Return what reads off the hidden states of all layers of the network."""
+    """Return a collector of the hidden states of all layers."""
     module = split_layers(dense.module)
     with refer_to_docs("Whole models"):
         return StateCollector(module, find_layers(module), dense.layout)
@@ -178,7 +178,7 @@ def collector_of(dense: DenseNetwork) -> StateCollector:
 def calibrator(
     pruner: SpectralRNNPruner, dense: DenseNetwork, sequences: Sequences | Batches
 ) -> Calibrator:
-    """Return what runs sequences through the network, as the parameters of a pruner ask for."""
+    """Return a calibrator with the settings of a pruner."""
     distillation, rebuilds = as_distillation(pruner.distill), pruner.reconstruction != "none"
     return Calibrator(
         objective=as_objective(pruner.objective),
@@ -206,7 +206,7 @@ def dense_moments(
 
 
 def memory_for(pruner: SpectralRNNPruner, sequences: Sequences | Batches) -> Any:
-    """Return where to keep results; what lies elsewhere or is used up by reading has no place."""
+    """Return the cache; None for data that cannot be hashed by content."""
     return None if isinstance(sequences, Batches | DaskSequences) else pruner.memory
 
 
@@ -237,7 +237,7 @@ def prune_network(
 def counts_at(
     pruner: SpectralRNNPruner, m: Any, calibration: Calibration, size: int
 ) -> dict[str, int]:
-    """Return the nodes to keep of every layer at a size, of which the largest is that of m.
+    """Return the number of nodes of every layer at a size; the largest size is that of m.
 
     All sizes stay within ``max_parameters``.
     """
@@ -264,7 +264,7 @@ def prune_to(
     calibration: Calibration,
     data: Data,
 ) -> SmallNetwork:
-    """Prune to so many nodes of every layer, in as many rounds as fine-tuning has."""
+    """Prune every layer to a number of nodes, in as many rounds as fine-tuning has."""
     settings = as_finetune(pruner.finetune)
     n_rounds = 1 if settings is None else settings.n_rounds
     part = calibration
@@ -280,7 +280,7 @@ def prune_to(
     network = prune_layers(pruner, dense, part, layers)
     if n_rounds == 1:
         return network
-    # What is told of the choice is told of the nodes of the first network.
+    # The attributes describe the selection among the nodes of the first network.
     told = {
         name: layer_of(calibration, name, layer.among(kept[name])).posed_anew()
         for name, layer in layers.items()
@@ -292,7 +292,7 @@ def prune_to(
 def kept_before(
     kept: Mapping[str, NDArray[np.intp]], layers: Mapping[str, PrunedLayer]
 ) -> dict[str, NDArray[np.intp]]:
-    """Return the nodes that are kept, by the numbers they had before the first round."""
+    """Return the kept nodes in the numbering of the first network."""
     return {
         name: kept[name][layer.support] if kept else layer.support for name, layer in layers.items()
     }
@@ -304,7 +304,7 @@ def select_nodes(
     counts: Mapping[str, int],
     tol: float | None = None,
 ) -> dict[str, PrunedLayer]:
-    """Choose the nodes of every layer, as many as are asked for; with ``tol``, at most as many."""
+    """Choose the nodes of every layer: ``counts`` of them or, given ``tol``, at most that many."""
     solver = as_solver(pruner.solver, pruner._drawn)
     layers = choose(calibration, solver, counts, pruner.verbose)
     return {name: layer.truncate_to_tol(tol) for name, layer in layers.items()}
@@ -316,7 +316,7 @@ def prune_layers(
     calibration: Calibration,
     layers: dict[str, PrunedLayer],
 ) -> SmallNetwork:
-    """Build the module of the chosen nodes, and repair it."""
+    """Build the module of the chosen nodes and repair it."""
     return repair(pruner, calibration, build(pruner, dense, calibration, layers))
 
 
@@ -356,7 +356,7 @@ def build(
 def repair(
     pruner: SpectralRNNPruner, calibration: Calibration, network: SmallNetwork
 ) -> SmallNetwork:
-    """Train the module, without labels and on targets, as far as that is asked for."""
+    """Train the module, without labels and on targets, as the pruner's parameters ask for."""
     supports = {name: torch.as_tensor(layer.support) for name, layer in network.layers.items()}
     small, seed, verbose = network.module, pruner._seed(), pruner.verbose
     distillation = distilled(small, supports, calibration, pruner.distill, seed, verbose)
