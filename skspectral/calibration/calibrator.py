@@ -15,7 +15,6 @@ from torch import nn
 
 from ..data.batches import Batches
 from ..data.dask_sequences import DaskSequences
-from ..data.labeled import LabeledSequences
 from ..data.memory import cached, checkpoint_path, content_hash
 from ..data.sampling import Reservoir, hold_out, sample_batches, take_sequences
 from ..data.sequences import Sequences
@@ -74,8 +73,6 @@ class Calibration:
         Fit of small layers to the trajectories of the dense ones.
     kind : str
         Kind of reconstruction.
-    labeled : LabeledSequences or None
-        Sequences with their targets, if they are needed.
     """
 
     collector: StateCollector
@@ -90,7 +87,6 @@ class Calibration:
     refit: Refit | None
     trajectory_fit: TrajectoryFit | None
     kind: Kind
-    labeled: LabeledSequences | None = None
 
     @cached_property
     def greedy_paths(self) -> dict[str, Array]:

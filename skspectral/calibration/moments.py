@@ -118,7 +118,7 @@ class HiddenStateMoments:
 
     @property
     def is_finite(self) -> bool:
-        """Whether all states were finite and small enough for finite squares."""
+        """Return whether all states were finite and small enough for finite squares."""
         return bool(np.isfinite(self.products_.diagonal()).all())
 
     def merge(self, other: HiddenStateMoments) -> Self:

@@ -207,7 +207,7 @@ def reading(what: str) -> Iterator[None]:
     """Raise an error that names what was read if its source fails."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # whatever the user's source raises
         raise RuntimeError(
             f"{what} could not be read, its source raised {type(error).__name__}: {error}"
         ) from error

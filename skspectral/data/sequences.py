@@ -55,12 +55,12 @@ class Sequences:
 
     @property
     def is_ragged(self) -> bool:
-        """Whether the lengths are unequal."""
+        """Return whether the lengths are unequal."""
         return isinstance(self.arrays, list) and len(np.unique(self.lengths)) > 1
 
     @property
     def has_features(self) -> bool:
-        """Whether X has an axis of features; steps without one are numbers or token ids."""
+        """Return whether X has an axis of features; without one, steps are numbers or token ids."""
         if isinstance(self.arrays, list):
             return self.arrays[0].ndim == 2
         return len(self.arrays.shape) == 3

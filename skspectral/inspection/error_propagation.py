@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,7 @@ from ..pruners.pruned_layer import name_among
 from ..rnn.layers.find import RecurrentLayer
 from ..rnn.layers.stack import split_layers
 from ..rnn.layers.weights import in_float64, mode_of, reading_of, weights_of
-from ..rnn.states.collector import InputCollector, StateCollector
+from ..rnn.states.collector import StepCollector
 from ..rnn.tracing.readers import Readers
 from ..theory import propagated_errors
 from ..utils.doc_hints import refer_to_docs
@@ -38,15 +37,15 @@ class ErrorPropagation:
     state_errors : ndarray
         ``‖h_J − z‖``, of the kept states.
     state_bounds : ndarray
-        What they can be at most.
+        Their upper bounds.
     output_errors : ndarray
         The distance of what the readers outside the layer make of the states; of the kept states,
         where they are not read by linear maps.
     output_bounds : ndarray
-        What they can be at most.
+        Their upper bounds.
     recurrent_norm : float
-        The largest singular value of the pruned network's ``weight_hh``: by so much bounds grow in
-        a step.
+        The largest singular value of the pruned network's ``weight_hh``, the factor by which
+        bounds grow in a step.
 
     Examples
     --------
@@ -76,7 +75,7 @@ def error_propagation(pruner: Any, X: Any) -> ErrorPropagation:
     ----------
     pruner : SpectralRNNPruner
         Fitted to a network with one ``nn.RNN`` of one level and direction, which starts from zero
-        and whose inputs do not depend on its answers.
+        and whose inputs do not depend on its outputs.
     X : array-like, list, torch.Tensor, Dataset, DataLoader or iterable
         Sequences, as in ``fit``.
 
@@ -108,16 +107,10 @@ def error_propagation(pruner: Any, X: Any) -> ErrorPropagation:
     check_is_fitted(pruner)
     with refer_to_docs("What the theory promises"):
         maps = Maps.of(pruner)
-    if isinstance(X, Iterator):
-        X = list(X)
-    inputs, states = (
-        tuple(collected(pruner, X, None, dense=dense, collector=each) for dense in (True, False))
-        for each in (InputCollector, StateCollector)
-    )
-    if isinstance(states[0], np.ndarray):
-        return ErrorPropagation(*maps.errors(inputs, states), maps.recurrent_norm)
-    each = zip(zip(*inputs, strict=True), zip(*states, strict=True), strict=True)
-    rows = [maps.errors(read, reached) for read, reached in each]
+    steps = collected(pruner, X, None, dense=[True, False], collector=StepCollector)
+    if isinstance(steps[0], np.ndarray):
+        return ErrorPropagation(*maps.errors(*steps), maps.recurrent_norm)
+    rows = [maps.errors(*both) for both in zip(*steps, strict=True)]
     errors, bounds, outputs, output_bounds = map(list, zip(*rows, strict=True))
     return ErrorPropagation(errors, bounds, outputs, output_bounds, maps.recurrent_norm)
 
@@ -194,14 +187,17 @@ class Maps:
         m = len(self.support)
         return float(np.linalg.norm(self.recurrent[1].weight[:, -m:], 2))
 
-    def errors(
-        self, inputs: tuple[Array, Array], states: tuple[Array, Array]
-    ) -> tuple[Array, Array, Array, Array]:
-        """Return errors of states and answers, each with its bound, shape (..., n_steps).
+    def errors(self, wide: Array, narrow: Array) -> tuple[Array, Array, Array, Array]:
+        """Return errors of states and outputs, each with its bound, shape (..., n_steps).
 
-        Inputs and states are those of the dense and of the pruned network.
+        Given are the inputs and states, side by side, of the dense and of the pruned network.
         """
-        dense, small = (each.astype(np.float64) for each in states)
+        n_features = narrow.shape[-1] - len(self.support)
+        inputs, states = zip(
+            *(np.split(each.astype(np.float64), [n_features], axis=-1) for each in (wide, narrow)),
+            strict=True,
+        )
+        dense, small = states
         kept = dense[..., self.support]
         before = np.zeros_like(dense)
         before[..., 1:, :] = dense[..., :-1, :]
@@ -209,13 +205,13 @@ class Maps:
         read = [np.concatenate(pair, axis=-1) for pair in zip(inputs, steps, strict=True)]
         misread = distance(self.recurrent[0](read[0]), self.recurrent[1](read[1]))
         bounds = propagated_errors(misread, self.recurrent_norm)
-        wide, narrow = self.readers
-        outputs = distance(wide(dense), narrow(small))
+        of_dense, of_small = self.readers
+        outputs = distance(of_dense(dense), of_small(small))
         return (
             distance(kept, small),
             bounds,
             outputs,
-            distance(wide(dense), narrow(kept)) + narrow.norm * bounds,
+            distance(of_dense(dense), of_small(kept)) + of_small.norm * bounds,
         )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
 from sklearn.utils.validation import check_is_fitted
 
+from ..pruners.collected import collected
 from ..pruners.pruned_layer import name_among
 
 
@@ -49,7 +49,5 @@ class Trajectories:
             The states.
         """
         check_is_fitted(pruner)
-        if isinstance(X, Iterator):  # which could be run once only
-            X = list(X)
-        small, dense = (pruner.hidden_states(X, layer, dense=dense) for dense in (False, True))
+        dense, small = collected(pruner, X, layer, dense=[True, False])
         return cls(name_among(pruner.layers_, layer), dense, small)

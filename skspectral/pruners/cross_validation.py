@@ -61,7 +61,7 @@ def fold_scores(
         score, scores = scorer(pruner, dense, scoring, *test), []
         for m, layers in zip(ms, select_each(pruner, calibration, counts), strict=True):
             pruner.m = m
-            network = prune_layers(pruner, dense, calibration, layers)
+            network = prune_layers(pruner, dense, calibration, data, layers)
             pruner._set_results(dense, calibration, network)
             scores.append(score())
     return Scores(scores, [sum(each.values()) for each in counts])

@@ -11,7 +11,11 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.multiclass import type_of_target
 from torch import nn
 
+from ..data.batches import Batches
+from ..data.dask_sequences import DaskSequences
+from ..data.labeled import LabeledSequences
 from ..data.memory import cached
+from ..data.sequences import Sequences
 from ..rnn.layers.weights import copied, copied_estimator, in_one_piece
 from ..training.rnn_estimators import RNNClassifier, RNNRegressor
 from ..utils.doc_hints import refer_to_docs
@@ -105,6 +109,21 @@ def encode_targets(estimator: Any, y: Any) -> Any:
     if y is None or not isinstance(estimator, RNNClassifier):
         return y
     return np.searchsorted(estimator.classes_, np.asarray(y))
+
+
+def memory_for(memory: Any, sequences: Sequences | Batches) -> Any:
+    """Return the cache; None for data that cannot be hashed by content."""
+    return None if isinstance(sequences, Batches | DaskSequences) else memory
+
+
+def labeled_data(
+    estimator: Any, sequences: Sequences | Batches, y: Any
+) -> tuple[Sequences | Batches, LabeledSequences]:
+    """Return sequences, batches of them in memory, and the same with their targets."""
+    if isinstance(sequences, Batches):
+        sequences = sequences.in_memory()
+    targets = encode_targets(estimator, y)
+    return sequences, LabeledSequences.of(sequences, targets, get_module(estimator))
 
 
 def is_discrete(y: Any) -> bool:

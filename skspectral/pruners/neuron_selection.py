@@ -30,15 +30,17 @@ from ..utils.atomic_fit import AtomicFitMixin, unfitted_copy
 from ..utils.validation import check_choice, check_count, is_number
 from .delegation import PredictorMixin
 from .dense_network import (
-    encode_targets,
     fit_or_copy,
     get_module,
     is_classification,
+    labeled_data,
+    memory_for,
     replace_module,
 )
 from .gated_layer import GatedLayer, as_supports, check_followed
 from .options import Pooling
 from .pruned_layer import unwrap_single_layer
+from .summary import n_parameters
 from .transformer import POOLINGS, StateTransformer
 
 
@@ -216,13 +218,8 @@ class NeuronSelectionPruner(PredictorMixin, StateTransformer, AtomicFitMixin):
 
     def _fit(self, X: Any, y: Any) -> None:
         sequences = check_sequences(X, self, reset=True)
-        memory = None if isinstance(sequences, Batches) else self.memory
-        self.estimator_ = fit_or_copy(self, X, y, memory)
-        if isinstance(sequences, Batches):
-            sequences = sequences.in_memory()
-        labeled = LabeledSequences.of(
-            sequences, encode_targets(self.estimator_, y), get_module(self.estimator_)
-        )
+        self.estimator_ = fit_or_copy(self, X, y, memory_for(self.memory, sequences))
+        sequences, labeled = labeled_data(self.estimator_, sequences, y)
         batch = labeled.take(labeled.groups[-1][:16])[0]
         if isinstance(sequences, Batches):
             self.n_features_in_ = sequences.n_features(batch)
@@ -255,7 +252,7 @@ class NeuronSelectionPruner(PredictorMixin, StateTransformer, AtomicFitMixin):
         self._shown = output_layers(layers, module, layers[-1].host)
         self.pruned_module_ = merge_layers(small)
         self.pruned_estimator_ = replace_module(self.estimator_, self.pruned_module_)
-        self.n_parameters_ = sum(p.numel() for p in self.pruned_module_.parameters())
+        self.n_parameters_ = n_parameters(self.pruned_module_)
 
     def _train(self, gated: Gated, task: SupervisedLoss, labeled: LabeledSequences) -> None:
         """Train gates and weights together."""
@@ -293,7 +290,7 @@ class NeuronSelectionPruner(PredictorMixin, StateTransformer, AtomicFitMixin):
         return start
 
     def _describe(self, gated: Gated) -> None:
-        """Set the attributes that tell of the selection."""
+        """Set the attributes that describe the selection."""
         nodes, inputs = gated.gates
         self.layers_ = {
             name: GatedLayer.of(gate.open().numpy(force=True), gate.log_alpha.numpy(force=True))

@@ -19,9 +19,9 @@ def choose(
     Parameters
     ----------
     calibration : Calibration
-        The choices that are posed.
+        Statistics and selection problems of all layers.
     solver : Solver
-        Who chooses.
+        The solver.
     counts : dict of int
         Nodes to keep, by layer.
     verbose : int

@@ -121,7 +121,7 @@ class PrunedLayer:
 
     @cached_property
     def guarantee(self) -> Guarantee:
-        """What the theory guarantees for this number of nodes."""
+        """Guarantee of the theory for this number of nodes."""
         return Guarantee.of(self.problem.covariance, self.problem.weight, self.m)
 
     def posed_anew(self) -> PrunedLayer:

@@ -31,7 +31,7 @@ from ..utils.validation import check_choice, check_count
 from .allocation import ALLOCATIONS, check_nodes
 from .collected import collected
 from .delegation import PredictorMixin, estimator_has
-from .dense_network import planned_size
+from .dense_network import memory_for, planned_size
 from .held_out import held_out_losses, warn_of_few_steps
 from .options import Allocation, NodeCount, ObjectiveName, Pooling, SolverName
 from .parameters import (
@@ -48,7 +48,6 @@ from .steps import (
     SmallNetwork,
     calibrate,
     dense_moments,
-    memory_for,
     prune_network,
     train_dense,
     with_targets,
@@ -399,7 +398,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AtomicFi
         """Set the losses on held-out sequences, and warn of results that cannot be trusted."""
         if isinstance(data.sequences, Batches):
             self.n_features_in_ = data.sequences.n_features(calibration.batch)
-        memory = memory_for(self, data.sequences)
+        memory = memory_for(self.memory, data.sequences)
         losses = held_out_losses(calibration, self.layers_, memory)
         self.held_out_loss_ = unwrap_single_layer(losses)
         warn_of_few_steps(self.layers_, self._moments, losses)
@@ -464,7 +463,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AtomicFi
         >>> pruner.hidden_states(X).shape, pruner.hidden_states(X, dense=True).shape
         ((50, 20, 4), (50, 20, 8))
         """
-        return collected(self, X, layer, dense=dense)
+        return collected(self, X, layer, dense=[dense])[0]
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return the score of the smaller network.

@@ -19,7 +19,6 @@ from ..calibration.calibrator import Calibration, Calibrator
 from ..calibration.moments import HiddenStateMoments
 from ..calibration.previous import PreviousCalibration
 from ..data.batches import Batches
-from ..data.dask_sequences import DaskSequences
 from ..data.labeled import LabeledSequences, task_loss
 from ..data.sequences import Sequences
 from ..rnn.layers.find import RecurrentLayer, find_layers, output_layers
@@ -33,10 +32,11 @@ from ..utils.progress import phase
 from .allocation import intermediate_counts, node_counts
 from .budget import N_SIZES, largest, parameters_of, part_of, smallest
 from .dense_network import (
-    encode_targets,
     fit_or_copy,
     get_module,
     is_classification,
+    labeled_data,
+    memory_for,
     replace_module,
 )
 from .held_out import measured_divergence
@@ -137,7 +137,7 @@ def train_dense(
     pruner: SpectralRNNPruner, sequences: Sequences | Batches, X: Any, y: Any
 ) -> tuple[DenseNetwork, Data]:
     """Return a trained copy of the given network, and the data to calibrate it on."""
-    estimator = fit_or_copy(pruner, X, y, memory_for(pruner, sequences))
+    estimator = fit_or_copy(pruner, X, y, memory_for(pruner.memory, sequences))
     data = with_targets(pruner, DenseNetwork(estimator), sequences, y)
     targets = data.labeled.targets if data.labeled else y
     return DenseNetwork(estimator, is_classification(estimator, targets)), data
@@ -149,10 +149,7 @@ def with_targets(
     """Return the sequences, with their targets if the pruned network is fine-tuned."""
     if as_finetune(pruner.finetune) is None:
         return Data(sequences)
-    if isinstance(sequences, Batches):
-        sequences = sequences.in_memory()
-    targets = encode_targets(dense.estimator, y)
-    return Data(sequences, LabeledSequences.of(sequences, targets, dense.module))
+    return Data(*labeled_data(dense.estimator, sequences, y))
 
 
 def calibrate(
@@ -162,10 +159,9 @@ def calibrate(
     collector = collector_of(dense)
     before = replace(before, moments=as_moments(before.moments, collector.sizes))
     with refer_to_docs("Sequences and shapes"):
-        calibration = calibrator(pruner, dense, data.sequences).calibrate(
+        return calibrator(pruner, dense, data.sequences).calibrate(
             collector, data.sequences, before, dense.module
         )
-    return replace(calibration, labeled=data.labeled)
 
 
 def collector_of(dense: DenseNetwork) -> StateCollector:
@@ -190,7 +186,7 @@ def calibrator(
         n_trajectory=N_TRAJECTORY if rebuilds and pruner.trajectory_fit else 0,
         n_refit=pruner.n_refit if rebuilds else 0,
         batch_size=pruner.batch_size,
-        memory=memory_for(pruner, sequences),
+        memory=memory_for(pruner.memory, sequences),
         n_jobs=pruner.n_jobs,
         seed=pruner._seed(),
         verbose=pruner.verbose,
@@ -203,11 +199,6 @@ def dense_moments(
     """Return moments of the hidden states of the dense network, by layer."""
     collector = collector_of(dense)
     return calibrator(pruner, dense, sequences).collect(collector, sequences)[0]
-
-
-def memory_for(pruner: SpectralRNNPruner, sequences: Sequences | Batches) -> Any:
-    """Return the cache; None for data that cannot be hashed by content."""
-    return None if isinstance(sequences, Batches | DaskSequences) else pruner.memory
 
 
 def prune_network(
@@ -272,12 +263,12 @@ def prune_to(
     for left in range(n_rounds, 1, -1):
         layers = select_nodes(pruner, part, intermediate_counts(part, counts, 1 / left))
         kept = kept_before(kept, layers)
-        network = prune_layers(pruner, dense, part, layers)
+        network = prune_layers(pruner, dense, part, data, layers)
         layout = part.collector.layout
         dense = replace(dense, estimator=network.estimator, layout=layout)
         part = calibrate(pruner, dense, data, PreviousCalibration())
     layers = select_nodes(pruner, part, intermediate_counts(part, counts, 1.0), pruner.tol)
-    network = prune_layers(pruner, dense, part, layers)
+    network = prune_layers(pruner, dense, part, data, layers)
     if n_rounds == 1:
         return network
     # The attributes describe the selection among the nodes of the first network.
@@ -314,10 +305,11 @@ def prune_layers(
     pruner: SpectralRNNPruner,
     dense: DenseNetwork,
     calibration: Calibration,
+    data: Data,
     layers: dict[str, PrunedLayer],
 ) -> SmallNetwork:
     """Build the module of the chosen nodes and repair it."""
-    return repair(pruner, calibration, build(pruner, dense, calibration, layers))
+    return repair(pruner, calibration, data, build(pruner, dense, calibration, layers))
 
 
 def build(
@@ -354,7 +346,7 @@ def build(
 
 
 def repair(
-    pruner: SpectralRNNPruner, calibration: Calibration, network: SmallNetwork
+    pruner: SpectralRNNPruner, calibration: Calibration, data: Data, network: SmallNetwork
 ) -> SmallNetwork:
     """Train the module, without labels and on targets, as the pruner's parameters ask for."""
     supports = {name: torch.as_tensor(layer.support) for name, layer in network.layers.items()}
@@ -364,7 +356,7 @@ def repair(
     fine_tuning = fine_tuned(
         small,
         calibration.collector,
-        calibration.labeled,
+        data.labeled,
         loss,
         pruner.finetune,
         seed,

@@ -36,7 +36,7 @@ class SummaryMixin:
 
     @property
     def guarantee_(self) -> Any:
-        """What the theory guarantees for this number of nodes, for each layer."""
+        """Guarantee of the theory for this number of nodes, for each layer."""
         check_is_fitted(self)
         return unwrap_single_layer({name: layer.guarantee for name, layer in self.layers_.items()})
 

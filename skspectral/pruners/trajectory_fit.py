@@ -13,7 +13,7 @@ from ..rnn.surgery.reduction import LayerReduction
 def trajectory_fitted(
     calibration: Calibration, reductions: Mapping[str, LayerReduction], n_steps: int, verbose: int
 ) -> tuple[dict[str, LayerReduction], dict[str, list[float]]]:
-    """Return the cuts with fitted weights, and by layer how its divergence fell."""
+    """Return reductions with fitted weights, and the history of divergences by layer."""
     fit = calibration.trajectory_fit
     if fit is None:
         return dict(reductions), {}

@@ -1,1 +1,1 @@
-"""What a selection minimizes: the problem, the losses, and the reconstruction."""
+"""The selection problem: losses, reconstruction, and the problem itself."""

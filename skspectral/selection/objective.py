@@ -44,7 +44,7 @@ class Objective(BaseEstimator, ABC):
 
     @property
     def uses_sensitivity(self) -> bool:
-        """Whether the pruner has to compute the sensitivity."""
+        """Return whether the pruner has to compute the sensitivity."""
         return False
 
     @abstractmethod
@@ -213,7 +213,7 @@ class InformationLoss(Objective):
 
     @property
     def uses_sensitivity(self) -> bool:
-        """Whether the sensitivity has a weight."""
+        """Return whether the sensitivity has a weight."""
         return self.sensitivity > 0.0
 
     def weight(

@@ -91,7 +91,7 @@ def certified_lam(covariance: ArrayLike, m: int, delta: float = 0.05) -> float:
 
 @dataclass(frozen=True)
 class Guarantee:
-    """What the theorem guarantees for m nodes.
+    """Guarantee of the theorem for m nodes.
 
     It is about nodes that are drawn independently by their leverage scores. Since some draw keeps
     the promise, so does the best choice of m nodes.
@@ -163,7 +163,7 @@ class Guarantee:
 
     @property
     def is_vacuous(self) -> bool:
-        """Whether the guarantee is no better than keeping no node at all."""
+        """Return whether the guarantee is no better than keeping no node at all."""
         return self.information_loss >= 1.0
 
 

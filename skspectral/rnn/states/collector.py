@@ -88,7 +88,7 @@ class StateCollector:
 
     @property
     def is_bare(self) -> bool:
-        """Whether the module is itself a recurrent layer, so that its states are its outputs."""
+        """Return whether the module is a recurrent layer, whose outputs are its states."""
         return self.layers[0].host == ""
 
     def run(self, batch: Any) -> dict[str, Tensor]:
@@ -299,13 +299,13 @@ class StateCollector:
                     yield f"{name}{AS}{dtype}" if len(self._dtypes) > 1 else name
 
 
-class InputCollector(StateCollector):
-    """Inputs of layers, collected in place of their hidden states."""
+class StepCollector(StateCollector):
+    """Inputs and hidden states of layers, side by side."""
 
     @staticmethod
     def kept(part: nn.Module, given: Any, output: Any) -> Tensor:
-        """Return the input of a call."""
-        return batch_first(part, given, output)
+        """Return the input and the states of a call."""
+        return torch.cat([batch_first(part, each, output) for each in (given, output)], -1)
 
 
 def explained(error: Exception, module: nn.Module) -> str:

@@ -31,5 +31,5 @@ class DeviceMoments:
 
     @property
     def is_finite(self) -> bool:
-        """Whether all states were finite and small enough for finite squares."""
+        """Return whether all states were finite and small enough for finite squares."""
         return bool(torch.isfinite(self.products_.diagonal()).all())

@@ -83,7 +83,7 @@ class LayerReduction:
 
     @property
     def is_smaller(self) -> bool:
-        """Whether any node is lost."""
+        """Return whether any node is lost."""
         return len(self.support) < self.n_nodes
 
     def rebuild(self, states: Tensor) -> Tensor:

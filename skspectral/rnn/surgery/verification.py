@@ -100,7 +100,7 @@ class Judge:
             return ran, *forward.run(small, ran, self._paths)
         except Misfit:
             raise
-        except Exception as error:
+        except Exception as error:  # whatever the user's forward raises
             text = str(error).strip().partition("\n")[0]
             raise Misfit(f"does not fit where its reconstruction is folded ({text})") from error
 
@@ -172,7 +172,7 @@ def runs(module: nn.Module, forward: ForwardPass) -> bool:
     """Return whether a module can run a pass."""
     try:
         forward.run(module, PlainRun(), [])
-    except Exception:
+    except Exception:  # whatever the user's forward raises
         return False
     return True
 

@@ -88,7 +88,7 @@ def find_readers(
     for forward in passes:
         try:
             tracker.follow(forward)
-        except Exception:
+        except Exception:  # whatever the user's forward raises
             if not forward.training:
                 raise
     return tracker.readers()
