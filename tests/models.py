@@ -342,7 +342,7 @@ MODELS = {
         },
         convolved,
         (X,),
-        {"rnn"},
+        set(),
     ),
     "tied weights": (tied_parts, tied, (TOKENS,), {"rnn"}),
     "control flow": (
@@ -373,7 +373,7 @@ MODELS = {
         lambda: {"rnn": rnn_of(nn.LSTM, num_layers=2), "head": linear()},
         state_and_answer,
         (X,),
-        {"rnn"},
+        set(),
     ),
     "unused layer": (
         lambda: {"rnn": rnn_of(), "spare": rnn_of(), "head": linear()},

@@ -197,8 +197,8 @@ UNFOLLOWED = {
         lambda s, head: head(s[:, -1]) + s[:, -1, :2],
     ),
     "returned": Pattern(
-        lambda net, states, h: (net.head(h[-1]), h),
-        lambda s, head: (head(s[:, -1]), s[None, :, -1]),
+        lambda net, states, h: (net.head(h[-1]), last(net, states)),
+        lambda s, head: (head(s[:, -1]), s[:, -1]),
     ),
 }
 

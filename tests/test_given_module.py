@@ -298,10 +298,12 @@ def test_a_buffer_that_is_written_over_after_it_was_read():
 
     net = Net(run, head=linear())
     net.register_buffer("start", torch.zeros(1, len(X), N_NODES, dtype=torch.float64))
-    with pytest.warns(UserWarning, match="is used by copy_"):
-        pruner = fitted(net, [(X,)])
+    pruner = fitted(net, [(X,)])
+    small = pruner.pruned_module_
     assert not net.start.any()
-    assert_same(pruner.pruned_module_(X), net.head(rebuilt(pruner, net.rnn, X)))
+    assert small.start.shape == (1, len(X), M)
+    parts = [small(part) for part in X.split(2, dim=1)]
+    assert_same(torch.cat(parts, 1), net.head(rebuilt(pruner, net.rnn, X)))
 
 
 def test_autocast_within_forward():
@@ -395,7 +397,8 @@ def test_zoneout_is_pruned(size):
     cell = nn.LSTMCell(N_FEATURES, N_NODES, dtype=torch.float64)
     net = Net(zoneout, cell, head=linear(), size=size)
     small = fitted(net, [(X,)]).pruned_module_
-    assert small.head.in_features == (M if size is None else N_NODES)
+    assert small.head.in_features == M
+    assert small.size == (size and M)
     assert_same(fitted(net, [(X,)], m=1.0).pruned_module_(X), net(X))
 
 
@@ -529,8 +532,9 @@ def test_an_array_for_a_module_of_several_inputs_is_told_of_batches():
         prune(Packing().eval(), np.asarray(X), m=M, trajectory_fit=0)
 
 
+@may_stay
 @pytest.mark.parametrize("wide", [False, True])
-def test_a_module_that_has_grown_is_told_of(wide):
+def test_a_layer_that_would_grow_keeps_all_nodes(wide):
     run = lambda net, x: net.head(net.rnn(x)[0].square())  # noqa: E731
     net = Net(run, make_rnn("tanh"), head=linear()).eval()
     params = {"m": N_NODES - 1 if wide else 1, "n_refit": 0, "objective": "one-step"}
@@ -538,9 +542,10 @@ def test_a_module_that_has_grown_is_told_of(wide):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         pruner.fit([(X,)])
-    told = [str(each.message) for each in caught if "The pruned module has" in str(each.message)]
+    told = [str(each.message) for each in caught if "would have more param" in str(each.message)]
     assert len(told) == wide
-    assert ("The pruned module has" in pruner.summary()) == wide
+    assert pruner.m_ == (N_NODES if wide else 1)
     n_parameters = sum(p.numel() for p in net.parameters())
-    assert (pruner.n_parameters_ > n_parameters) == wide
-    assert math.isfinite(pruner.information_loss_)
+    assert (pruner.n_parameters_ == n_parameters) == wide
+    assert pruner.n_parameters_ <= n_parameters
+    assert_same(pruner.pruned_module_(X), net.head(rebuilt(pruner, net.rnn, X).square()))

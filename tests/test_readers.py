@@ -15,15 +15,30 @@ from skspectral.rnn.tracing.tracer import find_readers
 
 
 def readers_of(module, x=None):
+    """Who reads, and what stands in the way, without lines of code and advice."""
     x = torch.randn(4, 6, N_FEATURES, dtype=torch.float64) if x is None else x
-    return surgery_of(module, x).readers
+    readers = surgery_of(module, x).readers
+    reasons = {
+        host: why.partition(" (")[0].partition(";")[0] for host, why in readers.not_foldable.items()
+    }
+    return replace(readers, not_foldable=reasons)
+
+
+NODES = (("rnn.l0", N_NODES),)
 
 
 def found(*paths, but=None, linear_only=None):
     """These read all nodes of the one layer, but something else happens to its states."""
-    readers = tuple(Reader(path, (("rnn.l0", N_NODES),)) for path in paths)
+    readers = tuple(Reader(path, NODES) for path in paths)
     not_foldable, reasons = ({} if why is None else {"rnn": why} for why in (but, linear_only))
     return Readers(readers, not_foldable, linear_only=reasons)
+
+
+def found_weight(path, name, axis=1, **scaled):
+    """This weight, which is of no linear map, reads all nodes of the one layer."""
+    readers = (Reader(path, NODES, name, axis, **scaled),)
+    where = f"{path}.{name}".strip(".")
+    return Readers(readers, linear_only={"rnn": f"is read by {where!r}, which has no bias"})
 
 
 @pytest.mark.parametrize("batch_first", [True, False])
@@ -50,6 +65,10 @@ READS = {
     "shape alone": (lambda net, states, h: net.x.new_zeros(states.shape), Readers()),
     "new rows among the states": (
         lambda net, states, h: net.head(torch.cat([h[-1], torch.zeros_like(h[-1])])),
+        found("head", linear_only="is padded with zeros"),
+    ),
+    "other rows among the states": (
+        lambda net, states, h: net.head(torch.cat([h[-1], torch.ones_like(h[-1])])),
         found(but="reaches 'head' in another order or in part"),
     ),
     "sliced nodes": (
@@ -80,29 +99,54 @@ READS = {
         lambda net, states, h: (net.head(h[-1]), states),
         found("head", but="is returned by forward"),
     ),
-    "returned in a dict": (
+    "nothing but states returned": (
+        lambda net, states, h: (states, h),
+        found(but="is returned by forward"),
+    ),
+    "last state returned in a dict": (
         lambda net, states, h: {"out": net.head(h[-1]), "state": [h[0]]},
-        found("head", but="is returned by forward"),
+        found("head"),
+    ),
+    "last state returned and not read": (
+        lambda net, states, h: (net.head(states), h),
+        replace(found("head"), last_unread=frozenset({"rnn"})),
     ),
     "own parameter": (
         lambda net, states, h: nn.functional.linear(h[-1], net.own),
-        found(but="is read by a linear map that is no nn.Linear"),
+        found_weight("", "own"),
     ),
-    "matrix product": (lambda net, states, h: h[-1] @ net.own.T, found(but="is used by matmul")),
+    "matrix product": (lambda net, states, h: h[-1] @ net.own.T, found_weight("", "own")),
+    "sum of products": (
+        lambda net, states, h: torch.einsum("bth,oh->bto", states, net.own),
+        found_weight("", "own"),
+    ),
+    "parameter used twice": (
+        lambda net, states, h: (h[-1] @ net.own.T) * net.own.sum(),
+        replace(found_weight("", "own"), not_foldable={"rnn": "shares '' with another use"}),
+    ),
+    "product of states": (
+        lambda net, states, h: states @ states.mT,
+        found(but="is used by matmul"),
+    ),
     "relu": (lambda net, states, h: net.head(states.relu()), found(but="is used by relu")),
-    "sum": (lambda net, states, h: net.head(states.sum(1)), found("head", linear_only="is summed")),
-    "times a number for each node": (
-        lambda net, states, h: net.head(states * net.own[0]),
-        found(but="is used by mul"),
+    "sum": (
+        lambda net, states, h: net.head(states.sum(1)),
+        found("head", linear_only="is used by sum"),
+    ),
+    "attention": (
+        lambda net, states, h: net.head(
+            (states * net.head(states)[..., :1].softmax(1).log().exp()).sum(1)
+        ),
+        found("head", linear_only="is used by mul"),
     ),
     "sum over nodes": (lambda net, states, h: states.sum(-1), found(but="is used by sum")),
     "in place": (
         lambda net, states, h: net.head(states[:, -1].mul_(2.0)),
-        found("head", but="is used by mul_"),
+        found("head", linear_only="is used by mul_"),
     ),
     "assignment": (
-        lambda net, states, h: net.wide(assigned(net.x.new_zeros(len(net.x), 10), h[-1])),
-        found(but="is used by __setitem__"),
+        lambda net, states, h: net.wide(assigned(net.x.new_ones(len(net.x), 10), h[-1])),
+        Readers((Reader("wide", (*NODES, (None, N_FEATURES))),)),
     ),
     "layer norm": (
         lambda net, states, h: net.head(net.norm(states)),
@@ -110,7 +154,7 @@ READS = {
     ),
     "convolution": (
         lambda net, states, h: net.conv(states.transpose(1, 2)),
-        found(but="is used by conv1d"),
+        found_weight("conv", "weight"),
     ),
     "softmax": (
         lambda net, states, h: net.head(states.softmax(1)),

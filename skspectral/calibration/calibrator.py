@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -35,7 +35,7 @@ from ..utils.progress import phase
 from .dask_pass import run_chunks
 from .forward_pass import run_through
 from .hidden_states import batch_factory, cell_moments, short_batches
-from .layer_statistics import LayerStatistics
+from .layer_statistics import LayerStatistics, shared_statistics
 from .moments import HiddenStateMoments
 from .previous import PreviousCalibration, averaged, check_layers
 from .sensitivity import outputs_likelihood, reading_sensitivity
@@ -122,6 +122,8 @@ class Calibrator:
         Number of sequences to fit small layers to the trajectories of the dense ones.
     n_refit : int
         Number of sequences to refit readers.
+    keeps_state_size : bool
+        Whether last states that ``forward`` returns have to keep their size.
     batch_size : int
         Maximum number of sequences in one forward pass.
     memory : object
@@ -142,6 +144,7 @@ class Calibrator:
     finetunes: bool
     n_trajectory: int
     n_refit: int
+    keeps_state_size: bool
     batch_size: int
     memory: Any
     n_jobs: int | None
@@ -162,7 +165,7 @@ class Calibrator:
         moments, witnesses, sample = self._collect(collector, sequences)
         batch = witnesses[0]
         collector.layers = tuple(layer for layer in collector.layers if layer.name in moments)
-        readers = self._recall(follow, collector, witnesses)
+        readers = self._recall(follow, collector, witnesses, self.keeps_state_size)
         likelihood = self._likelihood(collector, batch)
         weights = self._sensitivity(collector, sample, likelihood, moments)
         if before.moments:
@@ -173,7 +176,12 @@ class Calibrator:
             share = n_new / next(iter(moments.values())).n_steps
             sample = self._mixed(sample, before.sample, share)
         cells = cell_moments(collector, readers, sample or [batch])
-        statistics = statistics_of(collector, readers, moments, weights, cells)
+        alike = pruned_alike(collector, readers)
+        statistics = statistics_of(collector, readers, moments, weights, cells, alike)
+        problems = {
+            name: each.problem(self.objective, self.kind) for name, each in statistics.items()
+        }
+        problems |= {name: problems[names[0]] for names in alike for name in names}
         passes = passes_of(collector, witnesses)
         surgery = Surgery(collector.module, collector.layers, readers, passes, given)
         some, held_out = hold_out(sample)
@@ -185,12 +193,14 @@ class Calibrator:
             batch,
             moments,
             statistics,
-            {name: each.problem(self.objective, self.kind) for name, each in statistics.items()},
+            problems,
             sample,
             likelihood,
             outputs,
             self._refit(collector, readers, take_sequences(some, self.n_refit)),
-            self._trajectory_fit(collector, statistics, some, outputs),
+            self._trajectory_fit(
+                collector, statistics, some, outputs, [name for names in alike for name in names]
+            ),
             self.kind,
         )
 
@@ -211,7 +221,11 @@ class Calibrator:
             return None
         passes = [collector.arguments(batch, whole=False) for batch in batches]
         own = {layer.path: layer for layer in collector.layers}
-        places = [ReadSite(reader.path, own.get(reader.path)) for reader in readers.readers]
+        places = [
+            ReadSite(reader.path, own.get(reader.path))
+            for reader in readers.readers
+            if reader.weight is None
+        ]
         stays = [layer for layer in own.values() if layer.host in readers.not_foldable]
         places += [ReadSite(layer.path, layer, leaving=True) for layer in stays if layer.host]
         known = self._recall(dense_states, collector.module, places, passes)
@@ -223,13 +237,14 @@ class Calibrator:
         statistics: Mapping[str, LayerStatistics],
         sample: list[Any],
         outputs: DenseOutputs,
+        alike: Sequence[str],
     ) -> TrajectoryFit | None:
         passes = forward_passes(collector, take_sequences(sample, self.n_trajectory))
         if not passes:
             return None
         weights = {name: torch.as_tensor(each.reading_weight) for name, each in statistics.items()}
         layers = collector.layers
-        return TrajectoryFit(collector.module, layers, weights, passes, outputs, self.seed)
+        return TrajectoryFit(collector.module, layers, weights, passes, outputs, self.seed, alike)
 
     def _recall(self, function: Any, *args: Any) -> Any:
         """Return the result of a function, from the cache if it is there."""
@@ -345,9 +360,20 @@ def passes_of(collector: StateCollector, batches: list[Any]) -> list[ForwardPass
     return [*every, replace(every[0], training=True)]
 
 
-def follow(collector: StateCollector, batches: list[Any]) -> Readers:
+def pruned_alike(collector: StateCollector, readers: Readers) -> list[tuple[str, ...]]:
+    """Return the names of layers that have to be pruned alike, since their states are added up."""
+    hosts = {layer.name: layer.host for layer in collector.layers}
+    return [
+        names
+        for names in readers.ties.values()
+        if not any(hosts[name] in readers.not_foldable for name in names)
+    ]
+
+
+def follow(collector: StateCollector, batches: list[Any], keeps_state_size: bool) -> Readers:
     """Return the readers of a module's hidden states, traced on some batches."""
-    return find_readers(collector.module, collector.layers, passes_of(collector, batches))
+    passes = passes_of(collector, batches)
+    return find_readers(collector.module, collector.layers, passes, keeps_state_size)
 
 
 def statistics_of(
@@ -356,8 +382,9 @@ def statistics_of(
     moments: dict[str, HiddenStateMoments],
     weights: dict[str, Array] | None,
     cells: dict[str, HiddenStateMoments],
+    alike: Sequence[tuple[str, ...]] = (),
 ) -> dict[str, LayerStatistics]:
-    """Return the statistics of every layer, as NumPy arrays."""
+    """Return the statistics of every layer, as NumPy arrays; those of layers alike are the same."""
     found = {}
     for layer in collector.layers:
         rnn, name = layer.of(collector.module), layer.name
@@ -370,4 +397,7 @@ def statistics_of(
             None if weights is None else weights.get(name),
             cells.get(name),
         )
+    for names in alike:
+        shared = shared_statistics([found[name] for name in names])
+        found |= {name: replace(shared, cells=found[name].cells) for name in names}
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -62,6 +63,22 @@ class LayerStatistics:
         problem = objective.problem(self.covariance, self.recurrent, self.readers, self.sensitivity)
         covariance = centered(self.covariance, self.mean, kind)
         return replace(problem, covariance=covariance, magnitude=self.magnitude)
+
+
+def shared_statistics(layers: Sequence[LayerStatistics]) -> LayerStatistics:
+    """Return the statistics from which layers are pruned alike, since their states are added up.
+
+    One support and one reconstruction then have to serve all of them.
+    """
+    known = [each.sensitivities for each in layers if each.sensitivities is not None]
+    return LayerStatistics(
+        np.mean([each.covariance for each in layers], axis=0),
+        np.mean([each.mean for each in layers], axis=0),
+        np.vstack([each.recurrent for each in layers]),
+        [reader for each in layers for reader in each.readers],
+        np.linalg.norm([each.magnitude for each in layers], axis=0),
+        np.sum(known, axis=0) if len(known) == len(layers) else None,
+    )
 
 
 def combined(parts: Array | None, covariance: Array) -> Array | None:

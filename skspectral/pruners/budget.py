@@ -7,8 +7,8 @@ from numbers import Integral
 from typing import Any
 
 from ..calibration.calibrator import Calibration
+from ..rnn.layers.weights import n_parameters
 from ..rnn.surgery.reduction import LayerReduction
-from .summary import n_parameters
 
 N_SIZES = 64  # that are told apart, from none of the nodes to as many as m allows
 

@@ -81,6 +81,12 @@ def check_followed(readers: Readers, layers: Sequence[RecurrentLayer]) -> None:
             "estimator is a recurrent layer and nothing else, so no outputs can be compared with "
             "the targets; give a module with a head behind the layer."
         )
+    for names in readers.ties.values():
+        raise ValueError(
+            f"estimator adds up the states of the layers {', '.join(map(repr, names))}, whose "
+            "gates would have to be the same; give a module that joins them instead, or use "
+            "SpectralRNNPruner."
+        )
     for host, obstacle in readers.not_foldable.items():
         raise ValueError(
             f"estimator has a layer {host!r} whose readers no gates can stand at, since its "

@@ -19,7 +19,7 @@ from ..rnn.forward_pass import ForwardPass
 from ..rnn.gates import Gated
 from ..rnn.layers.find import RecurrentLayer, find_layers, output_layers
 from ..rnn.layers.stack import merge_layers, split_layers
-from ..rnn.layers.weights import copy_of
+from ..rnn.layers.weights import copy_of, n_parameters
 from ..rnn.losses.likelihood import FAMILIES, Family
 from ..rnn.states.collector import StateCollector
 from ..rnn.surgery.inputs import select_inputs
@@ -40,7 +40,6 @@ from .dense_network import (
 from .gated_layer import GatedLayer, as_supports, check_followed
 from .options import Pooling
 from .pruned_layer import unwrap_single_layer
-from .summary import n_parameters
 from .transformer import POOLINGS, StateTransformer
 
 

@@ -32,10 +32,14 @@ def choose(
     dict of PrunedLayer
         By the name of the layer.
     """
-    layers = tqdm(counts.items(), desc="selection", unit="layer", disable=not verbose)
+    solved: dict[tuple[int, int], Selection] = {}  # layers that are pruned alike share a problem
+    for name, m in tqdm(counts.items(), desc="selection", unit="layer", disable=not verbose):
+        problem = calibration.problems[name]
+        if (id(problem), m) not in solved:
+            solved[id(problem), m] = solver.select(problem, m)
     return {
-        name: layer_of(calibration, name, solver.select(calibration.problems[name], m))
-        for name, m in layers
+        name: layer_of(calibration, name, solved[id(calibration.problems[name]), m])
+        for name, m in counts.items()
     }
 
 

@@ -18,6 +18,7 @@ from ..training.finetune import FineTune
 Allocation = Literal["global", "uniform"]
 ObjectiveName = Literal["combined", "input", "one-step"]
 Pooling = Literal["last", "mean", "sequence"]
+StateSize = Literal["pruned", "dense"]
 SolverName = Literal[
     "backward",
     "column_norm",
@@ -49,6 +50,7 @@ class PruneOptions(TypedDict, total=False):
     n_refit: int
     distill: int | Distillation
     finetune: int | FineTune | None
+    state_size: StateSize
     output: Pooling
     batch_size: int
     device: str | torch.device | None

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from ..data.batches import Batches
 from ..data.checks import check_sequences
 from ..data.memory import as_memory
 from ..data.sequences import Sequences
+from ..rnn.layers.weights import n_parameters
 from ..rnn.losses.likelihood import FAMILIES, Family
 from ..selection.objective import Objective
 from ..selection.reconstruction import RECONSTRUCTIONS, Kind
@@ -33,7 +34,7 @@ from .collected import collected
 from .delegation import PredictorMixin, estimator_has
 from .dense_network import memory_for, planned_size
 from .held_out import held_out_losses, warn_of_few_steps
-from .options import Allocation, NodeCount, ObjectiveName, Pooling, SolverName
+from .options import Allocation, NodeCount, ObjectiveName, Pooling, SolverName, StateSize
 from .parameters import (
     as_objective,
     as_solver,
@@ -52,7 +53,7 @@ from .steps import (
     train_dense,
     with_targets,
 )
-from .summary import SummaryMixin, n_parameters
+from .summary import SummaryMixin
 from .transformer import POOLINGS, StateTransformer
 
 
@@ -121,6 +122,10 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AtomicFi
         None means no training. The targets are y or, if X is an iterable, the second entries of
         batches ``[inputs, targets]``, as a ``DataLoader`` over labeled data yields them; such
         batches are held in memory.
+    state_size : {"pruned", "dense"}, default="pruned"
+        Size of the last hidden and cell states that ``forward`` returns beside other outputs, as in
+        streaming: ``"pruned"``, those of the kept nodes; ``"dense"``, rebuilt to all nodes. Initial
+        states are accepted in both sizes.
     output : {"last", "mean", "sequence"}, default="last"
         What ``transform`` returns: the kept states of the last step, their mean over the steps, or
         all of them.
@@ -245,6 +250,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AtomicFi
         n_refit: int = 2048,
         distill: int | Distillation = 0,
         finetune: int | FineTune | None = None,
+        state_size: StateSize = "pruned",
         output: Pooling = "last",
         batch_size: int = 256,
         device: str | torch.device | None = None,
@@ -267,6 +273,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AtomicFi
         self.n_refit = n_refit
         self.distill = distill
         self.finetune = finetune
+        self.state_size = state_size
         self.output = output
         self.batch_size = batch_size
         self.device = device
@@ -502,6 +509,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AtomicFi
         check_count("n_refit", self.n_refit, least=0)
         as_distillation(self.distill)
         as_finetune(self.finetune)
+        check_choice("state_size", self.state_size, get_args(StateSize))
         check_choice("output", self.output, POOLINGS)
         check_count("batch_size", self.batch_size)
         as_memory(self.memory)

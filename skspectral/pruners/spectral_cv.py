@@ -27,7 +27,7 @@ from ..utils.validation import check_choice, is_number
 from .allocation import check_nodes
 from .cross_validation import best_index, fold_scores, tabulate
 from .dense_network import default_estimator, planned_size
-from .options import Allocation, ObjectiveName, Pooling, SolverName
+from .options import Allocation, ObjectiveName, Pooling, SolverName, StateSize
 from .spectral import SpectralRNNPruner
 
 
@@ -76,6 +76,8 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
         Epochs of label-free distillation after each pruning.
     finetune : int, FineTune or None, default=None
         Epochs of training on the targets after each pruning.
+    state_size : {"pruned", "dense"}, default="pruned"
+        Size of the last states that ``forward`` returns: that of the kept nodes, or of all nodes.
     output : {"last", "mean", "sequence"}, default="last"
         What ``transform`` gives.
     batch_size : int, default=256
@@ -135,6 +137,7 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
         n_refit: int = 2048,
         distill: int | Distillation = 0,
         finetune: int | FineTune | None = None,
+        state_size: StateSize = "pruned",
         output: Pooling = "last",
         batch_size: int = 256,
         device: str | torch.device | None = None,
@@ -158,6 +161,7 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
         self.n_refit = n_refit
         self.distill = distill
         self.finetune = finetune
+        self.state_size = state_size
         self.output = output
         self.batch_size = batch_size
         self.device = device

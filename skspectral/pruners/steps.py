@@ -185,6 +185,7 @@ def calibrator(
         finetunes=as_finetune(pruner.finetune) is not None,
         n_trajectory=N_TRAJECTORY if rebuilds and pruner.trajectory_fit else 0,
         n_refit=pruner.n_refit if rebuilds else 0,
+        keeps_state_size=pruner.state_size == "dense",
         batch_size=pruner.batch_size,
         memory=memory_for(pruner.memory, sequences),
         n_jobs=pruner.n_jobs,
@@ -256,7 +257,7 @@ def prune_to(
     data: Data,
 ) -> SmallNetwork:
     """Prune every layer to a number of nodes, in as many rounds as fine-tuning has."""
-    settings = as_finetune(pruner.finetune)
+    settings, counts = as_finetune(pruner.finetune), without_growth(calibration, counts)
     n_rounds = 1 if settings is None else settings.n_rounds
     part = calibration
     kept: dict[str, NDArray[np.intp]] = {}
@@ -278,6 +279,21 @@ def prune_to(
     }
     divergence = measured_divergence(calibration, network.module, told)
     return replace(network, layers=told, divergence=divergence)
+
+
+def without_growth(calibration: Calibration, counts: dict[str, int]) -> dict[str, int]:
+    """Return counts in which layers keep all nodes that would have more parameters otherwise."""
+    grown = calibration.surgery.grown(counts, affine=calibration.kind == "affine")
+    if not grown:
+        return counts
+    warnings.warn(
+        f"Layer{'s' * (len(grown) > 1)} {', '.join(map(repr, grown))} would have more parameters "
+        "than before, with a reconstruction that remains a separate linear layer, and so keep"
+        f"{'s' * (len(grown) == 1)} all nodes. Give a smaller m.",
+        stacklevel=2,
+    )
+    sizes = {name: problem.n_nodes for name, problem in calibration.problems.items()}
+    return {name: sizes[name] if name in grown else n for name, n in counts.items()}
 
 
 def kept_before(

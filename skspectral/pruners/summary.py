@@ -14,7 +14,7 @@ from torch import nn
 
 from ..rnn.layers.find import RecurrentLayer
 from ..rnn.layers.stack import split_layers
-from ..rnn.layers.weights import weights_of
+from ..rnn.layers.weights import n_parameters, weights_of
 from ..rnn.layers.wrappers import Expanded
 from .dense_network import get_module
 from .pruned_layer import PrunedLayer, unwrap_single_layer
@@ -164,7 +164,7 @@ def summarize(
     for layer in layers:
         found = pruned[layer.name]
         stays, note = unfolded.get(layer.host), unrefitted.get(layer.name)
-        told = f"stays: {stays}" if stays else "folded"
+        told = f"stays: {stays.partition(' (')[0].partition(';')[0]}" if stays else "folded"
         before, after = layer.of(wide), layer.of(narrow)
         rows.append(
             {
@@ -209,11 +209,6 @@ def growth(rows: list[dict[str, Any]]) -> str:
         f"The pruned module has {' and '.join(grown)}, because reconstructions remain separate "
         "layers."
     )
-
-
-def n_parameters(module: nn.Module) -> int:
-    """Return the number of parameters of a module."""
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def multiply_adds(layer: nn.Module) -> int:

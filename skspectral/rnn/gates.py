@@ -121,16 +121,17 @@ class Gated(nn.Module):
         nodes, inputs = ({name: gate() for name, gate in each.items()} for each in self.gates)
         found = {}
         for reader in self.readers.readers:
-            path, weight = weight_of(self.module, reader.path)
+            path, weight = weight_of(self.module, reader.path, reader.weight)
             columns = [nodes[name] if name else weight.new_ones(n) for name, n in reader.runs]
-            found[path] = weight * torch.cat(columns)
+            gated = weight.movedim(reader.axis, -1) * torch.cat(columns)
+            found[path] = gated.movedim(-1, reader.axis)
         for layer in self.layers:
             n_blocks = GATES[mode_of(layer.of(self.module))]
             rows = nodes[layer.name].repeat(n_blocks)[:, None]
             path, weight = weight_of(self.module, layer.path)
             is_first = layer in self.first
             found[path] = rows * (weight * inputs[layer.host] if is_first else found[path])
-            path, weight = weight_of(self.module, layer.path, "hh")
+            path, weight = weight_of(self.module, layer.path, kind="hh")
             found[path] = rows * weight * nodes[layer.name]
         # Gates have their own dtype, in which small steps of an optimizer are not lost.
         return {path: weight.to(self.module.get_parameter(path)) for path, weight in found.items()}
@@ -193,11 +194,13 @@ class Gated(nn.Module):
                 parameter.mul_(torch.where(behind[name] == 0.0, 1.0, parameter / behind[name]))
 
 
-def weight_of(module: nn.Module, path: str, kind: str = "ih") -> tuple[str, Tensor]:
-    """Return the name and value of the weight for a part's input, or of ``weight_hh`` (``hh``)."""
+def weight_of(
+    module: nn.Module, path: str, name: str | None = None, kind: str = "ih"
+) -> tuple[str, Tensor]:
+    """Return the path and value of a weight: of that name, or for the input or states of a part."""
     part = module.get_submodule(path)
-    if isinstance(part, nn.Linear):
+    if name is None and isinstance(part, nn.Linear):
         name = "weight"
-    else:
+    elif name is None:
         name = f"weight_{kind}" + ("" if isinstance(part, nn.RNNCellBase) else "_l0")
     return joined(path, name), part.get_parameter(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 import sys
 from abc import abstractmethod
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 KERNELS = {
@@ -28,6 +30,7 @@ DROPOUTS = frozenset(
     "dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout "
     "feature_alpha_dropout".split()
 )
+BATCH_NORM = inspect.signature(functional.batch_norm)
 
 
 @dataclass(frozen=True)
@@ -85,8 +88,8 @@ class LayerCall:
 class KernelMode(TorchFunctionMode):
     """Function mode that runs every recurrent layer, one level after another, by ``layer``.
 
-    Dropout is left out, since networks of different sizes do not drop the same entries. Other torch
-    functions run as usual.
+    Dropout is left out, since networks of different sizes do not drop the same entries. Batch
+    normalization is by the running statistics. Other torch functions run as usual.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -95,6 +98,7 @@ class KernelMode(TorchFunctionMode):
         if name in DROPOUTS:
             return kwargs["input"] if "input" in kwargs else args[0]
         if name not in KERNELS:
+            args, kwargs = as_in_evaluation(name, args, kwargs)
             return func(*args, **kwargs)
         if name.endswith("_cell"):
             return self._cell(KERNELS[name], *args)
@@ -138,6 +142,16 @@ class KernelMode(TorchFunctionMode):
             states = torch.cat(outputs, -1)
         last = tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
         return (states.transpose(0, 1) if batch_first else states, *last)
+
+
+def as_in_evaluation(name: str, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """Return the arguments of a torch function, those of batch normalization as in evaluation."""
+    if name != "batch_norm":
+        return args, kwargs
+    bound = BATCH_NORM.bind(*args, **kwargs)
+    if bound.arguments["running_mean"] is not None:
+        bound.arguments["training"] = False
+    return bound.args, bound.kwargs
 
 
 def backward(states: Tensor, batch_sizes: Tensor | None) -> Tensor:

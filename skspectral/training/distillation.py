@@ -197,7 +197,7 @@ def distilled(
     inside = {layer.path for layer in surgery.layers}
     hosts = dict.fromkeys(layer.host for layer in surgery.layers)
     readers = (each.path for each in surgery.readers.readers if each.path not in inside)
-    changed = [module.get_submodule(path) for path in (*hosts, *readers)]
+    changed = [module.get_submodule(path) for path in dict.fromkeys((*hosts, *readers))]
     return train_in_place(
         module,
         changed,

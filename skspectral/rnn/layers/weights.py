@@ -38,6 +38,11 @@ def reading_of(part: Any) -> tuple[Tensor, Tensor | None]:
     return getattr(part, f"weight_ih{end}"), getattr(part, f"bias_ih{end}", None)
 
 
+def n_parameters(module: nn.Module) -> int:
+    """Return the number of parameters of a module."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
 def mode_of(rnn: nn.Module) -> str:
     """Return the key of ``GATES`` of a layer."""
     if isinstance(rnn, nn.RNNCell):
@@ -99,10 +104,10 @@ def filled(empty: Any, weights: Mapping[str, Tensor], like: nn.Module) -> Any:
     return layer.train(like.training)
 
 
-def copy_of(module: nn.Module, swaps: Mapping[nn.Module, nn.Module] | None = None) -> Any:
-    """Return a copy of a module in which some submodules are replaced.
+def copy_of(module: nn.Module, swaps: Mapping[Any, Any] | None = None) -> Any:
+    """Return a copy of a module in which some submodules, parameters or buffers are replaced.
 
-    A submodule is replaced wherever the module refers to it, including lists, dicts and partials.
+    Each is replaced wherever the module refers to it, including lists, dicts and partials.
     The weights of layers are flattened again for cuDNN, since copying undoes that.
     """
     memo = {id(old): new for old, new in (swaps or {}).items()}

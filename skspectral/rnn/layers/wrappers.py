@@ -223,6 +223,8 @@ class Expanded(InitialStateWrapper):
         Reconstruction of the hidden state of each layer.
     cells : sequence of nn.Linear
         Reconstruction of the cell state of each layer; empty unless another layer starts from it.
+    small_states : bool
+        Whether the last states that it returns are those of the kept nodes only.
     """
 
     def __init__(
@@ -232,8 +234,10 @@ class Expanded(InitialStateWrapper):
         expand: Sequence[nn.Linear],
         cells: Sequence[nn.Linear],
         hidden_size: int,
+        small_states: bool = False,
     ) -> None:
         super().__init__(rnn, supports, [linear.out_features for linear in expand], hidden_size)
+        self.small_states = small_states
         # A module that never reads the last states of lower levels could not train their maps.
         # The maps of the last level rebuild the outputs as well as the last states.
         self.n_lower = len(expand) - 1 - getattr(rnn, "bidirectional", False)
@@ -257,7 +261,7 @@ class Expanded(InitialStateWrapper):
 class ExpandedRNN(Expanded):
     """Small layer, or a stack of them, that returns states of the old size."""
 
-    __constants__: ClassVar = ["is_lstm", "is_even"]
+    __constants__: ClassVar = ["is_lstm", "is_even", "small_states"]
     __jit_unused_properties__: ClassVar = ["expand_output"]
 
     def __init__(self, *args: Any) -> None:
@@ -292,11 +296,14 @@ class ExpandedRNN(Expanded):
     def forward(self, input: Any, hx: Any = None) -> Any:  # noqa: A002
         """Run the small layer on initial states of the old size; return states of the old size."""
         if self.is_lstm:
-            output, (h, c) = self.rnn(input, self._pair(hx))
-            final = self._together(self._finals(list(h))), self._together(self._cells(list(c)))
+            output, final = self.rnn(input, self._pair(hx))
+            if not self.small_states:
+                h, c = final
+                final = self._together(self._finals(list(h))), self._together(self._cells(list(c)))
         else:
-            output, h = self.rnn(input, self._start(hx))
-            final = self._together(self._finals(list(h)))
+            output, final = self.rnn(input, self._start(hx))
+            if not self.small_states:
+                final = self._together(self._finals(list(final)))
         if isinstance(output, PackedSequence):
             output = with_data(output, self._rebuilt(output.data))
         else:

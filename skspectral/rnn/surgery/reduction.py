@@ -20,7 +20,7 @@ from ..layers.weights import (
     resized,
     weights_of,
 )
-from ..tracing.readers import Reader
+from ..tracing.readers import NodeParameter, Reader
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,11 @@ class LayerReduction:
         A, c = self.A.to(states.device), self.c.to(states.device)
         return (states.double() @ A.T + c).to(states.dtype)
 
+    def scaled(self, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+        """Return A and c for states of which every node is scaled and shifted, in both networks."""
+        A = scale[:, None] * self.A / scale[self.support]
+        return A, scale * self.c + shift - A @ shift[self.support]
+
     def rebuild_cells(self, cells: Tensor) -> Tensor:
         """Return the cell states of all nodes, rebuilt from the kept ones."""
         A, c = (each.to(cells.device) for each in self.of_cells)
@@ -157,20 +162,59 @@ def with_weights(rnn: nn.Module, weights: dict[str, Tensor], hidden_size: int) -
 
 
 def narrowed(part: Any, reader: Reader, reductions: Mapping[str, LayerReduction]) -> nn.Module:
-    """Return a reader into which the reconstructions of the given reductions are folded."""
+    """Return a linear map or layer into which the reconstructions of reductions are folded."""
     weight, bias = reading_of(part)
-    wide = in_float64(weight)
-    shift = wide.new_zeros(len(wide)) if bias is None else in_float64(bias)
-    columns, start = [], 0
+    read, shift = folded(in_float64(weight), reader, reductions)
+    if bias is not None:
+        shift = shift + in_float64(bias)
+    return with_input(part, read, shift if bias is not None or bool(shift.any()) else None)
+
+
+def narrowed_weight(
+    weight: Tensor, reader: Reader, reductions: Mapping[str, LayerReduction]
+) -> Tensor:
+    """Return any other weight into which the reconstructions of reductions are folded."""
+    read, _ = folded(in_float64(weight).movedim(reader.axis, -1), reader, reductions)
+    return like_weight(weight, read.movedim(-1, reader.axis))
+
+
+def kept_entries(
+    weight: Tensor, own: NodeParameter, reductions: Mapping[str, LayerReduction]
+) -> Tensor:
+    """Return the entries of the kept nodes of a parameter or buffer."""
+    parts = zip(weight.split([n for _, n in own.runs], own.axis), own.runs, strict=True)
+    kept = [
+        part.index_select(own.axis, reductions[name].support.to(part.device))
+        if name is not None and name in reductions
+        else part
+        for part, (name, _) in parts
+    ]
+    return like_weight(weight, torch.cat(kept, own.axis))
+
+
+def folded(
+    wide: Tensor, reader: Reader, reductions: Mapping[str, LayerReduction]
+) -> tuple[Tensor, Tensor]:
+    """Return a weight that reads kept nodes along its last axis, and what it adds to the result."""
+    scale, shift = (
+        torch.tensor(each, dtype=torch.float64) if each else torch.full((wide.shape[-1],), filling)
+        for each, filling in ((reader.scale, 1.0), (reader.shift, 0.0))
+    )
+    parts, added, start = [], wide.new_zeros(wide.shape[:-1]), 0
     for name, width in reader.runs:
-        read = wide[:, start : start + width]
-        start += width
+        columns = slice(start, start + width)
+        read, start = wide[..., columns], start + width
         if name is not None and name in reductions:
-            shift = shift + read @ reductions[name].c
-            read = read @ reductions[name].A
-        columns.append(read)
-    needed = bias is not None or any(bool(reduction.c.any()) for reduction in reductions.values())
-    return with_input(part, torch.cat(columns, dim=1), shift if needed else None)
+            A, c = reductions[name].scaled(scale[columns].double(), shift[columns].double())
+            read, added = read @ A, added + read @ c
+        parts.append(read)
+    return torch.cat(parts, dim=-1), added
+
+
+def like_weight(weight: Tensor, value: Tensor) -> Tensor:
+    """Return a parameter or buffer with another value, as the given one otherwise."""
+    value = value.detach().to(weight).contiguous()
+    return nn.Parameter(value, weight.requires_grad) if isinstance(weight, nn.Parameter) else value
 
 
 def with_input(part: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:

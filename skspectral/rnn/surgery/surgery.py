@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 from torch import Tensor, nn
 
 from ..forward_pass import ForwardPass
-from ..layers.find import RecurrentLayer, output_layers
+from ..layers.find import RecurrentLayer, joined, output_layers
 from ..layers.stack import merge_layers
-from ..layers.weights import copy_of, filled, without_computed_weights
+from ..layers.weights import copy_of, filled, n_parameters, without_computed_weights
 from ..layers.wrappers import ExpandedCell, ExpandedRNN, InitialStateCell, InitialStateRNN
 from ..tracing.methods import methods_calling
 from ..tracing.readers import Readers
-from .reduction import LayerReduction, narrowed, shrink_rnn
+from .reduction import LayerReduction, kept_entries, narrowed, narrowed_weight, shrink_rnn
 from .verification import Judge
+
+# Attributes of torch modules that hold the size of a weight.
+SIZES = ("in_features", "in_channels", "num_features")
 
 
 @dataclass(frozen=True)
@@ -30,10 +34,16 @@ class Plan:
         Hosts whose reconstruction remains a linear layer of its own, with the reason in words.
     started : frozenset of str
         Hosts that accept initial states of the old size.
+    small_states : frozenset of str
+        Unfolded hosts that return last states of the kept nodes only.
+    adapts_sizes : bool
+        Whether attributes of the module that hold sizes of folded hosts are changed.
     """
 
     unfolded: dict[str, str]
-    started: frozenset[str]
+    started: frozenset[str] = frozenset()
+    small_states: frozenset[str] = frozenset()
+    adapts_sizes: bool = False
 
 
 class Surgery:
@@ -68,8 +78,9 @@ class Surgery:
         given = without_computed_weights(module if given is None else given)
         self._judge = Judge(given, self.layers, readers, passes)
         self._inner = frozenset(layer.host for layer in layers if layer.host)
+        self._hosts = readers.by_name({layer.name: layer.host for layer in layers})
         self._plans: dict[bool, Plan] = {}
-        self._last = Plan({}, frozenset())
+        self._last = Plan({})
 
     def build(self, reductions: Mapping[str, LayerReduction]) -> nn.Module:
         """Return a smaller module; layers without a reduction keep all nodes."""
@@ -93,13 +104,42 @@ class Surgery:
             plan = self._plans[is_affine(reductions)] = self._settled(reductions)
         smaller = {layer.host for layer in self.layers if reductions[layer.name].is_smaller}
         stays = {host: why for host, why in plan.unfolded.items() if host in smaller}
-        self._last = Plan(stays, plan.started)
+        self._last = replace(plan, unfolded=stays)
         return self._built(reductions, plan)
 
     def expanded(self, reductions: Mapping[str, LayerReduction]) -> nn.Module:
         """Return a smaller module in which every reconstruction is a linear layer of its own."""
         hosts = {layer.host for layer in self.layers}
-        return self._built(self._whole(reductions), Plan(dict.fromkeys(hosts, ""), frozenset()))
+        return self._built(self._whole(reductions), Plan(dict.fromkeys(hosts, "")))
+
+    def grown(self, counts: Mapping[str, int], affine: bool) -> list[str]:
+        """Return the layers of hosts that would have more parameters than in the dense module.
+
+        Parameters
+        ----------
+        counts : dict of int
+            Nodes to keep, by layer.
+        affine : bool
+            Whether reconstructions have a constant part.
+        """
+        sizes = {layer.name: layer.of(self.module).hidden_size for layer in self.layers}
+        trial = {
+            name: LayerReduction.keep_first(n, counts.get(name, n), affine)
+            for name, n in sizes.items()
+        }
+        plan = self._planned(trial)
+        if not plan.unfolded:
+            return []
+        small = self._built(trial, plan)
+        wide, narrow = (
+            {host: n_parameters(module.get_submodule(host)) for host in plan.unfolded}
+            for module in (self.module, small)
+        )
+        return [
+            layer.name
+            for layer in self.layers
+            if layer.host in wide and narrow[layer.host] > wide[layer.host]
+        ]
 
     def unfolded(self) -> dict[str, str]:
         """Return the hosts whose reconstruction remains a layer of its own, with the reason."""
@@ -167,7 +207,7 @@ class Surgery:
             name: LayerReduction.keep_all(reduction.n_nodes)
             for name, reduction in reductions.items()
         }
-        if objection := self._objection(whole, Plan({}, frozenset())):
+        if objection := self._objection(whole, Plan({})):
             self._refuse(objection)
 
     def _refuse(self, objection: str) -> None:
@@ -192,7 +232,7 @@ class Surgery:
     def _settled(self, reductions: Mapping[str, LayerReduction]) -> Plan:
         """Return the plan that folds as many reconstructions as possible."""
         if not self._inner:
-            return Plan({}, frozenset())
+            return Plan({})
         not_foldable = dict(self.readers.not_foldable)
         if is_affine(reductions):
             not_foldable = {**self.readers.linear_only, **not_foldable}
@@ -210,19 +250,26 @@ class Surgery:
                 if all(failed):
                     stays = {**stays, host: str(failed[-1])}
         stays = {host: stays.get(host, objection) for host in self._inner}
-        if found := self._objection(reductions, Plan(stays, frozenset())):
-            self._refuse(found)
-        return Plan(stays, frozenset())
+        for plan in self._plans_for(stays):
+            objection = self._objection(reductions, plan) or ""
+            if not objection:
+                break
+        else:
+            self._refuse(objection)
+        return plan
 
     def _plans_for(self, unfolded: dict[str, str]) -> list[Plan]:
-        """Return plans that accept initial states of the old size at few hosts, then at more."""
+        """Return plans in the order of preference: those that change the least come first."""
         always, started = self.readers.startable, self.readers.started
         begins = [frozenset(each - unfolded.keys()) for each in (always, always | started)]
-        return [Plan(unfolded, begin) for begin in dict.fromkeys(begins)]
+        small = frozenset(self.readers.last_unread & unfolded.keys())
+        choices = product((False, True), dict.fromkeys((small, frozenset())), dict.fromkeys(begins))
+        return [Plan(unfolded, begin, states, sizes) for sizes, states, begin in choices]
 
     def _built(self, reductions: Mapping[str, LayerReduction], plan: Plan) -> nn.Module:
-        hosts = {layer.name: layer.host for layer in self.layers}
+        hosts, every = self._hosts, self.readers.by_name(dict(reductions))
         paths = {layer.path: layer for layer in self.layers}
+        tensors: dict[str, Tensor] = {}
         parts: dict[str, nn.Module] = {
             path: shrink_rnn(self.module.get_submodule(path), reductions[layer.name])
             for path, layer in paths.items()
@@ -230,14 +277,22 @@ class Surgery:
         for reader in self.readers.readers:
             inside = hosts[paths[reader.path].name] if reader.path in paths else None
             folded = {
-                name: reductions[name]
+                name: every[name]
                 for name, _ in reader.runs
                 if name
                 and (hosts[name] not in plan.unfolded or hosts[name] == inside != reader.path)
             }
-            if folded:
+            if folded and reader.weight:
+                path = joined(reader.path, reader.weight)
+                weight = tensors.get(path, tensor_at(self.module, path))
+                tensors[path] = narrowed_weight(weight, reader, folded)
+            elif folded:
                 part = parts.get(reader.path, self.module.get_submodule(reader.path))
                 parts[reader.path] = narrowed(part, reader, folded)
+        for each in self.readers.node_parameters:
+            names = {name for name, _ in each.runs if name and hosts[name] not in plan.unfolded}
+            kept_in = {name: every[name] for name in names}
+            tensors[each.path] = kept_entries(tensor_at(self.module, each.path), each, kept_in)
         for host in {*plan.unfolded, *plan.started}:
             own = [layer for layer in self.layers if layer.host == host]
             if any(reductions[layer.name].is_smaller for layer in own):
@@ -245,30 +300,77 @@ class Surgery:
                     inner = {layer.of(self.module): parts.pop(layer.path) for layer in own}
                     parts[host] = copy_of(self.module.get_submodule(host), inner)
                 kept = [reductions[layer.name] for layer in own]
-                parts[host] = self._wrapped(parts[host], kept, host, host in plan.unfolded)
-        swaps = {self.module.get_submodule(path): part for path, part in parts.items()}
-        return copy_of(self.module, swaps)
+                parts[host] = self._wrapped(parts[host], kept, host, plan)
+        swaps: dict[Any, Any] = {
+            **{self.module.get_submodule(path): part for path, part in parts.items()},
+            **{tensor_at(self.module, path): tensor for path, tensor in tensors.items()},
+        }
+        small: nn.Module = copy_of(self.module, swaps)
+        for path, tensor in tensors.items():
+            resize_attributes(
+                small.get_submodule(path.rpartition(".")[0]),
+                SIZES,
+                resized_axes(tensor_at(self.module, path), tensor),
+            )
+        if plan.adapts_sizes:
+            for part in small.modules():
+                if not type(part).__module__.startswith(("torch.", __package__.partition(".")[0])):
+                    resize_attributes(part, vars(part), self._sizes(reductions, plan))
+        return small
+
+    def _sizes(self, reductions: Mapping[str, LayerReduction], plan: Plan) -> dict[int, int]:
+        """Return new sizes of states by the old ones, as far as they are the same everywhere."""
+        found: dict[int, set[int]] = {}
+        for host in self._inner - plan.unfolded.keys():
+            last = output_layers(self.layers, self.module, host)
+            kept = [reductions[layer.name] for layer in last]
+            n_nodes, m = kept[0].n_nodes, [len(each.support) for each in kept]
+            found.setdefault(n_nodes, set()).update(m)
+            found.setdefault(n_nodes * len(kept), set()).add(sum(m))
+        return {size: new.pop() for size, new in found.items() if len(new) == 1}
 
     def _wrapped(
-        self, part: nn.Module, reductions: list[LayerReduction], host: str, expand: bool
+        self, part: nn.Module, reductions: list[LayerReduction], host: str, plan: Plan
     ) -> nn.Module:
         wide: Any = self.module.get_submodule(host)
         supports, size = [reduction.support for reduction in reductions], wide.hidden_size
         is_cell = isinstance(wide, nn.RNNCellBase)
-        if not expand:
+        if host not in plan.unfolded:
             started_kind = InitialStateCell if is_cell else InitialStateRNN
             return started_kind(part, supports, [each.n_nodes for each in reductions], size)
         kind = ExpandedCell if is_cell else ExpandedRNN
         linear = [expanding(each.A, each.c, part) for each in reductions]
-        started = host in self.readers.cells
+        small = host in plan.small_states
+        started = host in self.readers.cells and not small
         cells = [expanding(*each.of_cells, part) for each in reductions] if started else []
-        return kind(part, supports, linear, cells, size)
+        return kind(part, supports, linear, cells, size, small)
 
 
 def expanding(A: Tensor, c: Tensor, like: nn.Module) -> nn.Linear:
     """Return a reconstruction as a linear layer."""
     n_nodes, m = A.shape
     return filled(nn.Linear(m, n_nodes, device="meta"), {"weight": A, "bias": c}, like)
+
+
+def tensor_at(module: nn.Module, path: str) -> Tensor:
+    """Return the parameter or buffer at a path."""
+    owner, _, name = path.rpartition(".")
+    tensor: Tensor = getattr(module.get_submodule(owner), name)
+    return tensor
+
+
+def resized_axes(before: Tensor, after: Tensor) -> dict[int, int]:
+    """Return the new sizes of the axes that have changed, by the old ones."""
+    sizes = zip(before.shape, after.shape, strict=True)
+    return {old: new for old, new in sizes if old != new}
+
+
+def resize_attributes(part: nn.Module, names: Iterable[str], sizes: Mapping[int, int]) -> None:
+    """Change those attributes with the given names that are a size which has changed."""
+    for name in [*names]:
+        value = vars(part).get(name)
+        if type(value) is int and value in sizes:
+            setattr(part, name, sizes[value])
 
 
 def is_affine(reductions: Mapping[str, LayerReduction]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,8 +51,8 @@ class Judge:
         """Return what is wrong with the hidden states of a pruned module; None if nothing is."""
         unseen = {layer.host for layer in self.layers if reductions[layer.name].is_smaller}
         try:
-            for forward in self._possible:
-                unseen -= self._compare(forward, small, reductions)
+            for number in self._possible:
+                unseen -= self._compare(number, small, reductions)
             for host in sorted(unseen):
                 self._check_matters(host, small, reductions)
         except Misfit as misfit:
@@ -59,12 +60,13 @@ class Judge:
         return None
 
     @cached_property
-    def _possible(self) -> list[ForwardPass]:
+    def _possible(self) -> dict[int, ForwardPass]:
         """Passes that the given module can run; in training mode some modules require targets."""
-        return [each for each in self.passes if not each.training or runs(self.given, each)]
+        every = enumerate(self.passes)
+        return {i: each for i, each in every if not each.training or runs(self.given, each)}
 
     def _compare(
-        self, forward: ForwardPass, small: nn.Module, reductions: Mapping[str, LayerReduction]
+        self, number: int, small: nn.Module, reductions: Mapping[str, LayerReduction]
     ) -> set[str]:
         """Compare both modules on one pass; return the hosts whose states were covered.
 
@@ -73,24 +75,49 @@ class Judge:
         Misfit
             If the modules differ by more than rounding.
         """
+        forward = self.passes[number]
         ran, found, found_parts = self._run_small(forward, small)
+
+        def theirs_of(**options: Any) -> list[Tensor]:
+            outputs, parts = self._replaced(forward, ran, reductions, **options)
+            return flat(self._with_kept(number, outputs, found, reductions), parts)
+
         if self.layers[0].host == "":
             self._replaced(forward, ran, reductions)  # the steps are checked; outputs are states
             return {""}
-        expected, expected_parts = self._replaced(forward, ran, reductions)
-        ours, theirs = flat(found, found_parts), flat(expected, expected_parts)
+        ours, theirs = flat(found, found_parts), theirs_of()
         eps = ran.eps or torch.finfo(torch.get_default_dtype()).eps
         objection = columns_apart(ours, theirs, None, eps)
         if objection:
-            rounding = self._replaced(forward, ran, reductions, noise=ROUNDINGS * eps)
-            objection = columns_apart(ours, theirs, flat(*rounding), eps)
-        if objection and forward.training:
-            drawn = flat(*self._replaced(forward, ran, reductions, seed=1))
-            if columns_apart(drawn, theirs, None, eps):
-                return set()  # the outputs are random, as by dropout
+            rounding = theirs_of(noise=ROUNDINGS * eps)
+            objection = columns_apart(ours, theirs, rounding, eps)
+        if objection and forward.training and columns_apart(theirs_of(seed=1), theirs, None, eps):
+            return set()  # the outputs are random, as by dropout
         if objection:
             raise Misfit(objection)
         return self._hosts_read(ran.ran, found_parts)
+
+    def _with_kept(
+        self,
+        number: int,
+        outputs: list[Tensor],
+        found: list[Tensor],
+        reductions: Mapping[str, LayerReduction],
+    ) -> list[Tensor]:
+        """Return outputs in which states that the small module returns have its size."""
+        every = self.readers.returned
+        returned = every[number] if number < len(every) else {}
+        outputs = [*outputs]
+        for place, state in returned.items():
+            if max(len(outputs), len(found)) > place and outputs[place].shape != found[place].shape:
+                kept = state.layers < 0
+                for i, layer in enumerate(self.layers):
+                    support = reductions[layer.name].support
+                    kept |= (state.layers == i) & torch.isin(state.nodes, support)
+                entries = outputs[place].cpu()[kept]
+                if entries.numel() == found[place].numel():
+                    outputs[place] = entries.view(found[place].shape)
+        return outputs
 
     def _run_small(
         self, forward: ForwardPass, small: nn.Module
@@ -132,13 +159,17 @@ class Judge:
     def _paths(self) -> list[str]:
         """Paths of the readers that are not layers themselves."""
         inside = {layer.path for layer in self.layers}
-        return [reader.path for reader in self.readers.readers if reader.path not in inside]
+        return [
+            reader.path
+            for reader in self.readers.readers
+            if reader.path not in inside and reader.weight is None
+        ]
 
     def _hosts_read(
         self, ran: Mapping[str, list[Ran]], parts: Mapping[str, list[Tensor]]
     ) -> set[str]:
         """Return the hosts of which a reader outside the host has run."""
-        hosts = {layer.name: layer.host for layer in self.layers}
+        hosts = self.readers.by_name({layer.name: layer.host for layer in self.layers})
         names = {layer.path: layer.name for layer in self.layers}
         running = {path for path, outputs in parts.items() if any(out.numel() for out in outputs)}
         running |= {path for path, name in names.items() if ran[name]}
@@ -157,7 +188,7 @@ class Judge:
 
         Compared are the outputs, the inputs of other layers and their initial states.
         """
-        for forward in self._possible:
+        for forward in self._possible.values():
             ran, _, _ = self._run_small(forward, small)
             calm, disturbed = (
                 flat(*self._replaced(forward, ran, reductions, noise=noise, of=host))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import linecache
+import sys
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
-from numbers import Real
-from typing import Any, NamedTuple
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,29 +17,27 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_iter, tree_map
 
 from ..forward_pass import ForwardPass
-from ..kernels import KERNELS, seeded
+from ..kernels import DROPOUTS, KERNELS, as_in_evaluation, seeded
 from ..layers.find import RecurrentLayer, find_layers
 from ..layers.weights import independent_copy
-from ..outputs import tensors
+from ..outputs import leaves, tensors
 from .methods import methods_running
-from .readers import Reader, Readers
+from .nodes import OTHER, PAD, Followed, Nodes, node_axis, without_padding
+from .probe import ParameterView, Passed, Probe, at, row_of
+from .readers import NodeParameter, Reader, Readers, ReturnedState
 
-# Functions that only rearrange entries, so that they can be applied to node numbers too.
+# Functions that only rearrange entries, so that they can be applied to node numbers too. All that
+# is not in these lists is called on random states to find out what it does.
 MOVES = frozenset(
-    "__getitem__ T alpha_dropout chunk clone contiguous detach data dropout expand expand_as "
+    "__getitem__ T chunk clone contiguous detach data expand expand_as "
     "flatten flip gather index_select mT movedim narrow permute repeat reshape select split "
-    "squeeze swapaxes swapdims take_along_dim transpose unbind unflatten unsqueeze view view_as "
+    "squeeze swapaxes swapdims t take_along_dim transpose unbind unflatten unsqueeze view view_as "
     "_pack_padded_sequence _pad_packed_sequence".split()
 )
 JOINS = frozenset("cat concat concatenate stack hstack vstack".split())
 # Moves that select steps for each sequence separately, and so can leave out padding.
 PICKS = frozenset("gather take_along_dim _pack_padded_sequence".split())
 CASTS = frozenset("bfloat16 cpu cuda double float half to type type_as".split())
-# Functions that are linear in each entry.
-SCALINGS = frozenset(
-    "mul __mul__ __rmul__ multiply div __truediv__ divide true_divide neg __neg__ negative".split()
-)
-SUMS = frozenset("add __add__ __radd__ sub __sub__ subtract lerp where".split())
 # Functions whose results do not depend on the entries, or are not traced further.
 QUERIES = frozenset(
     "__len__ __hash__ __repr__ __format__ device dim dtype element_size empty_like get_device "
@@ -46,37 +47,42 @@ QUERIES = frozenset(
     "rand_like randn_like requires_grad requires_grad_ retain_grad shape size storage_offset "
     "stride zeros_like".split()
 )
-OTHER = -1  # number of an entry that is no node
-PAD = -2  # number of a zero that pads the states
 PADDED = "is padded with zeros"
-
-
-class Followed(NamedTuple):
-    """Tensor of hidden states that is being traced.
-
-    Parameters
-    ----------
-    tensor : Tensor
-        The tensor; a reference keeps its id from being reused.
-    numbers : Tensor of int
-        Node number of every entry.
-    linear_only : str
-        Reason, in words, why the constant part of a reconstruction cannot be folded into its
-        reader; empty if it can.
-    """
-
-    tensor: Tensor
-    numbers: Tensor
-    linear_only: str = ""
+# Why some functions can never be folded into; of others, a linear map in front of them would be.
+NEVER = {
+    "layer_norm": "it divides by the spread of all nodes, which the kept ones do not have",
+    "group_norm": "it divides by the spread of many nodes, which the kept ones do not have",
+}
+PRODUCTS = frozenset("matmul __matmul__ bmm mm baddbmm einsum mul __mul__ dot".split())
+RETURN_LESS = "return its last state, or what a linear map reads from it"
+LINEAR_FIRST = "a linear map in front of it would be folded"
+PRODUCT = "a product of states needs a matrix between them, for which forward has no place"
+PACKAGE, TORCH = (
+    str(Path(each).parent) for each in (Path(__file__).parents[1], str(torch.__file__))
+)
 
 
 def find_readers(
-    module: nn.Module, layers: Iterable[RecurrentLayer], passes: Sequence[ForwardPass]
+    module: nn.Module,
+    layers: Iterable[RecurrentLayer],
+    passes: Sequence[ForwardPass],
+    keeps_size: bool = False,
 ) -> Readers:
     """Return the readers found by tracing the hidden states through forward passes.
 
     Passes in training mode find the readers that run only there. If such a pass fails, for example
     because it requires targets, it is ignored.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The module with split layers.
+    layers : iterable of RecurrentLayer
+        Its layers.
+    passes : sequence of ForwardPass
+        The passes.
+    keeps_size : bool
+        Whether last states that ``forward`` returns have to keep their size.
 
     Raises
     ------
@@ -84,7 +90,7 @@ def find_readers(
         If the module reads the cell state of an LSTM, which cannot be rebuilt for its readers, or
         if a layer runs in any other way than by calling it with its own weights.
     """
-    tracker = StateTracker(module, tuple(layers))
+    tracker = StateTracker(module, tuple(layers), keeps_size)
     for forward in passes:
         try:
             tracker.follow(forward)
@@ -103,11 +109,16 @@ class StateTracker(TorchFunctionMode):
         The module with split layers; it is not changed.
     layers : tuple of RecurrentLayer
         Its layers.
+    keeps_size : bool
+        Whether last states that ``forward`` returns have to keep their size.
     """
 
-    def __init__(self, module: nn.Module, layers: tuple[RecurrentLayer, ...]) -> None:
+    def __init__(
+        self, module: nn.Module, layers: tuple[RecurrentLayer, ...], keeps_size: bool = False
+    ) -> None:
         super().__init__()
-        self._module, self._layers = module, layers
+        self._module, self._layers, self._keeps_size = module, layers, keeps_size
+        self._paths = {id(each): path for path, each in module.named_parameters()}
         self._linears = {
             id(part.weight): path
             for path, part in module.named_modules()
@@ -117,30 +128,38 @@ class StateTracker(TorchFunctionMode):
         self._recurrent = {
             id(each.recurrent_weight(module)): each.name for each in find_layers(module)
         }
-        sizes = [layer.of(module).hidden_size for layer in layers]
-        self._owners = [i for i, size in enumerate(sizes) for _ in range(size)]
-        self._first = dict(zip((layer.name for layer in layers), running(sizes), strict=True))
-        self._reading: dict[str, set[tuple[tuple[str | None, int], ...]]] = {}
-        self._used_elsewhere: set[int] = set()
+        self._blocks = Nodes()
+        for i, layer in enumerate(layers):
+            self._blocks.add(layer.name, (i,), layer.of(module).hidden_size)
+        for i, layer in enumerate(layers):
+            self._blocks.add(layer.name, (i,), layer.of(module).hidden_size, is_cell=True)
+        self._reading: dict[tuple[str, str | None], set[Reader]] = {}
+        self._node_parameters: dict[NodeParameter, None] = {}
+        self._used_elsewhere: set[str] = set()
         self._obstacles: dict[str, str] = {}
         self._linear_only: dict[str, str] = {}
         self._starts: dict[str, set[str]] = {}
         self._cell_starts: set[str] = set()
+        self._returned: list[dict[int, ReturnedState]] = []
+        self._returning: set[str] = set()
+        self._last_read: set[str] = set()
         self._kept: dict[str, str] = {}
         self._callers: dict[str, set[str]] = {}
-        self._clear()
-
-    def _clear(self) -> None:
-        self._nodes: dict[int, Followed] = {}
-        self._cells: dict[int, tuple[Tensor, set[str]]] = {}
-        self._running: list[str] = []
 
     @torch.no_grad()
     def follow(self, forward: ForwardPass) -> None:
         """Trace the states through a forward pass of a copy of the module."""
-        self._clear()
+        self._nodes: dict[int, Followed] = {}
+        self._held: list[Tensor] = []  # so that no id is reused
+        self._running: list[str] = []
+        self._returned.append({})
         self._lenient = forward.training
         module = independent_copy(self._module).train(forward.training)
+        self._views = {
+            id(each): ParameterView(path, each, lambda tensor: tensor)
+            for path, each in (*module.named_parameters(), *module.named_buffers())
+            if each.is_floating_point()
+        }
         for layer in self._layers:
             self._watch(layer, module)
         for host, owner in {layer.host: layer.owner for layer in self._layers}.items():
@@ -180,37 +199,40 @@ class StateTracker(TorchFunctionMode):
         """Record which traced states are the input or initial states of a layer."""
         states = _tensors(input)[0]
         if id(states) in self._nodes:
-            self._read(layer.path, self._nodes[id(states)])
+            self._read(self._nodes[id(states)], layer.path)
         else:
-            self._reading.setdefault(layer.path, set()).add(((None, states.shape[-1]),))
+            plain = Reader(layer.path, ((None, states.shape[-1]),))
+            self._reading.setdefault((layer.path, None), set()).add(plain)
         for state in _tensors(hx):
-            if id(state) in self._nodes:
-                others = self._hosts(self._nodes[id(state)].numbers) - {layer.host}
+            if followed := self._nodes.get(id(state)):
+                others = self._hosts(followed.numbers) - {layer.host}
                 self._block(others, "starts another layer")
-            elif id(state) in self._cells:
-                others = self._cells[id(state)][1] - {layer.host}
-                self._block(others, "starts another layer")
-                self._cell_starts |= others
+                if any(block.is_cell for block in self._blocks.blocks_in(followed.numbers)):
+                    self._cell_starts |= others
+                if followed.scale is not None:
+                    self._block({layer.host}, "starts from states that are scaled")
 
     def _leave(self, layer: RecurrentLayer, part: nn.Module, output: Any) -> None:
         """Start to trace the states that a layer returns."""
-        if isinstance(part, nn.RNNCellBase):
-            hidden, cell = output if isinstance(output, tuple) else (output, None)
-            states = hidden
-        else:
-            states, final = output
-            hidden, cell = final if isinstance(final, tuple) else (final, None)
-        first = self._first[layer.name]
-        for tensor in {id(each): each for each in (*_tensors(states)[:1], hidden)}.values():
-            numbers = torch.arange(first, first + tensor.shape[-1], device=tensor.device)
-            same_strides = torch.empty_like(tensor, dtype=torch.long)
-            self._nodes[id(tensor)] = Followed(tensor, same_strides.copy_(numbers))
-        if cell is not None:
-            self._cells[id(cell)] = cell, {layer.host}
+        is_cell = isinstance(part, nn.RNNCellBase)
+        states, last = (None, output) if is_cell else output
+        last = last if isinstance(last, tuple) else (last,)
+        for each in _tensors(states)[:1]:
+            self._start(each, layer, is_cell=False, is_last=False)
+        for i, each in enumerate(last):
+            self._start(each, layer, is_cell=i == 1, is_last=True)
+
+    def _start(
+        self, tensor: Tensor, layer: RecurrentLayer, *, is_cell: bool, is_last: bool
+    ) -> None:
+        block = self._blocks.add(layer.name, (), tensor.shape[-1], is_cell)
+        numbers = torch.arange(block.first, block.first + block.size, device=tensor.device)
+        same_strides = torch.empty_like(tensor, dtype=torch.long)
+        self._nodes[id(tensor)] = Followed(tensor, same_strides.copy_(numbers), is_last=is_last)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
         name = func.__self__.__name__ if func.__name__ == "__get__" else func.__name__
+        args, kwargs = as_in_evaluation(name, args, kwargs or {})
         if name in KERNELS:
             self._check_kernel(args)
         result = func(*args, **kwargs)
@@ -218,15 +240,22 @@ class StateTracker(TorchFunctionMode):
         self._idle.difference_update(map(id, given))
         if self._running or name in QUERIES:
             return result
-        self._follow_cells(name, given, args, result)
         followed = [self._nodes[id(tensor)] for tensor in given if id(tensor) in self._nodes]
-        if func is F.linear and len(followed) == 1 and followed[0].tensor is given[0]:
-            self._read_by_linear(followed[0], given[1])
+        if not followed:
+            self._move_parameter(func, name, args, kwargs, result, given)
             return result
-        self._used_elsewhere.update(id(tensor) for tensor in given if id(tensor) in self._linears)
-        if followed and not self._follow(func, name, args, kwargs, result, followed):
-            for each in followed:
-                self._block(self._hosts(each.numbers), f"is used by {name}")
+        reads = func is F.linear and len(followed) == 1 and followed[0].tensor is given[0]
+        if reads and id(given[1]) in self._linears:
+            self._read(followed[0], self._linears[id(given[1])])
+            return result
+        if name in CASTS:
+            self._keep(result, followed[0].numbers, followed[0])
+        elif name in MOVES | JOINS | DROPOUTS:
+            self._move(func, name, args, kwargs, result, followed)
+        elif name == "__setitem__":
+            self._write(followed, *args)
+        else:
+            self._try(func, name, args, kwargs, result, followed)
         return result
 
     def _check_kernel(self, args: Any) -> None:
@@ -250,216 +279,294 @@ class StateTracker(TorchFunctionMode):
                 "of the module that calls it."
             )
 
-    def _follow(
+    def _move_parameter(
+        self, func: Any, name: str, args: Any, kwargs: Any, result: Any, given: list[Tensor]
+    ) -> None:
+        """Trace a parameter through a function that rearranges it, or note that it is used."""
+        views = [self._views[id(tensor)] for tensor in given if id(tensor) in self._views]
+        if name not in MOVES or len(given) > 1 or not views or not isinstance(result, Tensor):
+            self._note_uses(views)
+            return
+        before, place = views[0], id(given[0])
+
+        def view(other: Tensor) -> Tensor:
+            moved = before.view(other)
+            new_args, new_kwargs = tree_map(
+                lambda value: moved if id(value) == place else value, (args, kwargs)
+            )
+            found: Tensor = func(*new_args, **new_kwargs)
+            return found
+
+        self._views[id(result)] = ParameterView(before.path, before.base, view)
+        self._held.append(result)
+
+    def _note_uses(self, views: Iterable[ParameterView], read: Iterable[str] = ()) -> None:
+        """Note parameters that are used other than to read states or to scale them."""
+        if not self._lenient:
+            self._used_elsewhere.update({view.path for view in views} - {*read})
+
+    def _keep(self, tensor: Tensor, numbers: Tensor, like: Followed) -> None:
+        """Trace a tensor further, with the properties of the states that it comes from."""
+        self._nodes[id(tensor)] = replace(like, tensor=tensor, numbers=numbers)
+
+    def _move(
         self, func: Any, name: str, args: Any, kwargs: Any, result: Any, followed: list[Followed]
-    ) -> bool:
-        """Trace states through a function; return whether this is possible."""
-        reason = next((each.linear_only for each in followed if each.linear_only), "")
-        if name in CASTS:
-            self._keep(result, followed[0].numbers, reason)
-        elif name in MOVES | JOINS:
-            self._move(func, name, args, kwargs, result, reason)
-        elif name in ("mean", "sum"):
-            return self._reduce(name, result, reason, *args, **kwargs)
-        elif name in SCALINGS and len(followed) == 1:
-            return self._scale(name, result, args, kwargs, followed[0])
-        elif name in SUMS:
-            return self._sum(name, result, args, kwargs, followed, reason)
-        elif name == "masked_fill":
-            return self._mask(result, followed[0], *args[1:], **kwargs)
-        else:
-            return False
-        return True
-
-    def _keep(self, tensor: Any, numbers: Tensor, linear_only: str) -> None:
-        self._nodes[id(tensor)] = Followed(tensor, numbers, linear_only)
-
-    def _move(self, func: Any, name: str, args: Any, kwargs: Any, result: Any, reason: str) -> None:
+    ) -> None:
         """Rearrange the node numbers as a function rearranged the states."""
-        if func is F.dropout or name == "alpha_dropout":
+        like = self._together(followed)
+        if like is None:
+            self._stop(followed, name)
+            return
+        padded = like.linear_only
+        if name in DROPOUTS:
             numbers = self._nodes[id(args[0] if args else kwargs["input"])].numbers
         elif name == "_pad_packed_sequence":
             data, batch_sizes, batch_first, value, total = args
             filling = PAD if value == 0.0 else OTHER
             own = self._nodes[id(data)].numbers
             numbers = func(own, batch_sizes, batch_first, filling, total)
-            reason = reason or PADDED
+            padded = padded or PADDED
         else:
             numbers = func(*tree_map(self._numbers_of, args), **tree_map(self._numbers_of, kwargs))
-            reason = "" if reason == PADDED and is_pick(name, args) else reason
+            padded = "" if padded == PADDED and is_pick(name, args) else padded
+        like = replace(like, linear_only=padded)
         for tensor, moved in zip(_tensors(result), _tensors(numbers), strict=True):
             if tensor.is_floating_point():
-                self._keep(tensor, moved.long(), reason)
+                self._keep(tensor, moved.long(), like)
 
-    def _reduce(
-        self,
-        name: str,
-        result: Tensor,
-        reason: str,
-        input: Tensor,  # noqa: A002  as in torch
-        dim: Any = None,
-        keepdim: bool = False,
-        **_options: Any,
-    ) -> bool:
-        """Trace a sum or mean over entries of the same nodes, such as over steps."""
-        if dim is None:
-            return False
-        numbers = self._nodes[id(input)].numbers
-        most = torch.amax(numbers, dim, keepdim)
-        least = torch.amin(torch.where(numbers == PAD, len(self._owners), numbers), dim, keepdim)
-        if not torch.where(most == PAD, PAD, least).equal(most):
-            return False
-        padded = PADDED if bool((numbers == PAD).any()) else ""
-        self._keep(result, most, reason or padded or ("is summed" if name == "sum" else ""))
-        return True
-
-    def _scale(self, name: str, result: Tensor, args: Any, kwargs: Any, states: Followed) -> bool:
-        """Trace states multiplied by a factor that is the same for all nodes."""
-        others = [value for value in tree_iter((args, kwargs)) if value is not states.tensor]
-        inverse = name in ("div", "__truediv__", "divide", "true_divide")
-        if (inverse and args[0] is not states.tensor) or not self._is_even(states, others, result):
-            return False
-        numbers = states.numbers.expand(result.shape)
-        self._keep(result, numbers, states.linear_only or "is scaled")
-        return True
-
-    def _sum(
-        self,
-        name: str,
-        result: Tensor,
-        args: Any,
-        kwargs: Any,
-        followed: list[Followed],
-        reason: str,
-    ) -> bool:
-        """Trace a sum of states of the same nodes, weighted by factors that all nodes share."""
-        terms = {id(each.tensor) for each in followed}
-        others = [value for value in tree_iter((args, kwargs)) if id(value) not in terms]
-        n_terms = len([value for value in tree_iter((args, kwargs)) if id(value) in terms])
-        zeros = [value for value in others if is_zero(value)]  # such as an initial state
-        if n_terms + len(zeros) < 2:
-            return False
-        numbers = [each.numbers.expand(result.shape) for each in followed]
-        same = all(each.equal(numbers[0]) for each in numbers)
-        rest = [value for value in others if not is_zero(value)]
-        if not same or not self._is_even(followed[0], rest, result):
-            return False
-        mixes = name in ("lerp", "where") and n_terms > 1
-        self._keep(result, numbers[0], reason or ("" if mixes else "is added up"))
-        return True
-
-    def _mask(self, result: Tensor, states: Followed, mask: Any, value: Any) -> bool:
-        """Trace states of which some steps are set to zero, all nodes at once."""
-        if not isinstance(value, Real) or value != 0 or not self._is_even(states, [mask], result):
-            return False
-        self._keep(result, states.numbers.expand(result.shape), states.linear_only or "is masked")
-        return True
-
-    def _is_even(self, states: Followed, others: list[Any], result: Tensor) -> bool:
-        """Return whether other operands have the same value for all nodes of a state."""
-        numbers = states.numbers.expand(result.shape)
-        varying = [
-            axis - numbers.ndim
-            for axis in range(numbers.ndim)
-            if numbers.shape[axis] > 1 and not numbers.amin(axis).equal(numbers.amax(axis))
-        ]
-        return all(
-            other.ndim < -axis or other.shape[axis] == 1
-            for other in others
-            if isinstance(other, Tensor)
-            for axis in varying
-        )
-
-    def _follow_cells(self, name: str, given: list[Tensor], args: Any, result: Any) -> None:
-        """Trace cell states, which may be moved, masked and passed on, but not read."""
-        hosts = {host for tensor in given for host in self._cells.get(id(tensor), ((), ()))[1]}
-        if not hosts:
+    def _write(
+        self, followed: list[Followed], target: Tensor, index: Any, value: Any = None
+    ) -> None:
+        """Trace states that are written into a tensor, or into which something is written."""
+        like = self._together(followed)
+        if like is None or not isinstance(value, Tensor) or not isinstance(target, Tensor):
+            self._stop(followed, "__setitem__")
             return
-        others = [tensor for tensor in given if id(tensor) not in self._cells]
-        even = all(each.ndim == 0 or each.shape[-1] == 1 or is_zero(each) for each in others)
-        mixed = name in SCALINGS | SUMS | {"masked_fill"} and even and len(hosts) == 1
-        inverted = name in ("div", "__truediv__") and id(args[0]) not in self._cells
-        if name in MOVES | JOINS | CASTS or (mixed and not inverted):
-            self._cells.update((id(tensor), (tensor, hosts)) for tensor in _tensors(result))
-        elif not self._lenient:
-            names = [layer.name for layer in self._layers if layer.host in hosts]
-            raise ValueError(
-                f"the cell state of layer {names[0]!r} is read by {name}, and only "
-                "hidden states can be rebuilt from fewer nodes; give a module that reads h, not c."
-            )
+        before = self._nodes.get(id(target))
+        numbers = before.numbers.clone() if before else blank_numbers(target)
+        written = self._nodes.get(id(value))
+        numbers[index] = written.numbers if written else blank_numbers(value)
+        self._keep(target, numbers, replace(like, is_last=False))
+        self._note_buffer(target)
+
+    def _note_buffer(self, tensor: Tensor) -> None:
+        """Record a buffer into which states have been written, whose size follows theirs."""
+        written, view = self._nodes.get(id(tensor)), self._views.get(id(tensor))
+        if written is None or view is None or view.base is not tensor:
+            return
+        axis, row = node_axis(written.numbers), row_of(written.numbers)
+        if axis is not None and row is not None and (runs := self._blocks.runs(row)):
+            self._node_parameters[NodeParameter(view.path, runs, axis % tensor.ndim)] = None
+
+    def _try(
+        self, func: Any, name: str, args: Any, kwargs: Any, result: Any, followed: list[Followed]
+    ) -> None:
+        """Trace states through any other function, or record that it reads them."""
+        probe = Probe(func, args, kwargs, self._nodes, self._views, self._blocks)
+        results = [*tree_iter(result)]
+        floating = all(isinstance(each, Tensor) and each.is_floating_point() for each in results)
+        like = self._together(followed) if floating else None
+        if like is None:
+            self._note_uses(probe.views.values())
+            self._stop(followed, name)
+            return
+        passed = probe.passed()
+        if passed is None and len(self._hosts_of(followed)) == 1:
+            passed = probe.tied()
+        if passed is not None:
+            self._pass_on(name, results, passed, probe, like)
+            for tensor in results:
+                self._note_buffer(tensor)
+        elif found := probe.reader():
+            parameter, axis, row = found
+            self._note_uses(probe.views.values(), [parameter.path])
+            self._read_by_parameter(like, followed, parameter.path, axis, row)
+        else:
+            self._note_uses(probe.views.values())
+            self._stop(followed, name)
+
+    def _pass_on(
+        self, name: str, results: list[Tensor], passed: Passed, probe: Probe, like: Followed
+    ) -> None:
+        """Trace states that a function passes on."""
+        scaled = passed.scale is not None or passed.shift is not None
+        is_cell = any(block.is_cell for block in probe.blocks)
+        tied = any(len(block.layers) > 1 for block in probe.blocks)
+        n_blocks = {block for each in passed.numbers for block in self._blocks.blocks_in(each)}
+        changed = like.scale is not None or like.shift is not None
+        lost_shift = like.shift is not None and not passed.is_affine
+        new_tie = not n_blocks <= set(probe.blocks)
+        null = passed.scale is not None and bool((passed.scale == 0.0).any())
+        if lost_shift or null or (scaled and is_cell) or (new_tie and changed and not tied):
+            self._note_uses(probe.views.values())
+            self._stop([*probe.states.values()], name)
+            return
+        own: list[str] = []
+        for parameter, axis, row in probe.node_parameters() if scaled else ():
+            if runs := self._blocks.runs(row):
+                own.append(parameter.path)
+                self._node_parameters[NodeParameter(parameter.path, runs, axis)] = None
+        self._note_uses(probe.views.values(), own)
+        scale, shift = composed(like, passed, len(self._blocks))
+        reason = like.linear_only or ("" if passed.is_affine else f"is used by {name}")
+        like = replace(
+            like,
+            linear_only=reason,
+            scale=scale,
+            shift=shift,
+            is_last=like.is_last and not new_tie and not scaled,
+        )
+        for tensor, numbers in zip(results, passed.numbers, strict=True):
+            self._keep(tensor, numbers, like)
+
+    def _together(self, followed: list[Followed]) -> Followed | None:
+        """Return the common properties of states; None if one node is scaled in several ways."""
+        reason = next((each.linear_only for each in followed if each.linear_only), "")
+        blocks = [block for each in followed for block in self._blocks.blocks_in(each.numbers)]
+        is_last = all(each.is_last for each in followed) and len(set(blocks)) == len(blocks)
+        like = replace(followed[0], linear_only=reason, is_last=is_last)
+        if all(each.scale is None and each.shift is None for each in followed):
+            return like
+        n_nodes = len(self._blocks)
+        vectors = [torch.full((n_nodes,), torch.nan).double() for _ in range(2)]
+        for each in followed:
+            nodes = each.numbers[each.numbers >= 0].unique()
+            for vector, own, filling in zip(vectors, (each.scale, each.shift), (1, 0), strict=True):
+                value = grown(own, n_nodes, filling)[nodes]
+                known = vector[nodes]
+                if not bool((known.isnan() | (known == value)).all()):
+                    return None
+                vector[nodes] = value
+        scale, shift = (vector.nan_to_num(i) for vector, i in zip(vectors, (1.0, 0.0), strict=True))
+        return replace(like, scale=scale, shift=shift if bool(shift.any()) else None)
 
     def _numbers_of(self, value: Any) -> Any:
         if id(value) in self._nodes:
             return self._nodes[id(value)].numbers
         if isinstance(value, Tensor) and value.is_floating_point():
-            return torch.full_like(value, OTHER, dtype=torch.long)
+            zeros = not value.any()  # such as new steps among those of the states
+            return torch.full_like(value, PAD if zeros else OTHER, dtype=torch.long)
         return value
 
-    def _read_by_linear(self, states: Followed, weight: Tensor) -> None:
-        if id(weight) in self._linears:
-            self._read(self._linears[id(weight)], states)
-        else:
-            hosts = self._hosts(states.numbers)
-            self._block(hosts, "is read by a linear map that is no nn.Linear")
-
-    def _read(self, path: str, states: Followed) -> None:
-        """Record a reader, or an obstacle if it does not read all nodes of layers in order."""
-        numbers = states.numbers
-        rows = numbers.reshape(-1, numbers.shape[-1])
-        padding = (rows == PAD).all(1)
-        rows = rows[~padding]
+    def _read(self, states: Followed, path: str) -> None:
+        """Record a linear map or layer that reads states, or what stands in its way."""
+        rows = states.numbers.reshape(-1, states.numbers.shape[-1])
+        rows = rows[~(rows == PAD).all(1)]
         if not len(rows):
             return
-        hosts = self._hosts(numbers)
-        runs = self._runs(rows[0].tolist()) if bool((rows == rows[0]).all()) else None
-        if runs is None:
-            self._block(hosts, f"reaches {path!r} in another order or in part")
+        if any(block.is_cell for block in self._blocks.blocks_in(states.numbers)):
+            self._stop([states], "linear")
+        row = rows[0].tolist() if bool((rows == rows[0]).all()) else None
+        self._record(states, [states], path, None, 1, row)
+
+    def _read_by_parameter(
+        self, like: Followed, followed: list[Followed], path: str, axis: int, row: list[int]
+    ) -> None:
+        """Record a parameter that reads states."""
+        owner, _, weight = path.rpartition(".")
+        for host in self._hosts_of(followed):
+            self._linear_only.setdefault(host, f"is read by {path!r}, which has no bias")
+        if like.shift is None:
+            self._record(like, followed, owner, weight, axis, row)
         else:
-            self._reading.setdefault(path, set()).add(runs)
-        if reason := states.linear_only or (PADDED if bool(padding.any()) else ""):
+            self._block(self._hosts_of(followed), f"reaches {path!r} shifted")
+
+    def _record(
+        self,
+        like: Followed,
+        followed: list[Followed],
+        path: str,
+        weight: str | None,
+        axis: int,
+        row: list[int] | None,
+    ) -> None:
+        hosts = self._hosts_of(followed)
+        self._last_read |= self._hosts_of(each for each in followed if each.is_last)
+        runs = None if row is None else self._blocks.runs(row)
+        padded = any(bool((each.numbers == PAD).any()) for each in followed)
+        if row is None or runs is None:
+            self._block(hosts, f"reaches {path!r} in another order or in part")
+        elif padded and like.shift is not None:
+            self._block(hosts, f"reaches {path!r} shifted and padded")
+        else:
+            scale, shift = (
+                None if vector is None else columns(grown(vector, len(self._blocks), filling), row)
+                for vector, filling in ((like.scale, 1), (like.shift, 0))
+            )
+            reader = Reader(path, runs, weight, axis, scale, shift)
+            self._reading.setdefault((path, weight), set()).add(reader)
+        if reason := like.linear_only or (PADDED if padded else ""):
             for host in hosts:
                 self._linear_only.setdefault(host, reason)
 
-    def _runs(self, numbers: list[int]) -> tuple[tuple[str | None, int], ...] | None:
-        """Return the blocks of a row as in ``Reader.runs``; None if nodes are not in order."""
-        runs: list[tuple[str | None, int]] = []
-        place = 0
-        while place < len(numbers):
-            if numbers[place] == PAD:
-                return None
-            if numbers[place] == OTHER:
-                width = len(list(next(groupby(numbers[place:]))[1]))
-                runs.append((None, width))
-            else:
-                owner = self._owners[numbers[place]]
-                width = self._owners.count(owner)
-                first = self._first[self._layers[owner].name]
-                if numbers[place : place + width] != list(range(first, first + width)):
-                    return None
-                runs.append((self._layers[owner].name, width))
-            place += width
-        return tuple(runs)
-
     def _hosts(self, numbers: Tensor) -> set[str]:
         """Return the hosts of the layers whose nodes are among the numbers."""
-        nodes = numbers[numbers >= 0].unique().tolist()
-        return {self._layers[self._owners[node]].host for node in nodes}
+        found = self._blocks.blocks_in(numbers)
+        return {self._layers[i].host for block in found for i in block.layers}
+
+    def _hosts_of(self, followed: Iterable[Followed]) -> set[str]:
+        return {host for each in followed for host in self._hosts(each.numbers)}
 
     def _inspect(self, output: Any, module: nn.Module) -> None:
         """Look for states in the output of the module and in its attributes."""
-        for tensor in tensors(output):
-            if id(tensor) in self._nodes:
-                self._block(self._hosts(self._nodes[id(tensor)].numbers), "is returned by forward")
-            elif id(tensor) in self._cells:
-                self._block(self._cells[id(tensor)][1], "is returned by forward")
-                # A caller may start any layer from them; a bare layer gets back its own.
-                self._cell_starts |= self._cells[id(tensor)][1] - {""}
+        found = [*leaves(output)]
+        numbers = [each for each in found if each.is_floating_point()]
+        nothing_else = all(id(each) in self._nodes for each in numbers)
+        for place, tensor in enumerate(found):
+            if followed := self._nodes.get(id(tensor)):
+                goes_on = followed.is_last and followed.scale is None and not nothing_else
+                self._leave_module(place, followed, goes_on and not self._keeps_size)
         for path, part in module.named_modules():
             for name, value in vars(part).items():
                 for tensor in tensors(value):
-                    if id(tensor) in self._nodes:
-                        for host in self._hosts(self._nodes[id(tensor)].numbers):
+                    followed = self._nodes.get(id(tensor))
+                    if followed and not self._goes_on(followed):
+                        for host in self._hosts(followed.numbers):
                             self._kept[f"{path}.{name}".strip(".")] = host
+
+    def _goes_on(self, followed: Followed) -> bool:
+        """Return whether states are the last ones of layers that are given initial states."""
+        return followed.is_last and self._hosts(followed.numbers) <= self._startable
+
+    @property
+    def _startable(self) -> set[str]:
+        """Hosts that are called with an initial state, or None in its place."""
+        return {host for host, given in self._starts.items() if given - {"absent"}}
+
+    def _leave_module(self, place: int, followed: Followed, goes_on: bool) -> None:
+        """Record states that are an output of the module."""
+        hosts, blocks = self._hosts(followed.numbers), self._blocks.blocks_in(followed.numbers)
+        if goes_on and all(len(block.layers) == 1 for block in blocks):
+            numbers = without_padding(followed.numbers)
+            layers = torch.full_like(numbers, OTHER)
+            for block in blocks:
+                inside = (numbers >= block.first) & (numbers < block.first + block.size)
+                layers[inside] = block.layers[0]
+            nodes = torch.where(numbers >= 0, at(self._blocks.local, numbers.clamp(min=0)), numbers)
+            self._returned[-1][place] = ReturnedState(layers.cpu(), nodes.cpu())
+            self._returning |= hosts
+            return
+        self._block(hosts, f"is returned by forward; {RETURN_LESS}")
+        if any(block.is_cell for block in blocks):
+            # A caller may start any layer from them; a bare layer gets back its own.
+            self._cell_starts |= hosts - {""}
+
+    def _stop(self, followed: list[Followed], name: str) -> None:
+        """Record that states go no further."""
+        blocks = [block for each in followed for block in self._blocks.blocks_in(each.numbers)]
+        if any(block.is_cell for block in blocks) and not self._lenient:
+            names = [
+                self._layers[i].name for block in blocks if block.is_cell for i in block.layers
+            ]
+            raise ValueError(
+                f"the cell state of layer {names[0]!r} is read by {name}, and only "
+                "hidden states can be rebuilt from fewer nodes; give a module that reads h, not c."
+            )
+        hosts = self._hosts_of(followed)
+        self._last_read |= self._hosts_of(each for each in followed if each.is_last)
+        several = len({each.tensor for each in followed}) > 1
+        hint = NEVER.get(name, PRODUCT if several and name in PRODUCTS else LINEAR_FIRST)
+        self._block(hosts, f"is used by {name}{users_line()}; {hint}")
 
     def _block(self, hosts: Iterable[str], obstacle: str) -> None:
         for host in hosts if not self._lenient else ():
@@ -468,41 +575,65 @@ class StateTracker(TorchFunctionMode):
     def readers(self) -> Readers:
         """Return the readers and other uses of states that were found."""
         self._lenient = False
-        hosts = {layer.name: layer.host for layer in self._layers}
-        paths = {path: weight for weight, path in self._linears.items()}
-        for path, readings in self._reading.items():
-            read = {hosts[name] for runs in readings for name, _ in runs if name is not None}
+        hosts = {
+            block.name: {self._layers[i].host for i in block.layers}
+            for block in self._blocks.blocks
+        }
+        for (path, weight), readings in self._reading.items():
+            runs = [run for reader in readings for run in reader.runs]
+            read = {host for name, _ in runs if name is not None for host in hosts[name]}
             if len(readings) > 1:
                 self._block(read, f"reaches {path!r} beside other inputs at different times")
-            elif paths.get(path) in self._used_elsewhere:
+            elif self._weight_path(path, weight) in self._used_elsewhere:
                 self._block(read, f"shares {path!r} with another use")
         found = tuple(
-            Reader(path, *readings)
-            for path, readings in self._reading.items()
-            if len(readings) == 1 and any(name for runs in readings for name, _ in runs)
+            next(iter(readings))
+            for readings in self._reading.values()
+            if len(readings) == 1 and any(name for each in readings for name, _ in each.runs)
         )
         idle = dict(self._idle_parts())
         for reader in found:
             for sibling in set(siblings(self._module, reader.path)) & idle.keys():
-                read = {hosts[name] for name, _ in reader.runs if name is not None}
+                read = {host for name, _ in reader.runs if name is not None for host in hosts[name]}
                 self._block(
                     read,
                     f"is not seen to reach {sibling!r}, which stands beside its reader "
                     f"{reader.path!r} and did not run on X",
                 )
-        started = {host for host, given in self._starts.items() if "state" in given}
-        startable = {host for host, given in self._starts.items() if given == {"none"}}
+        elsewhere = self._returning - self._startable if self._startable else set()
+        self._block(elsewhere, "is returned by forward and may start another layer")
         return Readers(
             found,
             self._obstacles,
-            frozenset(started),
+            frozenset(host for host, given in self._starts.items() if "state" in given),
             frozenset(self._cell_starts),
             self._linear_only,
-            frozenset(startable),
+            frozenset(host for host, given in self._starts.items() if given == {"none"}),
             self._kept,
             self._callers,
             idle,
+            tuple(self._node_parameters),
+            self._ties(found),
+            tuple(self._returned),
+            frozenset(self._returning - self._last_read - elsewhere),
         )
+
+    def _weight_path(self, path: str, weight: str | None) -> str | None:
+        """Return the path of a reader's weight; None for a layer, which is called as a whole."""
+        part = self._module.get_submodule(path)
+        if weight is None and not isinstance(part, nn.Linear):
+            return None
+        tensor = getattr(part, weight or "weight")
+        return self._paths.get(id(tensor), f"{path}.{weight}".strip("."))
+
+    def _ties(self, readers: Iterable[Reader]) -> dict[str, tuple[str, ...]]:
+        """Return the names of the layers in every tie that is read."""
+        read = {name for each in (*readers, *self._node_parameters) for name, _ in each.runs}
+        return {
+            block.name: tuple(self._layers[i].name for i in block.layers)
+            for block in self._blocks.blocks
+            if block.name in read and len(block.layers) > 1
+        }
 
     def _idle_parts(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Yield parts whose weight no pass used, with the sizes of their inputs."""
@@ -516,18 +647,36 @@ class StateTracker(TorchFunctionMode):
                 yield path, tuple(weight.shape[min(1, weight.ndim - 1) :])
 
 
+def composed(before: Followed, passed: Passed, n_nodes: int) -> tuple[Tensor | None, Tensor | None]:
+    """Return the scale and the shift of states that were scaled before and are scaled again."""
+    if all(each is None for each in (before.scale, before.shift, passed.scale, passed.shift)):
+        return None, None
+    scale = grown(passed.scale, n_nodes, 1)
+    shift = scale * grown(before.shift, n_nodes, 0) + grown(passed.shift, n_nodes, 0)
+    return scale * grown(before.scale, n_nodes, 1), shift if bool(shift.any()) else None
+
+
+def grown(vector: Tensor | None, n_nodes: int, filling: float) -> Tensor:
+    """Return a vector with an entry for each node number, also of those added since."""
+    own = torch.empty(0, dtype=torch.float64) if vector is None else vector
+    return torch.cat([own, torch.full((n_nodes - len(own),), float(filling), dtype=torch.float64)])
+
+
+def columns(vector: Tensor, row: list[int]) -> tuple[float, ...]:
+    """Return the entries of a row of numbers; those of no node are not used."""
+    return tuple(vector[torch.tensor(row).clamp(min=0)].tolist())
+
+
+def blank_numbers(tensor: Tensor) -> Tensor:
+    """Return the numbers of a tensor without states."""
+    return torch.where(tensor == 0.0, PAD, OTHER)
+
+
 def is_pick(name: str, args: Any) -> bool:
     """Return whether a function selects steps for each sequence separately, as by its length."""
     index = args[1] if name == "__getitem__" else None
     by_tensors = isinstance(index, tuple) and sum(isinstance(each, Tensor) for each in index) > 1
     return name in PICKS or by_tensors
-
-
-def is_zero(operand: Any) -> bool:
-    """Return whether an operand is zero, so that it does not change a sum."""
-    if isinstance(operand, Tensor):
-        return operand.is_floating_point() and not operand.any()
-    return isinstance(operand, Real) and operand == 0
 
 
 def siblings(module: nn.Module, path: str) -> Iterator[str]:
@@ -538,9 +687,18 @@ def siblings(module: nn.Module, path: str) -> Iterator[str]:
         yield from (f"{outer}.{other}" for other in holder._modules if other != name)
 
 
-def running(sizes: list[int]) -> list[int]:
-    """Return the start of each of some consecutive ranges, given their sizes."""
-    return [sum(sizes[:i]) for i in range(len(sizes))]
+def users_line() -> str:
+    """Return the place in the user's code from which a torch function is called, in words."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        frame = frame.f_back
+    while frame is not None and frame.f_code.co_filename.startswith(TORCH):
+        frame = frame.f_back
+    name = "" if frame is None else frame.f_code.co_filename
+    if frame is None or name.startswith(PACKAGE):
+        return ""  # a module of torch, such as nn.Sequential, calls it
+    text = linecache.getline(name, frame.f_lineno).strip()
+    return f" ({Path(name).name}, line {frame.f_lineno}{f': {text}' if text else ''})"
 
 
 def _tensors(tree: Any) -> list[Tensor]:

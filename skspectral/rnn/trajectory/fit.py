@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -63,6 +63,8 @@ class TrajectoryFit:
         the fitted passes is used instead of the divergence.
     seed : int
         Seed of the order of the windows.
+    alike : collection of str
+        Names of layers whose reconstruction has to stay the same as that of another layer.
     """
 
     def __init__(
@@ -73,11 +75,12 @@ class TrajectoryFit:
         passes: Sequence[ForwardPass],
         outputs: DenseOutputs,
         seed: int = 0,
+        alike: Collection[str] = (),
     ) -> None:
         self._module, self._layers = module, {layer.name: layer for layer in layers}
         self._names = names_of(module, layers)
         self._weights, self._passes = weights, passes
-        self._outputs, self._seed = outputs, seed
+        self._outputs, self._seed, self._alike = outputs, seed, alike
 
     def n_steps(self, reductions: Mapping[str, LayerReduction], most: int) -> dict[str, int]:
         """Return the number of steps of Adam for each layer that loses nodes.
@@ -126,7 +129,8 @@ class TrajectoryFit:
         history: dict[str, list[float]] = {}
         with trainable(self._module):
             for name, steps in n_steps.items():
-                fit = LayerFit.of(self._layers[name].of(self._module), reductions[name])
+                layer = self._layers[name].of(self._module)
+                fit = LayerFit.of(layer, reductions[name], name in self._alike)
                 with one_thread(fit.n_weights < FEW_WEIGHTS):
                     history[name] = self._fit(fit, name, done, steps, on_step)
                 done[name] = fit.reduction

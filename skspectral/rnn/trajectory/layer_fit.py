@@ -33,6 +33,8 @@ class LayerFit:
         Constant part of the reconstruction, if it has one.
     start : LayerReduction
         Reduction that the fit starts from.
+    keeps_map : bool
+        Whether the map and the shift are not trained, since another layer has the same.
     """
 
     mode: str
@@ -40,9 +42,10 @@ class LayerFit:
     map: Tensor
     shift: Tensor | None
     start: LayerReduction
+    keeps_map: bool = False
 
     @classmethod
-    def of(cls, layer: nn.Module, reduction: LayerReduction) -> LayerFit:
+    def of(cls, layer: nn.Module, reduction: LayerReduction, keeps_map: bool = False) -> LayerFit:
         """Make the fit of a layer, in float64 if the layer is, else in float32."""
         place = next(layer.parameters())
         dtype = torch.float64 if place.dtype == torch.float64 else torch.float32
@@ -52,12 +55,14 @@ class LayerFit:
 
         weights = {name: trained(each) for name, each in reduction.small_weights(layer).items()}
         shift = trained(reduction.c[reduction.lost]) if bool(reduction.c.any()) else None
-        return cls(mode_of(layer), weights, trained(reduction.A[reduction.lost]), shift, reduction)
+        map_ = trained(reduction.A[reduction.lost])
+        return cls(mode_of(layer), weights, map_, shift, reduction, keeps_map)
 
     @property
     def parameters(self) -> list[Tensor]:
         """Tensors that are trained."""
-        return [*self.weights.values(), self.map, *([] if self.shift is None else [self.shift])]
+        maps = [] if self.keeps_map else [self.map, self.shift]
+        return [*self.weights.values(), *(each for each in maps if each is not None)]
 
     @property
     def n_weights(self) -> int:
