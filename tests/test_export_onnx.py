@@ -226,6 +226,8 @@ class Looped(nn.Module):
         (nn.GRU(3, 4), {"y": X}, {}, TypeError, "example must be what forward.* takes"),
         (nn.GRU(5, 4), X, {}, ValueError, "example must be inputs that forward runs on"),
         (nn.GRU(3, 4), X, {"dynamic": 1}, TypeError, "dynamic must be True, False or a dict"),
+        (nn.GRU(3, 4), X, {"dynamic": {"input": [0]}}, TypeError, "dynamic must be True, False or"),
+        (nn.GRU(3, 4), X, {"metadata": {"n": 1}}, TypeError, "dict of str; got 1 for 'n'"),
         (nn.GRU(3, 4), X, {"dynamic": {"y": {0: "n"}}}, ValueError, "among .'input'.; got 'y'"),
         (nn.GRU(3, 4), X, {"dynamic": {"input": {3: "n"}}}, ValueError, "from 0 to 2; got 3"),
         (nn.GRU(3, 4), X, {"dynamic": {"input": {2: "n"}}}, ValueError, "got 'n', the axes"),

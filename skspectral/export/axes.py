@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any
 
@@ -21,10 +21,10 @@ def dynamic_axes(dynamic: Any, module: PlainModule) -> Axes:
     inputs = module.example
     if isinstance(dynamic, bool):
         return axes_that_vary(module) if dynamic else {}
-    if not isinstance(dynamic, dict):
+    if not is_dict_of_labels(dynamic):
         raise TypeError(
             "dynamic must be True, False or a dict such as {'x': {0: 'batch', 1: 'time'}}; "
-            f"got {type(dynamic).__name__}."
+            f"got {dynamic!r}."
         )
     named: Axes = {}
     for name, labels in dynamic.items():
@@ -44,6 +44,14 @@ def dynamic_axes(dynamic: Any, module: PlainModule) -> Axes:
                 f"the axes {group} (input, axis), with which it fails."
             )
     return named
+
+
+def is_dict_of_labels(dynamic: Any) -> bool:
+    """Return whether a value is a dict of dicts of str."""
+    return isinstance(dynamic, Mapping) and all(
+        isinstance(labels, Mapping) and all(isinstance(label, str) for label in labels.values())
+        for labels in dynamic.values()
+    )
 
 
 def axes_that_vary(module: PlainModule) -> Axes:

@@ -118,6 +118,7 @@ def export_onnx(
         raise TypeError(
             f"module must be a torch module or a fitted pruner; got {type(module).__name__}."
         )
+    check_metadata(metadata)
     plain = PlainModule(network, example)
     check_example(plain)
     axes = dynamic_axes(dynamic, plain)
@@ -153,6 +154,13 @@ def needed_packages() -> Any:
             'export_onnx needs onnx and onnxruntime: pip install "skspectral[onnx]"'
         ) from error
     return onnx
+
+
+def check_metadata(metadata: Any) -> None:
+    """Raise if metadata are not a dict of str, as ONNX stores them."""
+    for key, value in (metadata or {}).items():
+        if not (isinstance(key, str) and isinstance(value, str)):
+            raise TypeError(f"metadata must be a dict of str; got {value!r} for {key!r}.")
 
 
 def check_example(plain: PlainModule) -> None:
