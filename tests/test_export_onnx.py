@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 import skspectral
 from skspectral import SpectralRNNPruner, export_onnx, prune
+from skspectral.export.export_onnx import relative_error
 from skspectral.rnn.layers.stack import StackedRNN
 from skspectral.rnn.layers.wrappers import ExpandedRNN, InitialStateRNN
 
@@ -210,6 +211,11 @@ class Unsupported(nn.Module):
         return torch.fft.rfft(x).abs()
 
 
+class Silent(nn.Module):
+    def forward(self, x):
+        return None
+
+
 class Looped(nn.Module):
     """Adds up steps in Python."""
 
@@ -225,6 +231,7 @@ class Looped(nn.Module):
         (nn.GRU(3, 4), [X], {}, TypeError, "example must be a tensor, a tuple .* got list"),
         (nn.GRU(3, 4), {"y": X}, {}, TypeError, "example must be what forward.* takes"),
         (nn.GRU(5, 4), X, {}, ValueError, "example must be inputs that forward runs on"),
+        (Silent(), X, {}, ValueError, "module must return a tensor"),
         (nn.GRU(3, 4), X, {"dynamic": 1}, TypeError, "dynamic must be True, False or a dict"),
         (nn.GRU(3, 4), X, {"dynamic": {"input": [0]}}, TypeError, "dynamic must be True, False or"),
         (nn.GRU(3, 4), X, {"metadata": {"n": 1}}, TypeError, "dict of str; got 1 for 'n'"),
@@ -242,6 +249,20 @@ def test_errors_say_what_to_do_and_leave_no_file(
     with pytest.raises(error, match=message):
         export_onnx(module, example, tmp_path / "small.onnx", **options)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "error"),
+    [
+        ([1, 2], [1, 4], 0.5),
+        ([0.5], [0], 0.5),
+        ([np.nan, 1], [np.nan, 1], 0),
+        ([np.nan], [1], np.inf),
+        ([1, 1], [1], np.inf),
+    ],
+)
+def test_errors_are_relative_to_the_largest_number(found, wanted, error):
+    assert relative_error(np.array(found), np.array(wanted)) == error
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -167,7 +167,7 @@ def check_example(plain: PlainModule) -> None:
     """Raise if the module does not run on the example, or returns no tensor."""
     try:
         outputs = plain.run(plain.example)
-    except Exception as error:
+    except Exception as error:  # a forward may raise anything
         raise ValueError(
             "example must be inputs that forward runs on in evaluation mode; it raised "
             f"{type(error).__name__}: {error}"
@@ -249,35 +249,38 @@ def largest_error(model: Any, plain: PlainModule, axes: Axes, limit: float) -> f
     RuntimeError
         If it is above a limit, or if ONNX Runtime does not run the model.
     """
+    worst = 0.0
+    for inputs, found in runs(model, trials(plain.example, axes)):
+        for (name, one), other in zip(found.items(), plain.run(inputs), strict=True):
+            error = relative_error(one, other.numpy())
+            if error > limit:
+                sizes = ", ".join(f"{key} {tuple(each.shape)}" for key, each in inputs.items())
+                raise RuntimeError(
+                    f"The output {name!r} of the exported module differs from that of torch by "
+                    f"{error:.2g} of its largest value, with inputs {sizes}; at most {limit:.0e} "
+                    "is allowed. Give dynamic=False if the example alone is right, or change what "
+                    "forward does with sizes."
+                )
+            worst = max(worst, error)
+    return worst
+
+
+def runs(model: Any, trials: Iterable[Inputs]) -> Iterator[tuple[Inputs, dict[str, NDArray[Any]]]]:
+    """Yield inputs, and the outputs of ONNX Runtime by name."""
     import onnxruntime  # noqa: PLC0415  in an extra
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors are raised, and need not be printed
-    worst = 0.0
-    for inputs in trials(plain.example, axes):
-        sizes = ", ".join(f"{name} {tuple(each.shape)}" for name, each in inputs.items())
-        try:
-            session = onnxruntime.InferenceSession(
-                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
-            given = {each.name: inputs[each.name].numpy() for each in session.get_inputs()}
-            found = session.run(None, given)
-        except Exception as error:  # those of onnxruntime have no type in common
-            raise RuntimeError(
-                f"onnxruntime cannot run the exported module with inputs {sizes}: {error}"
-            ) from error
+    try:
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
         names = [each.name for each in session.get_outputs()]
-        for name, one, other in zip(names, found, plain.run(inputs), strict=True):
-            gap = relative_error(one, other.numpy())
-            if gap > limit:
-                raise RuntimeError(
-                    f"The output {name!r} of the exported module differs from that of torch by "
-                    f"{gap:.2g} of its largest value, with inputs {sizes}; at most {limit:.0e} is "
-                    "allowed. Give dynamic=False if the example alone is right, or change what "
-                    "forward does with sizes."
-                )
-            worst = max(worst, gap)
-    return worst
+        for inputs in trials:
+            given = {each.name: inputs[each.name].numpy() for each in session.get_inputs()}
+            yield inputs, dict(zip(names, session.run(None, given), strict=True))
+    except Exception as error:  # those of onnxruntime have no type in common
+        raise RuntimeError(f"onnxruntime cannot run the exported module: {error}") from error
 
 
 def trials(example: Inputs, axes: Axes) -> Iterator[Inputs]:
@@ -292,7 +295,7 @@ def trials(example: Inputs, axes: Axes) -> Iterator[Inputs]:
 
 
 def relative_error(found: NDArray[Any], wanted: NDArray[Any]) -> float:
-    """Return the largest difference, relative to the largest number.
+    """Return the largest difference, relative to the largest number unless all are zero.
 
     It is infinite if the shapes differ, or the places of what is not finite.
     """
@@ -303,7 +306,7 @@ def relative_error(found: NDArray[Any], wanted: NDArray[Any]) -> float:
     if not (np.isfinite(one) == finite).all():
         return np.inf
     error = np.abs(one - other)[finite].max(initial=0.0)
-    return float(error / np.abs(other[finite]).max()) if error else 0.0
+    return float(error / (np.abs(other[finite]).max(initial=0.0) or 1.0))
 
 
 def described(module: Any, network: nn.Module, states: dict[str, str]) -> dict[str, Any]:

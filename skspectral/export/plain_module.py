@@ -41,9 +41,9 @@ class PlainModule(nn.Module):
 
     @property
     def example(self) -> Inputs:
-        """The tensors in the example, by name."""
+        """Copies of the tensors in the example, by name."""
         named = zip(self.names, self.leaves, strict=True)
-        return {name: leaf for name, leaf in named if isinstance(leaf, Tensor)}
+        return {name: leaf.clone() for name, leaf in named if isinstance(leaf, Tensor)}
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Run the module on tensors in the place of those in the example."""
@@ -55,7 +55,7 @@ class PlainModule(nn.Module):
     @torch.no_grad()
     def run(self, inputs: Inputs) -> tuple[Tensor, ...]:
         """Return the outputs for inputs by name."""
-        outputs: tuple[Tensor, ...] = self(*inputs.values())
+        outputs: tuple[Tensor, ...] = self(*(each.clone() for each in inputs.values()))
         return outputs
 
 
