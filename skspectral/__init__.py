@@ -1,6 +1,7 @@
 """Smaller recurrent networks that answer the same: spectral pruning for scikit-learn."""
 
 from .calibration.moments import HiddenStateMoments
+from .export.export_onnx import export_onnx
 from .inspection.error_propagation import ErrorPropagation, error_propagation
 from .pruners.functional import prune
 from .pruners.neuron_selection import NeuronSelectionPruner
@@ -30,6 +31,7 @@ __all__ = [
     "SpectralRNNPrunerCV",
     "__version__",
     "error_propagation",
+    "export_onnx",
     "load_pruned",
     "prune",
     "save_pruned",

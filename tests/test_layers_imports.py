@@ -19,6 +19,7 @@ ALLOWED = {
     "selection": {"utils"},
     "solvers": {"utils", "theory", "selection"},
     "rnn": {"utils"},
+    "export": {"utils", "rnn"},
     "data": {"utils", "rnn"},
     "calibration": {"utils", "selection", "solvers", "rnn", "data"},
     "training": {"utils", "rnn", "data", "calibration"},

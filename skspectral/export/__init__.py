@@ -1,0 +1,1 @@
+"""Pruned modules in the formats of other runtimes; private."""
