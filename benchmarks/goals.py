@@ -20,10 +20,11 @@ def seconds(function, repeats=3):
     return medians(function, repeats=repeats)[0]
 
 
-def medians(*functions, repeats=3):
-    """Median wall-clock times of functions that take turns."""
+def medians(*functions, repeats=3, limit=float("inf")):
+    """Median wall-clock times of functions that take turns, for at most so many seconds."""
     times = [[] for _ in functions]
-    for _ in range(repeats):
+    stop = time.perf_counter() + limit
+    while len(times[0]) < repeats and time.perf_counter() < stop:
         for function, each in zip(functions, times, strict=True):
             start = time.perf_counter()
             function()

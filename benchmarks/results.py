@@ -24,10 +24,12 @@ class Results:
         Of the file.
     index : list of str
         What a row of the table is of; rows that differ in nothing but the seed are averaged.
+    packages : tuple of modules
+        Those whose versions tell what was measured.
     """
 
-    def __init__(self, name, index):
-        self.path, self.index = FOLDER / f"{name}.json", index
+    def __init__(self, name, index, packages=PACKAGES):
+        self.path, self.index, self.packages = FOLDER / f"{name}.json", index, packages
         content = json.loads(self.path.read_text()) if self.path.exists() else {}
         self.machines, self.rows = content.get("machines", []), content.get("rows", [])
 
@@ -38,6 +40,10 @@ class Results:
     def row(self, measure, **key):
         """A row that is there, or else what ``measure`` gives, a dict of numbers."""
         return self.find(**key) or self.add(key, measure())
+
+    def forget(self, **key):
+        """Drop a row that is there, to measure it again."""
+        self.rows = [row for row in self.rows if not row.items() >= key.items()]
 
     def add(self, key, measured):
         """Another row."""
@@ -56,7 +62,7 @@ class Results:
 
     def here(self):
         """Number of this machine, with these versions."""
-        machine = described_machine()
+        machine = described_machine(self.packages)
         if machine not in self.machines:
             self.machines.append(machine)
         return self.machines.index(machine)
@@ -68,9 +74,9 @@ class Results:
         self.path.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def described_machine():
+def described_machine(packages):
     """What computes, and the versions of what is measured."""
-    versions = {package.__name__: package.__version__ for package in PACKAGES}
+    versions = {package.__name__: package.__version__ for package in packages}
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {"python": platform.python_version(), "cpu": processor(), "gpu": gpu, **versions}
 

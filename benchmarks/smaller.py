@@ -32,16 +32,16 @@ def multiply_adds(module, *inputs):
     found = []
 
     def count(part, given, output):
-        x = given[0]
+        x = given[0].data  # of packed sequences, the steps that are run
         if isinstance(part, nn.Linear):
             found.append(x.numel() * part.out_features)
-        elif isinstance(part, nn.Conv1d):
-            found.append(output.numel() * part.in_channels // part.groups * part.kernel_size[0])
+        elif isinstance(part, (nn.Conv1d, nn.Conv2d)):
+            found.append(output.numel() * part.in_channels // part.groups * prod(part.kernel_size))
         else:
             weights = [p.numel() for name, p in part.named_parameters() if "weight" in name]
             found.append(sum(weights) * prod(x.shape[:-1]))
 
-    kinds = (nn.Linear, nn.Conv1d, nn.RNNBase, nn.RNNCellBase)
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.RNNBase, nn.RNNCellBase)
     parts = [part for part in module.modules() if isinstance(part, kinds)]
     hooks = [part.register_forward_hook(count) for part in parts]
     with torch.inference_mode():

@@ -334,6 +334,12 @@ MODELS = {
         (X, Y),
         {"first", "second"},
     ),
+    "relu": (
+        lambda: {"rnn": rnn_of(num_layers=2), "head": linear()},
+        lambda net, x: net.head(net.rnn(x)[0].relu()),
+        (X,),
+        {"rnn"},
+    ),
     "convolution": (
         lambda: {
             "rnn": rnn_of(num_layers=2),

@@ -91,7 +91,7 @@ def assert_same(path, module, *args):
 def test_states_fed_back_give_the_whole_run(tmp_path, kind, batch_first, n_levels, bare):
     net = Stream(kind, num_layers=n_levels, batch_first=batch_first)
     module = small(net.rnn if bare else net)
-    n_nodes, first = (4, "input") if bare else (N_NODES, "x")
+    n_nodes, first = 4, "input" if bare else "x"
     time = int(batch_first)
     state = torch.zeros(n_levels, 2, n_nodes)
     x = torch.randn((2, 5, N_INPUTS) if batch_first else (5, 2, N_INPUTS))

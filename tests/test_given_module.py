@@ -1,6 +1,5 @@
 """The given module: what comes out of it, what it keeps, what it may be asked."""
 
-import math
 import random
 import warnings
 from collections.abc import Mapping

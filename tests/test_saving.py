@@ -78,13 +78,13 @@ def test_the_head_of_the_file_can_be_read(path):
     with safe_open(path, framework="pt") as file:
         head = json.loads(file.metadata()["skspectral"])
         assert file.get_tensor("weight_hh_l0").shape == (12, 4)
-    assert head["version"] == 1
+    assert head["version"] == 2
     assert head["parts"][""]["sizes"] == [3, 4]
 
 
 def test_other_files_are_refused(path):
     save_file({"weight": torch.zeros(3)}, path)
-    with pytest.raises(ValueError, match="holds no pruned module of version 1; give a file that"):
+    with pytest.raises(ValueError, match="holds no pruned module of version 2; give a file that"):
         load_pruned(path, into=nn.GRU(3, 8))
 
 
@@ -322,7 +322,7 @@ def test_supports_are_of_nodes_that_are_there(kind, name, nodes, path):
 @pytest.mark.parametrize("text", ["[" * 10**5, '{"format": ' + "9" * 5000 + "}", "[1]", "nonsense"])
 def test_headers_that_are_no_description_are_refused(text, path):
     write(path, text, {"weight": torch.zeros(1)})
-    with pytest.raises(ValueError, match="holds no pruned module of version 1"):
+    with pytest.raises(ValueError, match="holds no pruned module of version 2"):
         load_pruned(path, into=wide_gru())
     with pytest.raises(ValueError, match="holds no moments of hidden states of version 1"):
         HiddenStateMoments.load(path)

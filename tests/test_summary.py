@@ -15,7 +15,7 @@ X = np.random.default_rng(0).normal(size=(40, 8, N_FEATURES))
 
 @pytest.fixture(scope="module")
 def stays():
-    net, batch, _ = make("convolution")
+    net, batch, _ = make("relu")
     with pytest.warns(UserWarning, match="remains a separate linear layer"):
         return SpectralRNNPruner(
             net, m={"rnn.l0": 3, "rnn.l1": 5}, n_refit=0, trajectory_fit=0
@@ -36,14 +36,14 @@ def test_numbers_are_those_of_the_modules(stays):
     for layer in ("rnn.l0", "rnn.l1"):
         assert frame.loc[layer, "loss"] == stays.information_loss_[layer]
         assert frame.loc[layer, "bound"] == stays.loss_lower_bound_[layer]
-        assert frame.loc[layer, "reconstruction"] == "stays: is used by conv1d"
+        assert frame.loc[layer, "reconstruction"] == "stays: is used by relu"
 
 
 def test_text_is_the_same_table(stays):
     head, *lines = stays.summary().splitlines()
     assert head.split()[:4] == ["layer", "kept", "of", "loss"]
     assert [line.split()[0] for line in lines] == ["rnn.l0", "rnn.l1", "all"]
-    assert lines[0].endswith("stays: is used by conv1d")
+    assert lines[0].endswith("stays: is used by relu")
     assert f"{stays.information_loss_['rnn.l1']:.4f}" in lines[1]
 
 

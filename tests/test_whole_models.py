@@ -120,7 +120,7 @@ def test_all_of_the_package_works_on_it(name):
     batches = [tree_map(lambda part: part[:12] if part.ndim else part, batch), batch]
     small = pruner.fit(iter(batches)).pruned_module_
     for a, b in zip(answers(small, batch), answers(net, batch), strict=True):
-        assert a.shape == b.shape
+        assert a.shape[:-1] == b.shape[:-1]  # a last state that is returned has the small size
         assert torch.isfinite(a).all()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import le
 from os import PathLike
 from typing import Any, cast
 
@@ -27,9 +28,10 @@ from .layers.wrappers import (
     InitialStateWrapper,
 )
 from .surgery.inputs import SelectedCellInputs, SelectedInputs
+from .surgery.reduction import like_weight
 
 FORMAT = "skspectral pruned module"
-VERSION = 1
+VERSION = 2
 STARTED, SELECTED = (InitialStateRNN, InitialStateCell), (SelectedInputs, SelectedCellInputs)
 OURS = (StackedRNN, *STARTED, ExpandedRNN, ExpandedCell, *SELECTED)
 # Errors that rebuilding from a manipulated header can raise.
@@ -64,10 +66,16 @@ def save_pruned(module: nn.Module, path: str | PathLike[str]) -> None:
     LSTM(3, 8, batch_first=True)
     """
     parts = {name: described(part) for name, part in module.named_modules() if name in kept(module)}
+    inside = tuple(f"{name}." for name in parts)
+    sizes = {
+        name: own
+        for name, part in module.named_modules()
+        if name not in parts and not name.startswith(inside) and (own := sizes_of(part))
+    }
     with replacing(path) as beside:
         # On a GPU the weights of a layer share memory, which safetensors refuses to save.
         here = copy_of(module).cpu()
-        save_model(here, beside, metadata=header(FORMAT, VERSION, parts=parts))
+        save_model(here, beside, metadata=header(FORMAT, VERSION, parts=parts, sizes=sizes))
 
 
 def load_pruned(path: str | PathLike[str], into: nn.Module) -> nn.Module:
@@ -107,7 +115,9 @@ def load_pruned(path: str | PathLike[str], into: nn.Module) -> nn.Module:
         head = read_header(path, FORMAT, VERSION, "save_pruned")
         try:
             device = next(into.parameters(), torch.empty(0)).device
-            return loaded(path, head.get("parts"), copy_of(into).cpu()).to(device).eval()
+            module = loaded(path, head.get("parts"), copy_of(into).cpu())
+            set_sizes(module, head["sizes"])
+            return module.to(device).eval()
         except FORWARD_ERRORS as error:
             raise ValueError(
                 f"path={str(path)!r} does not fit into {type(into).__name__}: {error}. Give a "
@@ -134,11 +144,42 @@ def loaded(path: str | PathLike[str], parts: Any, module: nn.Module) -> nn.Modul
             if described(made) != description:
                 raise ValueError(f"its header describes a part by {description!r}")
             module = copy_of(module, {part: in_place_of(part, made, name)})
+    module = with_shapes(path, module)
     check_tensors(path, module)
     module._apply(lambda each: torch.empty_like(each, device="cpu") if each.is_meta else each)
     load_model(module, str(path))
     check_supports(module)
     return module
+
+
+def with_shapes(path: str | PathLike[str], module: nn.Module) -> nn.Module:
+    """Return a module whose other parameters and buffers are as small as those in a file."""
+    described_parts = tuple(f"{name}." if name else "" for name in kept(module))
+    swaps: dict[Any, Any] = {}
+    with safe_open(str(path), framework="pt") as file:
+        for name in file.keys():  # noqa: SIM118  no dict
+            shape = tuple(file.get_slice(name).get_shape())
+            before = module.state_dict(keep_vars=True).get(name)
+            if before is None or name.startswith(described_parts) or len(shape) != before.ndim:
+                continue  # any difference is an error later on
+            if shape != tuple(before.shape) and all(map(le, shape, before.shape)):
+                swaps[before] = like_weight(before, before.new_empty(shape))
+    return copy_of(module, swaps) if swaps else module
+
+
+def sizes_of(part: nn.Module) -> dict[str, int]:
+    """Return the attributes of a module that may be sizes."""
+    every = vars(part).items()
+    return {name: each for name, each in every if type(each) is int and not name.startswith("_")}
+
+
+def set_sizes(module: nn.Module, sizes: Mapping[str, Mapping[str, int]]) -> None:
+    """Set attributes that are smaller in a file; no other attribute is changed."""
+    for path, own in sizes.items():
+        part = module.get_submodule(path)
+        for name, size in own.items():
+            if type(size) is int and 0 < size < sizes_of(part).get(name, 0):
+                setattr(part, name, size)
 
 
 def with_core(module: nn.Module, path: str) -> nn.Module:
@@ -201,6 +242,7 @@ def described(part: Any) -> dict[str, Any]:
             "kept": part.n_kept,
             "cells": isinstance(part, Expanded) and len(part.expand_cells) > 0,
             "apart": isinstance(part, ExpandedRNN) and part.is_apart,
+            "small_states": isinstance(part, Expanded) and part.small_states,
             "dtype": dtype,
         }
     options = {"bias": bool(part.bias)}
@@ -260,7 +302,7 @@ def stand_in(description: Mapping[str, Any], dtype: torch.dtype) -> nn.Module:
     shapes = list(zip(sizes, nodes, strict=True))
     expand = [nn.Linear(m, n, dtype=dtype) for m, n in shapes]
     cells = [nn.Linear(m, n, dtype=dtype) for m, n in shapes if description["cells"]]
-    part = kind(rnn, supports, expand, cells, hidden_size)
+    part = kind(rnn, supports, expand, cells, hidden_size, description["small_states"])
     if description["apart"]:
         part.set_apart()
     return cast(nn.Module, part)

@@ -628,7 +628,8 @@ class StateTracker(TorchFunctionMode):
 
     def _ties(self, readers: Iterable[Reader]) -> dict[str, tuple[str, ...]]:
         """Return the names of the layers in every tie that is read."""
-        read = {name for each in (*readers, *self._node_parameters) for name, _ in each.runs}
+        every = [each.runs for each in readers] + [each.runs for each in self._node_parameters]
+        read = {name for runs in every for name, _ in runs}
         return {
             block.name: tuple(self._layers[i].name for i in block.layers)
             for block in self._blocks.blocks
