@@ -197,6 +197,22 @@ def test_int8_stores_an_lstm_and_linear_layers_in_eight_bits(tmp_path):
     np.testing.assert_allclose(found, wanted, atol=0.1 * float(wanted.abs().max()))
 
 
+def test_what_one_exporter_does_not_know_goes_through_the_other(tmp_path):
+    pytest.importorskip("onnxscript")
+    module = prune(Framed(), [(torch.randn(40, 32),)], m=4, trajectory_fit=0)
+    path = export_onnx(module, torch.randn(2, 32), tmp_path / "small.onnx", dynamic=False)
+    assert_same(path, module, torch.randn(2, 32))
+
+
+def test_a_state_that_cannot_be_fed_back_is_told_of(tmp_path):
+    module, wide = small(Stream()), torch.zeros(1, 2, N_NODES)
+    with pytest.warns(
+        UserWarning, match=r"'state' goes in with the shape \(1, 2, 8\) and comes out"
+    ):
+        export_onnx(module, (torch.randn(2, 5, N_INPUTS), wide), tmp_path / "small.onnx")
+    assert metadata_of(tmp_path / "small.onnx")["states"] == {}
+
+
 @pytest.mark.parametrize("kind", ["gru", "rnn"])
 def test_int8_leaves_other_layers_in_float32(tmp_path, kind):
     module, x = Net(kind), torch.randn(2, 5, N_INPUTS)
@@ -208,7 +224,21 @@ def test_int8_leaves_other_layers_in_float32(tmp_path, kind):
 
 class Unsupported(nn.Module):
     def forward(self, x):
-        return torch.fft.rfft(x).abs()
+        return torch.linalg.eigvals(x @ x.transpose(1, 2)).abs()
+
+
+class Framed(nn.Module):
+    """Cuts frames in a way that the exporter of TorchScript does not know."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(8, N_NODES, batch_first=True)
+        self.head = nn.Linear(N_NODES, 2)
+
+    def forward(self, x):
+        whole = x[:, : x.shape[1] // 4 * 4]
+        frames = nn.functional.pad(whole, (0, 4)).unfold(1, 8, 4)
+        return self.head(self.rnn(frames)[0])
 
 
 class Silent(nn.Module):
@@ -238,7 +268,7 @@ class Looped(nn.Module):
         (nn.GRU(3, 4), X, {"dynamic": {"y": {0: "n"}}}, ValueError, "among .'input'.; got 'y'"),
         (nn.GRU(3, 4), X, {"dynamic": {"input": {3: "n"}}}, ValueError, "from 0 to 2; got 3"),
         (nn.GRU(3, 4), X, {"dynamic": {"input": {2: "n"}}}, ValueError, "got 'n', the axes"),
-        (Unsupported(), X, {}, RuntimeError, "torch cannot export Unsupported to ONNX: .*rfft"),
+        (Unsupported(), X, {}, RuntimeError, "torch cannot export Unsupported to ONNX: .*eigvals"),
         (Looped(), X, {"dynamic": {"x": {0: "n"}}}, RuntimeError, "The output 'output' .* differs"),
         (nn.LSTM(3, 4).double(), X.double(), {}, RuntimeError, "onnxruntime cannot run .*double"),
     ],

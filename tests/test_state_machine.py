@@ -204,7 +204,7 @@ def test_threads_may_share_a_fitted_pruner(ragged):
 def test_files_that_are_something_else_are_refused(content, tmp_path):
     path = tmp_path / "file"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"holds no pruned module of version 1; give a file that"):
+    with pytest.raises(ValueError, match=r"holds no pruned module of version 2; give a file that"):
         load_pruned(path, into=network(2))
     with pytest.raises(ValueError, match=r"holds no moments of hidden states of version 1; give a"):
         HiddenStateMoments.load(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +19,7 @@ from torch import nn
 
 import skspectral
 
+from ..rnn.layers.wrappers import InitialStateWrapper
 from ..utils.doc_hints import refer_to_docs
 from ..utils.safetensors_io import replacing
 from .axes import Axes, Shape, dynamic_axes, input_shapes, other_sizes, output_shapes
@@ -29,6 +31,10 @@ TOLERANCE = 1e-4
 CHATTER: tuple[tuple[type[Warning], str], ...] = (
     (torch.jit.TracerWarning, ""),  # type: ignore[attr-defined]  # public, but not in __all__
     (DeprecationWarning, ""),
+    (FutureWarning, ""),
+    (UserWarning, "The .grad attribute of a Tensor that is not a leaf"),
+    (UserWarning, "The tensor attributes .* were assigned during export"),
+    (UserWarning, "Constant folding"),
     (UserWarning, "Exporting a model to ONNX with a batch_size other than 1"),
     (UserWarning, "Provided key .* for dynamic axes is not a valid input"),
 )
@@ -124,6 +130,12 @@ def export_onnx(
     axes = dynamic_axes(dynamic, plain)
     model, states = exported(plain, axes)
     largest_error(model, plain, {}, TOLERANCE)
+    for name, shape in unpaired_states(plain, states):
+        warnings.warn(
+            f"The state {name!r} goes in with the shape {tuple(plain.example[name].shape)} and "
+            f"comes out with {shape}, and so cannot be fed back; give an example of the latter.",
+            stacklevel=3,
+        )
     if dynamic is True and (fixed := fixed_axes(model, plain, axes)):
         warnings.warn(
             f"The exported graph is right for one size alone of {', '.join(fixed)}, as that of a "
@@ -177,13 +189,7 @@ def check_example(plain: PlainModule) -> None:
 
 
 def exported(plain: PlainModule, axes: Axes) -> tuple[Any, dict[str, str]]:
-    """Return the ONNX model of a module, and the name of the next value of every state.
-
-    The exporter of TorchScript is used, since the newer one turns the number of time steps into a
-    constant in many layers.
-    """
-    import onnx  # noqa: PLC0415  in an extra
-
+    """Return the ONNX model of a module, and the name of the next value of every state."""
     inputs, outputs = input_shapes(plain, axes), output_shapes(plain, axes)
     names, states = names_of_outputs(inputs, outputs)
     shapes = {**inputs, **dict(zip(names, outputs, strict=True))}
@@ -191,25 +197,61 @@ def exported(plain: PlainModule, axes: Axes) -> tuple[Any, dict[str, str]]:
         name: {i: label for i, label in enumerate(shape) if isinstance(label, str)}
         for name, shape in shapes.items()
     }
-    with TemporaryDirectory() as folder, warnings.catch_warnings():
+    with warnings.catch_warnings():
         for category, message in CHATTER:
             warnings.filterwarnings("ignore", message, category)
-        file = Path(folder, "module.onnx")
         try:
-            torch.onnx.export(
-                plain,
-                tuple(plain.example.values()),
-                file,
-                dynamo=False,
-                input_names=list(inputs),
-                output_names=names,
-                dynamic_axes=labels,
-            )
+            return by_tracing(plain, names, labels), states
         except Exception as error:  # of any type, also of the module's own
-            raise RuntimeError(
-                f"torch cannot export {type(plain.module).__name__} to ONNX: {error}"
-            ) from error
-        return onnx.load(file), states
+            try:
+                return by_export(plain, names, labels), states
+            except Exception:  # of any type; the first says more
+                raise RuntimeError(
+                    f"torch cannot export {type(plain.module).__name__} to ONNX: {error}"
+                ) from error
+
+
+def by_tracing(plain: PlainModule, names: list[str], labels: dict[str, dict[int, str]]) -> Any:
+    """Return the ONNX model by the exporter of TorchScript.
+
+    It comes first, since the newer one turns the number of time steps into a constant in many
+    layers.
+    """
+    import onnx  # noqa: PLC0415  in an extra
+
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "module.onnx")
+        torch.onnx.export(
+            plain,
+            tuple(plain.example.values()),
+            file,
+            dynamo=False,
+            input_names=list(plain.example),
+            output_names=names,
+            dynamic_axes=labels,
+        )
+        return onnx.load(file)
+
+
+def by_export(plain: PlainModule, names: list[str], labels: dict[str, dict[int, str]]) -> Any:
+    """Return the ONNX model by the newer exporter, which knows more functions of torch."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    dynamic = torch.export.Dim.DYNAMIC
+    try:
+        program: Any = torch.onnx.export(
+            plain.eval(),
+            tuple(plain.example.values()),
+            dynamo=True,
+            verbose=False,
+            input_names=list(plain.example),
+            output_names=names,
+            dynamic_shapes=(tuple(dict.fromkeys(labels[name], dynamic) for name in plain.example),),
+        )
+    finally:
+        logger.setLevel(level)
+    return program.model_proto
 
 
 def names_of_outputs(
@@ -228,6 +270,21 @@ def names_of_outputs(
             end = places[-1]
             states[name] = names[end] = f"next_{name}"
     return names, dict(reversed(states.items()))
+
+
+def unpaired_states(
+    plain: PlainModule, states: Mapping[str, str]
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield states that go in at the old size and come out at the new one, with their new shape."""
+    kept: dict[int, int] = {}
+    for part in plain.modules():
+        if isinstance(part, InitialStateWrapper):
+            kept |= dict.fromkeys(part.sizes, max(part.n_kept))
+    outputs = [tuple(each.shape) for each in plain.run(plain.example)]
+    for name, given in plain.example.items():
+        *rest, size = given.shape or (0,)
+        if name not in states and (*rest, kept.get(size)) in outputs:
+            yield name, (*rest, kept[size])
 
 
 def fixed_axes(model: Any, plain: PlainModule, axes: Axes) -> list[str]:
