@@ -1,14 +1,23 @@
-"""Find the methods of a module that call a layer, from source code or the call stack."""
+"""Find the methods and lines of a module that call a layer or function."""
 
 from __future__ import annotations
 
 import ast
 import inspect
+import linecache
+import sys
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
+import torch
 from torch import nn
+
+PACKAGE, TORCH = (
+    str(Path(each).parent) for each in (Path(__file__).parents[1], str(torch.__file__))
+)
 
 
 def methods_calling(module: nn.Module, path: str) -> set[str]:
@@ -51,3 +60,17 @@ def attributes_called(method: Any) -> Iterator[str]:
         holder = getattr(function, "value", None)
         if isinstance(function, ast.Attribute) and getattr(holder, "id", "") == "self":
             yield function.attr
+
+
+def users_line() -> str:
+    """Return the place in the user's code from which a torch function is called, in words."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        frame = frame.f_back
+    while frame is not None and frame.f_code.co_filename.startswith(TORCH):
+        frame = frame.f_back
+    name = "" if frame is None else frame.f_code.co_filename
+    if frame is None or name.startswith(PACKAGE):
+        return ""  # a module of torch, such as nn.Sequential, calls it
+    text = linecache.getline(name, frame.f_lineno).strip()
+    return f" ({Path(name).name}, line {frame.f_lineno}{f': {text}' if text else ''})"

@@ -141,3 +141,17 @@ def node_axis(numbers: Tensor) -> int | None:
         else []
     )
     return -1 if not axes else axes[0] if len(axes) == 1 else None
+
+
+def grown(vector: Tensor | None, n_nodes: int, filling: float) -> Tensor:
+    """Return a vector with an entry for each node number, also of those added since."""
+    own = torch.empty(0, dtype=torch.float64) if vector is None else vector
+    return torch.cat([own, torch.full((n_nodes - len(own),), filling, dtype=torch.float64)])
+
+
+def columns(vector: Tensor | None, row: list[int], filling: float) -> tuple[float, ...] | None:
+    """Return the entries of a row of numbers; those of no node are not used."""
+    if vector is None:
+        return None
+    places = torch.tensor(row).clamp(min=0)
+    return tuple(grown(vector, max(len(vector), int(places.max()) + 1), filling)[places].tolist())

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from ..kernels import seeded
-from .nodes import OTHER, PAD, Block, Followed, Nodes, node_axis
+from .nodes import OTHER, PAD, Block, Followed, Nodes, grown, node_axis
 
 TOLERANCE = 1e-7  # of results in float64
 ROUNDING = 1e-13  # of the largest result
@@ -374,6 +374,15 @@ class Probe:
                 if bool(((one == constant) & (number >= 0)).any()):
                     return False
         return True
+
+
+def composed(before: Followed, passed: Passed, n_nodes: int) -> tuple[Tensor | None, Tensor | None]:
+    """Return the scale and the shift of states that were scaled before and are scaled again."""
+    if all(each is None for each in (before.scale, before.shift, passed.scale, passed.shift)):
+        return None, None
+    scale = grown(passed.scale, n_nodes, 1.0)
+    shift = scale * grown(before.shift, n_nodes, 0.0) + grown(passed.shift, n_nodes, 0.0)
+    return scale * grown(before.scale, n_nodes, 1.0), shift if bool(shift.any()) else None
 
 
 @cache

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import linecache
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -21,10 +17,11 @@ from ..kernels import DROPOUTS, KERNELS, as_in_evaluation, seeded
 from ..layers.find import RecurrentLayer, find_layers
 from ..layers.weights import independent_copy
 from ..outputs import leaves, tensors
-from .methods import methods_running
-from .nodes import OTHER, PAD, Followed, Nodes, node_axis, without_padding
-from .probe import ParameterView, Passed, Probe, at, row_of
-from .readers import NodeParameter, Reader, Readers, ReturnedState
+from .findings import PADDED, Findings
+from .methods import methods_running, users_line
+from .nodes import OTHER, PAD, Followed, Nodes, grown, node_axis
+from .probe import ParameterView, Passed, Probe, composed, row_of
+from .readers import NodeParameter, Readers
 
 # Functions that only rearrange entries, so that they can be applied to node numbers too. All that
 # is not in these lists is called on random states to find out what it does.
@@ -47,19 +44,14 @@ QUERIES = frozenset(
     "rand_like randn_like requires_grad requires_grad_ retain_grad shape size storage_offset "
     "stride zeros_like".split()
 )
-PADDED = "is padded with zeros"
 # Why some functions can never be folded into; of others, a linear map in front of them would be.
 NEVER = {
     "layer_norm": "it divides by the spread of all nodes, which the kept ones do not have",
     "group_norm": "it divides by the spread of many nodes, which the kept ones do not have",
 }
 PRODUCTS = frozenset("matmul __matmul__ bmm mm baddbmm einsum mul __mul__ dot".split())
-RETURN_LESS = "return its last state, or what a linear map reads from it"
 LINEAR_FIRST = "a linear map in front of it would be folded"
 PRODUCT = "a product of states needs a matrix between them, for which forward has no place"
-PACKAGE, TORCH = (
-    str(Path(each).parent) for each in (Path(__file__).parents[1], str(torch.__file__))
-)
 
 
 def find_readers(
@@ -97,7 +89,7 @@ def find_readers(
         except Exception:  # whatever the user's forward raises
             if not forward.training:
                 raise
-    return tracker.readers()
+    return tracker.found.readers()
 
 
 class StateTracker(TorchFunctionMode):
@@ -118,13 +110,11 @@ class StateTracker(TorchFunctionMode):
     ) -> None:
         super().__init__()
         self._module, self._layers, self._keeps_size = module, layers, keeps_size
-        self._paths = {id(each): path for path, each in module.named_parameters()}
         self._linears = {
             id(part.weight): path
             for path, part in module.named_modules()
             if isinstance(part, nn.Linear) and isinstance(part.weight, nn.Parameter)
         }
-        self._idle = {id(each) for each in module.parameters()}
         self._recurrent = {
             id(each.recurrent_weight(module)): each.name for each in find_layers(module)
         }
@@ -133,18 +123,7 @@ class StateTracker(TorchFunctionMode):
             self._blocks.add(layer.name, (i,), layer.of(module).hidden_size)
         for i, layer in enumerate(layers):
             self._blocks.add(layer.name, (i,), layer.of(module).hidden_size, is_cell=True)
-        self._reading: dict[tuple[str, str | None], set[Reader]] = {}
-        self._node_parameters: dict[NodeParameter, None] = {}
-        self._used_elsewhere: set[str] = set()
-        self._obstacles: dict[str, str] = {}
-        self._linear_only: dict[str, str] = {}
-        self._starts: dict[str, set[str]] = {}
-        self._cell_starts: set[str] = set()
-        self._returned: list[dict[int, ReturnedState]] = []
-        self._returning: set[str] = set()
-        self._last_read: set[str] = set()
-        self._kept: dict[str, str] = {}
-        self._callers: dict[str, set[str]] = {}
+        self.found = Findings(module, layers, self._blocks)
 
     @torch.no_grad()
     def follow(self, forward: ForwardPass) -> None:
@@ -152,8 +131,8 @@ class StateTracker(TorchFunctionMode):
         self._nodes: dict[int, Followed] = {}
         self._held: list[Tensor] = []  # so that no id is reused
         self._running: list[str] = []
-        self._returned.append({})
         self._lenient = forward.training
+        self.found.begin(lenient=forward.training)
         module = independent_copy(self._module).train(forward.training)
         self._views = {
             id(each): ParameterView(path, each, lambda tensor: tensor)
@@ -174,7 +153,7 @@ class StateTracker(TorchFunctionMode):
 
         def before(_part: nn.Module, args: Any, kwargs: Any) -> None:
             if methods := methods_running(holder):
-                self._callers.setdefault(layer.host, set()).update(methods)
+                self.found.callers.setdefault(layer.host, set()).update(methods)
             self._running.append(layer.name)
             self._enter(layer, *args, **kwargs)
 
@@ -191,7 +170,7 @@ class StateTracker(TorchFunctionMode):
                 args[1:] if len(args) > 1 else [kwargs[name] for name in ("hx",) if name in kwargs]
             )
             given = {"absent"} if not len(start) else {"none" if start[0] is None else "state"}
-            self._starts.setdefault(host, set()).update(given)
+            self.found.starts.setdefault(host, set()).update(given)
 
         owner.register_forward_pre_hook(before, with_kwargs=True)
 
@@ -201,16 +180,15 @@ class StateTracker(TorchFunctionMode):
         if id(states) in self._nodes:
             self._read(self._nodes[id(states)], layer.path)
         else:
-            plain = Reader(layer.path, ((None, states.shape[-1]),))
-            self._reading.setdefault((layer.path, None), set()).add(plain)
+            self.found.read_other_inputs(layer.path, states.shape[-1])
         for state in _tensors(hx):
             if followed := self._nodes.get(id(state)):
-                others = self._hosts(followed.numbers) - {layer.host}
-                self._block(others, "starts another layer")
+                others = self.found.hosts(followed.numbers) - {layer.host}
+                self.found.block(others, "starts another layer")
                 if any(block.is_cell for block in self._blocks.blocks_in(followed.numbers)):
-                    self._cell_starts |= others
+                    self.found.cell_starts |= others
                 if followed.scale is not None:
-                    self._block({layer.host}, "starts from states that are scaled")
+                    self.found.block({layer.host}, "starts from states that are scaled")
 
     def _leave(self, layer: RecurrentLayer, part: nn.Module, output: Any) -> None:
         """Start to trace the states that a layer returns."""
@@ -237,7 +215,7 @@ class StateTracker(TorchFunctionMode):
             self._check_kernel(args)
         result = func(*args, **kwargs)
         given = [value for value in tree_iter((args, kwargs)) if isinstance(value, Tensor)]
-        self._idle.difference_update(map(id, given))
+        self.found.idle.difference_update(map(id, given))
         if self._running or name in QUERIES:
             return result
         followed = [self._nodes[id(tensor)] for tensor in given if id(tensor) in self._nodes]
@@ -285,7 +263,7 @@ class StateTracker(TorchFunctionMode):
         """Trace a parameter through a function that rearranges it, or note that it is used."""
         views = [self._views[id(tensor)] for tensor in given if id(tensor) in self._views]
         if name not in MOVES or len(given) > 1 or not views or not isinstance(result, Tensor):
-            self._note_uses(views)
+            self.found.note_uses(views)
             return
         before, place = views[0], id(given[0])
 
@@ -299,11 +277,6 @@ class StateTracker(TorchFunctionMode):
 
         self._views[id(result)] = ParameterView(before.path, before.base, view)
         self._held.append(result)
-
-    def _note_uses(self, views: Iterable[ParameterView], read: Iterable[str] = ()) -> None:
-        """Note parameters that are used other than to read states or to scale them."""
-        if not self._lenient:
-            self._used_elsewhere.update({view.path for view in views} - {*read})
 
     def _keep(self, tensor: Tensor, numbers: Tensor, like: Followed) -> None:
         """Trace a tensor further, with the properties of the states that it comes from."""
@@ -356,7 +329,7 @@ class StateTracker(TorchFunctionMode):
             return
         axis, row = node_axis(written.numbers), row_of(written.numbers)
         if axis is not None and row is not None and (runs := self._blocks.runs(row)):
-            self._node_parameters[NodeParameter(view.path, runs, axis % tensor.ndim)] = None
+            self.found.node_parameters[NodeParameter(view.path, runs, axis % tensor.ndim)] = None
 
     def _try(
         self, func: Any, name: str, args: Any, kwargs: Any, result: Any, followed: list[Followed]
@@ -367,11 +340,11 @@ class StateTracker(TorchFunctionMode):
         floating = all(isinstance(each, Tensor) and each.is_floating_point() for each in results)
         like = self._together(followed) if floating else None
         if like is None:
-            self._note_uses(probe.views.values())
+            self.found.note_uses(probe.views.values())
             self._stop(followed, name)
             return
         passed = probe.passed()
-        if passed is None and len(self._hosts_of(followed)) == 1:
+        if passed is None and len(self.found.hosts_of(followed)) == 1:
             passed = probe.tied()
         if passed is not None:
             self._pass_on(name, results, passed, probe, like)
@@ -379,10 +352,11 @@ class StateTracker(TorchFunctionMode):
                 self._note_buffer(tensor)
         elif found := probe.reader():
             parameter, axis, row = found
-            self._note_uses(probe.views.values(), [parameter.path])
-            self._read_by_parameter(like, followed, parameter.path, axis, row)
+            self.found.note_uses(probe.views.values(), [parameter.path])
+            owner, _, weight = parameter.path.rpartition(".")
+            self.found.record(like, followed, owner, weight, axis, row)
         else:
-            self._note_uses(probe.views.values())
+            self.found.note_uses(probe.views.values())
             self._stop(followed, name)
 
     def _pass_on(
@@ -398,15 +372,15 @@ class StateTracker(TorchFunctionMode):
         new_tie = not n_blocks <= set(probe.blocks)
         null = passed.scale is not None and bool((passed.scale == 0.0).any())
         if lost_shift or null or (scaled and is_cell) or (new_tie and changed and not tied):
-            self._note_uses(probe.views.values())
+            self.found.note_uses(probe.views.values())
             self._stop([*probe.states.values()], name)
             return
         own: list[str] = []
         for parameter, axis, row in probe.node_parameters() if scaled else ():
             if runs := self._blocks.runs(row):
                 own.append(parameter.path)
-                self._node_parameters[NodeParameter(parameter.path, runs, axis)] = None
-        self._note_uses(probe.views.values(), own)
+                self.found.node_parameters[NodeParameter(parameter.path, runs, axis)] = None
+        self.found.note_uses(probe.views.values(), own)
         scale, shift = composed(like, passed, len(self._blocks))
         reason = like.linear_only or ("" if passed.is_affine else f"is used by {name}")
         like = replace(
@@ -431,7 +405,9 @@ class StateTracker(TorchFunctionMode):
         vectors = [torch.full((n_nodes,), torch.nan).double() for _ in range(2)]
         for each in followed:
             nodes = each.numbers[each.numbers >= 0].unique()
-            for vector, own, filling in zip(vectors, (each.scale, each.shift), (1, 0), strict=True):
+            for vector, own, filling in zip(
+                vectors, (each.scale, each.shift), (1.0, 0.0), strict=True
+            ):
                 value = grown(own, n_nodes, filling)[nodes]
                 known = vector[nodes]
                 if not bool((known.isnan() | (known == value)).all()):
@@ -457,55 +433,7 @@ class StateTracker(TorchFunctionMode):
         if any(block.is_cell for block in self._blocks.blocks_in(states.numbers)):
             self._stop([states], "linear")
         row = rows[0].tolist() if bool((rows == rows[0]).all()) else None
-        self._record(states, [states], path, None, 1, row)
-
-    def _read_by_parameter(
-        self, like: Followed, followed: list[Followed], path: str, axis: int, row: list[int]
-    ) -> None:
-        """Record a parameter that reads states."""
-        owner, _, weight = path.rpartition(".")
-        for host in self._hosts_of(followed):
-            self._linear_only.setdefault(host, f"is read by {path!r}, which has no bias")
-        if like.shift is None:
-            self._record(like, followed, owner, weight, axis, row)
-        else:
-            self._block(self._hosts_of(followed), f"reaches {path!r} shifted")
-
-    def _record(
-        self,
-        like: Followed,
-        followed: list[Followed],
-        path: str,
-        weight: str | None,
-        axis: int,
-        row: list[int] | None,
-    ) -> None:
-        hosts = self._hosts_of(followed)
-        self._last_read |= self._hosts_of(each for each in followed if each.is_last)
-        runs = None if row is None else self._blocks.runs(row)
-        padded = any(bool((each.numbers == PAD).any()) for each in followed)
-        if row is None or runs is None:
-            self._block(hosts, f"reaches {path!r} in another order or in part")
-        elif padded and like.shift is not None:
-            self._block(hosts, f"reaches {path!r} shifted and padded")
-        else:
-            scale, shift = (
-                None if vector is None else columns(grown(vector, len(self._blocks), filling), row)
-                for vector, filling in ((like.scale, 1), (like.shift, 0))
-            )
-            reader = Reader(path, runs, weight, axis, scale, shift)
-            self._reading.setdefault((path, weight), set()).add(reader)
-        if reason := like.linear_only or (PADDED if padded else ""):
-            for host in hosts:
-                self._linear_only.setdefault(host, reason)
-
-    def _hosts(self, numbers: Tensor) -> set[str]:
-        """Return the hosts of the layers whose nodes are among the numbers."""
-        found = self._blocks.blocks_in(numbers)
-        return {self._layers[i].host for block in found for i in block.layers}
-
-    def _hosts_of(self, followed: Iterable[Followed]) -> set[str]:
-        return {host for each in followed for host in self._hosts(each.numbers)}
+        self.found.record(states, [states], path, None, 1, row)
 
     def _inspect(self, output: Any, module: nn.Module) -> None:
         """Look for states in the output of the module and in its attributes."""
@@ -515,41 +443,18 @@ class StateTracker(TorchFunctionMode):
         for place, tensor in enumerate(found):
             if followed := self._nodes.get(id(tensor)):
                 goes_on = followed.is_last and followed.scale is None and not nothing_else
-                self._leave_module(place, followed, goes_on and not self._keeps_size)
+                self.found.leave_module(place, followed, goes_on and not self._keeps_size)
         for path, part in module.named_modules():
             for name, value in vars(part).items():
                 for tensor in tensors(value):
                     followed = self._nodes.get(id(tensor))
                     if followed and not self._goes_on(followed):
-                        for host in self._hosts(followed.numbers):
-                            self._kept[f"{path}.{name}".strip(".")] = host
+                        for host in self.found.hosts(followed.numbers):
+                            self.found.kept[f"{path}.{name}".strip(".")] = host
 
     def _goes_on(self, followed: Followed) -> bool:
         """Return whether states are the last ones of layers that are given initial states."""
-        return followed.is_last and self._hosts(followed.numbers) <= self._startable
-
-    @property
-    def _startable(self) -> set[str]:
-        """Hosts that are called with an initial state, or None in its place."""
-        return {host for host, given in self._starts.items() if given - {"absent"}}
-
-    def _leave_module(self, place: int, followed: Followed, goes_on: bool) -> None:
-        """Record states that are an output of the module."""
-        hosts, blocks = self._hosts(followed.numbers), self._blocks.blocks_in(followed.numbers)
-        if goes_on and all(len(block.layers) == 1 for block in blocks):
-            numbers = without_padding(followed.numbers)
-            layers = torch.full_like(numbers, OTHER)
-            for block in blocks:
-                inside = (numbers >= block.first) & (numbers < block.first + block.size)
-                layers[inside] = block.layers[0]
-            nodes = torch.where(numbers >= 0, at(self._blocks.local, numbers.clamp(min=0)), numbers)
-            self._returned[-1][place] = ReturnedState(layers.cpu(), nodes.cpu())
-            self._returning |= hosts
-            return
-        self._block(hosts, f"is returned by forward; {RETURN_LESS}")
-        if any(block.is_cell for block in blocks):
-            # A caller may start any layer from them; a bare layer gets back its own.
-            self._cell_starts |= hosts - {""}
+        return followed.is_last and self.found.hosts(followed.numbers) <= self.found.startable
 
     def _stop(self, followed: list[Followed], name: str) -> None:
         """Record that states go no further."""
@@ -562,110 +467,11 @@ class StateTracker(TorchFunctionMode):
                 f"the cell state of layer {names[0]!r} is read by {name}, and only "
                 "hidden states can be rebuilt from fewer nodes; give a module that reads h, not c."
             )
-        hosts = self._hosts_of(followed)
-        self._last_read |= self._hosts_of(each for each in followed if each.is_last)
+        hosts = self.found.hosts_of(followed)
+        self.found.last_read |= self.found.hosts_of(each for each in followed if each.is_last)
         several = len({each.tensor for each in followed}) > 1
         hint = NEVER.get(name, PRODUCT if several and name in PRODUCTS else LINEAR_FIRST)
-        self._block(hosts, f"is used by {name}{users_line()}; {hint}")
-
-    def _block(self, hosts: Iterable[str], obstacle: str) -> None:
-        for host in hosts if not self._lenient else ():
-            self._obstacles.setdefault(host, obstacle)
-
-    def readers(self) -> Readers:
-        """Return the readers and other uses of states that were found."""
-        self._lenient = False
-        hosts = {
-            block.name: {self._layers[i].host for i in block.layers}
-            for block in self._blocks.blocks
-        }
-        for (path, weight), readings in self._reading.items():
-            runs = [run for reader in readings for run in reader.runs]
-            read = {host for name, _ in runs if name is not None for host in hosts[name]}
-            if len(readings) > 1:
-                self._block(read, f"reaches {path!r} beside other inputs at different times")
-            elif self._weight_path(path, weight) in self._used_elsewhere:
-                self._block(read, f"shares {path!r} with another use")
-        found = tuple(
-            next(iter(readings))
-            for readings in self._reading.values()
-            if len(readings) == 1 and any(name for each in readings for name, _ in each.runs)
-        )
-        idle = dict(self._idle_parts())
-        for reader in found:
-            for sibling in set(siblings(self._module, reader.path)) & idle.keys():
-                read = {host for name, _ in reader.runs if name is not None for host in hosts[name]}
-                self._block(
-                    read,
-                    f"is not seen to reach {sibling!r}, which stands beside its reader "
-                    f"{reader.path!r} and did not run on X",
-                )
-        elsewhere = self._returning - self._startable if self._startable else set()
-        self._block(elsewhere, "is returned by forward and may start another layer")
-        return Readers(
-            found,
-            self._obstacles,
-            frozenset(host for host, given in self._starts.items() if "state" in given),
-            frozenset(self._cell_starts),
-            self._linear_only,
-            frozenset(host for host, given in self._starts.items() if given == {"none"}),
-            self._kept,
-            self._callers,
-            idle,
-            tuple(self._node_parameters),
-            self._ties(found),
-            tuple(self._returned),
-            frozenset(self._returning - self._last_read - elsewhere),
-        )
-
-    def _weight_path(self, path: str, weight: str | None) -> str | None:
-        """Return the path of a reader's weight; None for a layer, which is called as a whole."""
-        part = self._module.get_submodule(path)
-        if weight is None and not isinstance(part, nn.Linear):
-            return None
-        tensor = getattr(part, weight or "weight")
-        return self._paths.get(id(tensor), f"{path}.{weight}".strip("."))
-
-    def _ties(self, readers: Iterable[Reader]) -> dict[str, tuple[str, ...]]:
-        """Return the names of the layers in every tie that is read."""
-        every = [each.runs for each in readers] + [each.runs for each in self._node_parameters]
-        read = {name for runs in every for name, _ in runs}
-        return {
-            block.name: tuple(self._layers[i].name for i in block.layers)
-            for block in self._blocks.blocks
-            if block.name in read and len(block.layers) > 1
-        }
-
-    def _idle_parts(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Yield parts whose weight no pass used, with the sizes of their inputs."""
-        for path, part in self._module.named_modules():
-            weight = part._parameters.get("weight")
-            if (
-                weight is not None
-                and id(weight) in self._idle
-                and not isinstance(part, nn.Embedding)
-            ):
-                yield path, tuple(weight.shape[min(1, weight.ndim - 1) :])
-
-
-def composed(before: Followed, passed: Passed, n_nodes: int) -> tuple[Tensor | None, Tensor | None]:
-    """Return the scale and the shift of states that were scaled before and are scaled again."""
-    if all(each is None for each in (before.scale, before.shift, passed.scale, passed.shift)):
-        return None, None
-    scale = grown(passed.scale, n_nodes, 1)
-    shift = scale * grown(before.shift, n_nodes, 0) + grown(passed.shift, n_nodes, 0)
-    return scale * grown(before.scale, n_nodes, 1), shift if bool(shift.any()) else None
-
-
-def grown(vector: Tensor | None, n_nodes: int, filling: float) -> Tensor:
-    """Return a vector with an entry for each node number, also of those added since."""
-    own = torch.empty(0, dtype=torch.float64) if vector is None else vector
-    return torch.cat([own, torch.full((n_nodes - len(own),), float(filling), dtype=torch.float64)])
-
-
-def columns(vector: Tensor, row: list[int]) -> tuple[float, ...]:
-    """Return the entries of a row of numbers; those of no node are not used."""
-    return tuple(vector[torch.tensor(row).clamp(min=0)].tolist())
+        self.found.block(hosts, f"is used by {name}{users_line()}; {hint}")
 
 
 def blank_numbers(tensor: Tensor) -> Tensor:
@@ -678,28 +484,6 @@ def is_pick(name: str, args: Any) -> bool:
     index = args[1] if name == "__getitem__" else None
     by_tensors = isinstance(index, tuple) and sum(isinstance(each, Tensor) for each in index) > 1
     return name in PICKS or by_tensors
-
-
-def siblings(module: nn.Module, path: str) -> Iterator[str]:
-    """Yield the paths of the other parts in the ``ModuleList`` or ``ModuleDict`` of a part."""
-    outer, _, name = path.rpartition(".")
-    holder = module.get_submodule(outer)
-    if isinstance(holder, (nn.ModuleList, nn.ModuleDict)):
-        yield from (f"{outer}.{other}" for other in holder._modules if other != name)
-
-
-def users_line() -> str:
-    """Return the place in the user's code from which a torch function is called, in words."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
-        frame = frame.f_back
-    while frame is not None and frame.f_code.co_filename.startswith(TORCH):
-        frame = frame.f_back
-    name = "" if frame is None else frame.f_code.co_filename
-    if frame is None or name.startswith(PACKAGE):
-        return ""  # a module of torch, such as nn.Sequential, calls it
-    text = linecache.getline(name, frame.f_lineno).strip()
-    return f" ({Path(name).name}, line {frame.f_lineno}{f': {text}' if text else ''})"
 
 
 def _tensors(tree: Any) -> list[Tensor]:
