@@ -43,7 +43,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 from whole_models import MODELS
 
-from skspectral import SpectralRNNPruner
+from skspectral import SpectralRNNPruner, export_onnx
 
 N_STEPS, N_INPUTS, N_OUTPUTS = 100, 64, 10
 N_TOKENS, N_WORDS = 35, 10_000
@@ -187,7 +187,7 @@ def in_torch(module, example):
 
 def export(module, example, path):
     """Write a module to a file."""
-    torch.onnx.export(module, example, path, dynamo=False)
+    export_onnx(module, example, path, dynamic=False)
 
 
 def in_onnxruntime(path, example, profile_prefix=""):
