@@ -197,12 +197,11 @@ def test_int8_stores_an_lstm_and_linear_layers_in_eight_bits(tmp_path):
     np.testing.assert_allclose(found, wanted, atol=0.1 * float(wanted.abs().max()))
 
 
-def test_what_one_exporter_does_not_know_goes_through_the_other(tmp_path, capfd):
+def test_what_one_exporter_does_not_know_goes_through_the_other(tmp_path):
     pytest.importorskip("onnxscript")
     module = prune(Framed(), [(torch.randn(40, 32),)], m=4, trajectory_fit=0)
     path = export_onnx(module, torch.randn(2, 32), tmp_path / "small.onnx", dynamic=False)
     assert_same(path, module, torch.randn(2, 32))
-    assert "graph" not in capfd.readouterr().out
 
 
 def test_a_state_that_cannot_be_fed_back_is_told_of(tmp_path):

@@ -7,7 +7,6 @@ import logging
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -220,7 +219,7 @@ def by_tracing(plain: PlainModule, names: list[str], labels: dict[str, dict[int,
     """
     import onnx  # noqa: PLC0415  in an extra
 
-    with TemporaryDirectory() as folder, graphs_not_printed():
+    with TemporaryDirectory() as folder:
         file = Path(folder, "module.onnx")
         torch.onnx.export(
             plain,
@@ -232,17 +231,6 @@ def by_tracing(plain: PlainModule, names: list[str], labels: dict[str, dict[int,
             dynamic_axes=labels,
         )
         return onnx.load(file)
-
-
-@contextmanager
-def graphs_not_printed() -> Iterator[None]:
-    """Keep torch from printing a whole graph that it cannot export."""
-    enable = getattr(torch._C, "_jit_set_onnx_log_enabled", lambda _enabled: None)
-    enable(False)
-    try:
-        yield
-    finally:
-        enable(True)
 
 
 def by_export(plain: PlainModule, names: list[str], labels: dict[str, dict[int, str]]) -> Any:
