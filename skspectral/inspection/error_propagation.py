@@ -244,8 +244,12 @@ def check_elman(rnn: nn.Module, layer: RecurrentLayer, readers: Readers) -> None
             f"pruner has pruned {layer.host!r}, which is given a state to start from, and the "
             "bound is for layers that start from zero."
         )
-    if any(reader.path == layer.path or len(reader.runs) > 1 for reader in readers.readers):
+    if any(
+        reader.path == layer.path or len(reader.runs) > 1 or reader.weight is not None
+        for reader in readers.readers
+    ):
         raise ValueError(
             f"pruner has pruned {layer.host!r}, whose states are its own inputs or are read "
-            "together with other inputs, and the bound is for layers that are read alone."
+            "together with other inputs or by other weights than those of an nn.Linear, and the "
+            "bound is for layers that a linear map reads alone."
         )
