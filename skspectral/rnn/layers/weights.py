@@ -13,6 +13,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from ..outputs import tensors
+from ..runtime.kinds import mode_of, type_of
 from .closures import rebind_closures
 
 REMOVERS: dict[type, Callable[[Any, str], Any]] = {
@@ -41,15 +42,6 @@ def reading_of(part: Any) -> tuple[Tensor, Tensor | None]:
 def n_parameters(module: nn.Module) -> int:
     """Return the number of parameters of a module."""
     return sum(parameter.numel() for parameter in module.parameters())
-
-
-def mode_of(rnn: nn.Module) -> str:
-    """Return the key of ``GATES`` of a layer."""
-    if isinstance(rnn, nn.RNNCell):
-        return f"RNN_{rnn.nonlinearity.upper()}"
-    if isinstance(rnn, nn.RNNCellBase):
-        return "GRU" if isinstance(rnn, nn.GRUCell) else "LSTM"
-    return cast(str, rnn.mode)
 
 
 def incoming_norms(rnn: Any) -> Tensor:
@@ -81,12 +73,6 @@ def empty_like(rnn: Any, input_size: int, hidden_size: int, bias: bool, like: An
     if isinstance(rnn, nn.RNN):
         options["nonlinearity"] = rnn.mode.removeprefix("RNN_").lower()
     return type_of(rnn)(input_size, hidden_size, **options)
-
-
-def type_of(rnn: nn.Module) -> Any:
-    """Return the torch class of a layer, which may be of a subclass."""
-    kinds = (nn.RNN, nn.GRU, nn.LSTM, nn.RNNCell, nn.GRUCell, nn.LSTMCell)
-    return next(kind for kind in kinds if isinstance(rnn, kind))
 
 
 def filled(empty: Any, weights: Mapping[str, Tensor], like: nn.Module) -> Any:
