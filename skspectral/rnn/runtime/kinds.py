@@ -6,7 +6,7 @@ from torch import nn
 
 
 def mode_of(rnn: nn.Module) -> str:
-    """Return the key of ``GATES`` of a layer."""
+    """Return the ``mode`` of a layer; that of a cell is what a layer of its kind has."""
     if isinstance(rnn, nn.RNNCell):
         return f"RNN_{rnn.nonlinearity.upper()}"
     if isinstance(rnn, nn.RNNCellBase):
