@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 import skspectral
 
 from ..rnn.layers.delegating import CORE, Delegating, is_customized
+from ..rnn.layers.find import joined
 from ..rnn.layers.stack import is_layer
 from ..rnn.layers.weights import is_plain
 from ..rnn.runtime.wrappers import ExpandedRNN
@@ -146,11 +147,11 @@ class Changes:
             if path.startswith(inside):
                 continue
             if isinstance(part, Delegating):
+                core = type(self.module.get_submodule(joined(path, CORE))).__name__
                 raise ValueError(
-                    f"layer {path!r} is a {type(part).__name__} that runs a "
-                    f"{type(part.get_submodule(CORE)).__name__} in place of torch's forward, which cannot be "
-                    "written for torch alone; use save_pruned, or prune a module with a layer of "
-                    "torch in its place."
+                    f"layer {path!r} is a {type(part).__name__} that runs a {core} in place of "
+                    "torch's forward, which cannot be written for torch alone; use save_pruned, or "
+                    "prune a module with a layer of torch in its place."
                 )
             if type(part) in OURS:
                 inside += (f"{path}." if path else "",)
@@ -203,14 +204,14 @@ class Changes:
             yield statement(made, before=" = ".join([*places, ""]))
             for name, inner in part.named_modules():
                 if isinstance(inner, ExpandedRNN) and inner.is_apart:
-                    yield f"    {'.'.join(filter(None, [places[0], name, 'set_apart()']))}"
+                    yield f"    {places[0]}.{joined(name, 'set_apart()')}"
 
     def resized(self, path: str, part: nn.Module, covered: set[str]) -> Iterator[str]:
         """Yield the statements that narrow parameters, buffers and sizes of a part itself."""
         before, place = self.before.get(path), place_of(self.module, path)
         old = {} if before is None else {**before._parameters, **before._buffers}
         for name, tensor in {**part._parameters, **part._buffers}.items():
-            full = f"{path}.{name}" if path else name
+            full = joined(path, name)
             if tensor is None or name in covered:
                 continue
             wide = old.get(name)
@@ -234,7 +235,7 @@ class Changes:
         for path, part in self.module.named_modules():
             for name, parameter in part._parameters.items():
                 if parameter is not None:
-                    shared.setdefault(parameter, []).append(f"{path}.{name}" if path else name)
+                    shared.setdefault(parameter, []).append(joined(path, name))
         for names in shared.values():
             new = [each for each in names for path in self.changed if is_within(each, path)]
             if len(names) > 1 and new:
