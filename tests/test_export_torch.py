@@ -131,7 +131,10 @@ LINES = {
         '    module.norm.register_buffer("running_var", torch.empty(4))\n',
         "    module.norm.num_features = 4\n",
     ],
-    "unfolded": ["    module.rnn = ExpandedRNN(\n        StackedRNN(\n"],
+    "unfolded": [
+        "    module.rnn = ExpandedRNN(\n        StackedRNN(\n",
+        "    module.rnn.set_apart()\n",
+    ],
     "cells": ['    module.heads["first-one"] = nn.Linear(4, 2)\n'],
 }
 M = {
@@ -165,7 +168,7 @@ def test_files_run_where_the_package_cannot_be_imported(tmp_path):
     for i, (name, maker) in enumerate(alone.MAKERS.items()):
         torch.manual_seed(0)
         net, x = maker().eval(), torch.randn(40, 6, 3)
-        pruner = SpectralRNNPruner(net, M.get(name, 4), trajectory_fit=0, n_refit=0).fit([(x,)])
+        pruner = SpectralRNNPruner(net, M.get(name, 4), trajectory_fit=0).fit([(x,)])
         text = export_torch(pruner, tmp_path / f"folder{i}").read_text()
         assert [line for line in LINES.get(name, []) if line not in text] == []
         known[name] = x, alone.answers(pruner.pruned_module_, x)
@@ -276,6 +279,43 @@ def test_a_layer_in_a_list_is_resized_where_it_is(tmp_path):
     small = prune(Listed(nn.ReLU()), x, m=3, trajectory_fit=0)
     with pytest.raises(ValueError, match="layer 'rnn' is in an attribute of Listed that is no sub"):
         export_torch(small, tmp_path)
+
+
+class Holders(nn.Module):
+    """Has parts and parameters in containers, twice, and a computed weight."""
+
+    def __init__(self, kind=nn.Linear):
+        super().__init__()
+        self.rnn = nn.GRU(3, 8, batch_first=True)
+        self.parts, self.same = nn.ModuleList([nn.Sequential(kind(8, 2))]), self.rnn
+        self.weights = nn.ParameterList([nn.Parameter(torch.randn(8, 2))])
+        self.named = nn.ParameterDict({"a": nn.Parameter(torch.randn(8, 2))})
+        nn.utils.parametrizations.weight_norm(self.parts[0][0])
+
+    def forward(self, x):
+        states = self.same(x)[0]
+        return self.parts[0](states) + states @ self.weights[0] + states @ self.named["a"]
+
+
+class Line(nn.Linear):
+    pass
+
+
+def test_containers_shared_parts_and_computed_weights(tmp_path):
+    x = torch.randn(40, 6, 3)
+    pruner = fitted(Holders().eval(), [(x,)], m=3)
+    text = export_torch(pruner, tmp_path).read_text()
+    for line in (
+        "module.rnn = module.same = nn.GRU(3, 3, batch_first=True)",
+        "module.parts[0][0] = nn.Linear(3, 2)",
+        "module.weights[0] = nn.Parameter(torch.empty(3, 2))",
+        'module.named["a"] = nn.Parameter(torch.empty(3, 2))',
+    ):
+        assert f"    {line}\n" in text
+    again = imported(tmp_path / "pruned.py").pruned(Holders())
+    assert_same(answers(again, (x,)), answers(pruner.pruned_module_, (x,)), tolerance=0.0)
+    with pytest.raises(ValueError, match=r"'parts.0.0' has computed weights, and a class or hooks"):
+        export_torch(fitted(Holders(Line).eval(), [(x,)], m=3), tmp_path)
 
 
 def test_other_things_are_refused(tmp_path):

@@ -192,6 +192,12 @@ class Changes:
         places = [place_of(self.module, name) for name, each in every if each is part]
         holder = self.referred.get(id(part))
         if self.stays(part) or (holder and type(part) not in OURS):
+            before = self.before.get(path, part)
+            if before.state_dict().keys() - part.state_dict().keys():
+                raise ValueError(
+                    f"layer {path!r} has computed weights, and a class or hooks that stay; remove "
+                    "its parametrizations before pruning, or use save_pruned."
+                )
             yield statement(("resize(", [places[0], made], ")"))
         elif holder:
             raise ValueError(

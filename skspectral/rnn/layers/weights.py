@@ -8,7 +8,13 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
+from torch.nn.utils import (
+    parametrizations,
+    parametrize,
+    prune,
+    remove_spectral_norm,
+    remove_weight_norm,
+)
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
@@ -166,6 +172,10 @@ def drop_parametrizations(part: Any) -> None:
         for name, computed in part.parametrizations.items()
     }
     del part._modules["parametrizations"]
+    loading = part._load_state_dict_pre_hooks  # the parametrized weight_norm adds one
+    for key, hook in [*loading.items()]:
+        if hook.hook.__module__ == parametrizations.__name__:
+            del loading[key]
     part.__class__ = type(part).__bases__[0]
     for name, value in values.items():
         part.register_parameter(name, nn.Parameter(value, requires_grad=flags[name]))
