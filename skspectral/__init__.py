@@ -2,6 +2,7 @@
 
 from .calibration.moments import HiddenStateMoments
 from .export.export_onnx import export_onnx
+from .export.export_torch import export_torch
 from .inspection.error_propagation import ErrorPropagation, error_propagation
 from .pruners.functional import prune
 from .pruners.neuron_selection import NeuronSelectionPruner
@@ -32,6 +33,7 @@ __all__ = [
     "__version__",
     "error_propagation",
     "export_onnx",
+    "export_torch",
     "load_pruned",
     "prune",
     "save_pruned",

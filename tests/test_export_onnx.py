@@ -13,8 +13,8 @@ from torch.utils._pytree import tree_leaves
 import skspectral
 from skspectral import SpectralRNNPruner, export_onnx, prune
 from skspectral.export.export_onnx import relative_error
-from skspectral.rnn.layers.stack import StackedRNN
-from skspectral.rnn.layers.wrappers import ExpandedRNN, InitialStateRNN
+from skspectral.rnn.runtime.stack import StackedRNN
+from skspectral.rnn.runtime.wrappers import ExpandedRNN, InitialStateRNN
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

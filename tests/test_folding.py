@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from skspectral import SpectralRNNPruner
-from skspectral.rnn.layers.wrappers import Expanded
+from skspectral.rnn.runtime.wrappers import Expanded
 
 D = N_NODES
 

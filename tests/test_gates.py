@@ -15,8 +15,9 @@ from skspectral.rnn.forward_pass import ForwardPass
 from skspectral.rnn.gates import BETA, GAMMA, ZETA, Gated, HardConcrete
 from skspectral.rnn.layers.find import find_layers
 from skspectral.rnn.layers.stack import merge_layers, split_layers
+from skspectral.rnn.runtime.inputs import SelectedInputs
 from skspectral.rnn.states.collector import StateCollector
-from skspectral.rnn.surgery.inputs import SelectedInputs, select_inputs
+from skspectral.rnn.surgery.inputs import select_inputs
 from skspectral.rnn.surgery.surgery import Surgery
 from skspectral.rnn.tracing.tracer import find_readers
 

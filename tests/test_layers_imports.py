@@ -89,6 +89,13 @@ def test_surgery_needs_torch_and_safetensors_alone():
     assert libraries - set(sys.stdlib_module_names) == {"torch", "safetensors", "skspectral"}
 
 
+def test_modules_that_exported_files_hold_need_torch_alone():
+    found = imported_by("rnn/runtime")
+    assert parts_of(found, 2) == {"runtime"}
+    libraries = {name.partition(".")[0] for name in found}
+    assert libraries - set(sys.stdlib_module_names) == {"torch", "skspectral"}
+
+
 def test_drawing_and_tables_are_loaded_when_used_alone():
     for name in MODULES:
         tree = ast.parse((ROOT / name).read_text())

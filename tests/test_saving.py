@@ -18,7 +18,7 @@ from torch import nn
 
 from skspectral import HiddenStateMoments, load_pruned, prune, save_pruned
 from skspectral.rnn.layers.stack import split_layers
-from skspectral.rnn.surgery.inputs import SelectedInputs
+from skspectral.rnn.runtime.inputs import SelectedInputs
 
 
 @pytest.fixture

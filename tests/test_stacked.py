@@ -8,7 +8,8 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils._pytree import tree_leaves
 
 from skspectral import SpectralRNNPruner
-from skspectral.rnn.layers.stack import StackedRNN, merge_layers, split_layers
+from skspectral.rnn.layers.stack import merge_layers, split_layers
+from skspectral.rnn.runtime.stack import StackedRNN
 
 SHAPES = {"two levels": (2, False), "two directions": (1, True), "both": (3, True)}
 STARTED, LENGTHS = (True, False), {"unsorted": [3, 6, 1, 4], "sorted": [6, 4, 3, 1]}

@@ -10,7 +10,7 @@ from test_paths import M, X, assert_same, linear, may_stay
 from torch import nn
 
 from skspectral import SpectralRNNPruner, prune
-from skspectral.rnn.layers.wrappers import Expanded, RNNWrapper
+from skspectral.rnn.runtime.wrappers import Expanded, RNNWrapper
 
 KINDS = {"RNN": nn.RNN, "GRU": nn.GRU, "LSTM": nn.LSTM}
 FIT = {"m": M, "objective": "one-step", "n_refit": 0, "trajectory_fit": 0}

@@ -13,9 +13,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils._pytree import tree_leaves
 
 from skspectral import prune
-from skspectral.rnn.layers.stack import StackedRNN
-from skspectral.rnn.layers.wrappers import ExpandedCell, ExpandedRNN, InitialStateCell
-from skspectral.rnn.surgery.inputs import SelectedCellInputs, SelectedInputs
+from skspectral.rnn.runtime.inputs import SelectedCellInputs, SelectedInputs
+from skspectral.rnn.runtime.stack import StackedRNN
+from skspectral.rnn.runtime.wrappers import ExpandedCell, ExpandedRNN, InitialStateCell
 
 N_INPUTS, N_NODES = 3, 8
 KINDS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}

@@ -23,7 +23,7 @@ from ..rnn.layers.wrappers import InitialStateWrapper
 from ..utils.doc_hints import refer_to_docs
 from ..utils.safetensors_io import replacing
 from .axes import Axes, Shape, dynamic_axes, input_shapes, other_sizes, output_shapes
-from .plain_module import Inputs, PlainModule
+from .plain_module import Inputs, PlainModule, network_of
 
 # Largest difference from torch, relative to the largest value of an output.
 TOLERANCE = 1e-4
@@ -119,11 +119,7 @@ def export_onnx(
     'small.onnx'
     """
     onnx = needed_packages()
-    network = getattr(module, "pruned_module_", module)
-    if not isinstance(network, nn.Module):
-        raise TypeError(
-            f"module must be a torch module or a fitted pruner; got {type(module).__name__}."
-        )
+    network = network_of(module)
     check_metadata(metadata)
     plain = PlainModule(network, example)
     check_example(plain)

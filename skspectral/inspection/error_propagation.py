@@ -16,7 +16,8 @@ from ..pruners.dense_network import get_module
 from ..pruners.pruned_layer import name_among
 from ..rnn.layers.find import RecurrentLayer
 from ..rnn.layers.stack import split_layers
-from ..rnn.layers.weights import in_float64, mode_of, reading_of, weights_of
+from ..rnn.layers.weights import in_float64, reading_of, weights_of
+from ..rnn.runtime.kinds import mode_of
 from ..rnn.states.collector import StepCollector
 from ..rnn.tracing.readers import Readers
 from ..theory import propagated_errors

@@ -15,7 +15,7 @@ from torch import nn
 from ..rnn.layers.find import RecurrentLayer
 from ..rnn.layers.stack import split_layers
 from ..rnn.layers.weights import n_parameters, weights_of
-from ..rnn.layers.wrappers import Expanded
+from ..rnn.runtime.wrappers import Expanded
 from .dense_network import get_module
 from .pruned_layer import PrunedLayer, unwrap_single_layer
 

@@ -10,10 +10,11 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from .layers.stack import StackedRNN, directions
-from .layers.weights import mode_of
-from .layers.wrappers import InitialStateWrapper, KeptNodes, RNNWrapper
-from .surgery.inputs import SelectedCellInputs, SelectedInputs
+from .layers.stack import directions
+from .runtime.inputs import SelectedCellInputs, SelectedInputs
+from .runtime.kinds import mode_of
+from .runtime.stack import StackedRNN
+from .runtime.wrappers import InitialStateWrapper, KeptNodes, RNNWrapper
 
 DEEPEST = 8  # valid files have at most four nested parts
 LARGEST = 2**31  # nodes, or inputs

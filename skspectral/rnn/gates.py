@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .layers.find import RecurrentLayer, joined
-from .layers.weights import GATES, copy_of, mode_of
+from .layers.weights import GATES, copy_of
+from .runtime.kinds import mode_of
 from .surgery.reduction import LayerReduction
 from .tracing.readers import Readers
 

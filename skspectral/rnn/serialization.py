@@ -17,9 +17,12 @@ from ..utils.doc_hints import refer_to_docs
 from ..utils.safetensors_io import header, read_header, replacing
 from .file_checks import check_description, check_structure, check_supports, check_tensors
 from .layers.delegating import CORE, TORCH, delegate, is_customized, restore
-from .layers.stack import StackedRNN, is_layer
-from .layers.weights import copy_of, like_linear, type_of
-from .layers.wrappers import (
+from .layers.stack import is_layer
+from .layers.weights import copy_of, like_linear
+from .runtime.inputs import SelectedCellInputs, SelectedInputs
+from .runtime.kinds import type_of
+from .runtime.stack import StackedRNN
+from .runtime.wrappers import (
     Expanded,
     ExpandedCell,
     ExpandedRNN,
@@ -27,7 +30,6 @@ from .layers.wrappers import (
     InitialStateRNN,
     InitialStateWrapper,
 )
-from .surgery.inputs import SelectedCellInputs, SelectedInputs
 from .surgery.reduction import like_weight
 
 FORMAT = "skspectral pruned module"

@@ -1,1 +1,1 @@
-"""Recurrent layers of torch: find, describe, split and wrap them; private."""
+"""Recurrent layers of torch: find, describe and split them; private."""

@@ -12,8 +12,9 @@ from typing import Any
 
 from torch import nn
 
-from .posing import blank
-from .weights import copied, empty_like, is_plain, type_of
+from ..runtime.kinds import type_of
+from ..runtime.posing import blank
+from .weights import copied, empty_like, is_plain
 
 TORCH = (nn.RNN, nn.GRU, nn.LSTM, nn.RNNCell, nn.GRUCell, nn.LSTMCell)
 CORE = "core"

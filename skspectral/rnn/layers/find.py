@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from ..runtime.stack import StackedRNN
+from ..runtime.wrappers import RNNWrapper
 from .checks import check_weights
 from .delegating import CORE, Delegating
-from .stack import StackedRNN, is_layer
-from .wrappers import RNNWrapper
+from .stack import is_layer
 
 Recurrent = nn.RNNBase | nn.RNNCellBase
 

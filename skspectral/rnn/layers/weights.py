@@ -8,11 +8,18 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
+from torch.nn.utils import (
+    parametrizations,
+    parametrize,
+    prune,
+    remove_spectral_norm,
+    remove_weight_norm,
+)
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from ..outputs import tensors
+from ..runtime.kinds import mode_of, type_of
 from .closures import rebind_closures
 
 REMOVERS: dict[type, Callable[[Any, str], Any]] = {
@@ -41,15 +48,6 @@ def reading_of(part: Any) -> tuple[Tensor, Tensor | None]:
 def n_parameters(module: nn.Module) -> int:
     """Return the number of parameters of a module."""
     return sum(parameter.numel() for parameter in module.parameters())
-
-
-def mode_of(rnn: nn.Module) -> str:
-    """Return the key of ``GATES`` of a layer."""
-    if isinstance(rnn, nn.RNNCell):
-        return f"RNN_{rnn.nonlinearity.upper()}"
-    if isinstance(rnn, nn.RNNCellBase):
-        return "GRU" if isinstance(rnn, nn.GRUCell) else "LSTM"
-    return cast(str, rnn.mode)
 
 
 def incoming_norms(rnn: Any) -> Tensor:
@@ -81,12 +79,6 @@ def empty_like(rnn: Any, input_size: int, hidden_size: int, bias: bool, like: An
     if isinstance(rnn, nn.RNN):
         options["nonlinearity"] = rnn.mode.removeprefix("RNN_").lower()
     return type_of(rnn)(input_size, hidden_size, **options)
-
-
-def type_of(rnn: nn.Module) -> Any:
-    """Return the torch class of a layer, which may be of a subclass."""
-    kinds = (nn.RNN, nn.GRU, nn.LSTM, nn.RNNCell, nn.GRUCell, nn.LSTMCell)
-    return next(kind for kind in kinds if isinstance(rnn, kind))
 
 
 def filled(empty: Any, weights: Mapping[str, Tensor], like: nn.Module) -> Any:
@@ -180,6 +172,10 @@ def drop_parametrizations(part: Any) -> None:
         for name, computed in part.parametrizations.items()
     }
     del part._modules["parametrizations"]
+    loading = part._load_state_dict_pre_hooks  # the parametrized weight_norm adds one
+    for key, hook in [*loading.items()]:
+        if hook.hook.__module__ == parametrizations.__name__:
+            del loading[key]
     part.__class__ = type(part).__bases__[0]
     for name, value in values.items():
         part.register_parameter(name, nn.Parameter(value, requires_grad=flags[name]))

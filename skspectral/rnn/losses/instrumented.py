@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from ..layers.find import states_of
-from ..layers.weights import empty_like, filled, mode_of, weights_of
-from ..layers.wrappers import RNNWrapper
+from ..layers.weights import empty_like, filled, weights_of
+from ..runtime.kinds import mode_of
+from ..runtime.wrappers import RNNWrapper
 
 
 @dataclass

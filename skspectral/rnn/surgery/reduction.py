@@ -10,16 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels import LayerCall
-from ..layers.weights import (
-    GATES,
-    empty_like,
-    filled,
-    in_float64,
-    mode_of,
-    reading_of,
-    resized,
-    weights_of,
-)
+from ..layers.weights import GATES, empty_like, filled, in_float64, reading_of, resized, weights_of
+from ..runtime.kinds import mode_of
 from ..tracing.readers import NodeParameter, Reader
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..hooks import captured
 from ..layers.find import RecurrentLayer, output_layers, states_of
 from ..layers.weights import in_float64, independent_copy, reading_of
-from ..layers.wrappers import Expanded, ExpandedCell
+from ..runtime.wrappers import Expanded, ExpandedCell
 from ..tracing.readers import Readers
 from .reduction import LayerReduction
 

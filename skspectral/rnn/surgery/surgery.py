@@ -14,7 +14,7 @@ from ..forward_pass import ForwardPass
 from ..layers.find import RecurrentLayer, joined, output_layers
 from ..layers.stack import merge_layers
 from ..layers.weights import copy_of, filled, n_parameters, without_computed_weights
-from ..layers.wrappers import ExpandedCell, ExpandedRNN, InitialStateCell, InitialStateRNN
+from ..runtime.wrappers import ExpandedCell, ExpandedRNN, InitialStateCell, InitialStateRNN
 from ..tracing.methods import methods_calling
 from ..tracing.readers import Readers
 from .reduction import LayerReduction, kept_entries, narrowed, narrowed_weight, shrink_rnn

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels import LayerCall
-from ..layers.weights import mode_of
+from ..runtime.kinds import mode_of
 from ..surgery.reduction import LayerReduction
 from .gru import run_gru
 from .windows import Windows

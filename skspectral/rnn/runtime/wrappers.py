@@ -13,8 +13,8 @@ from torch._jit_internal import _overload_method as script_overload
 from torch._jit_internal import is_scripting
 from torch.nn.utils.rnn import PackedSequence
 
+from .kinds import mode_of, type_of
 from .posing import Posing
-from .weights import mode_of, type_of
 
 # Initial states of a layer: the hidden state, or the hidden and cell states of an LSTM.
 States = Tensor | tuple[Tensor, Tensor] | None
@@ -312,7 +312,8 @@ class ExpandedRNN(Expanded):
 
     def _rebuilt(self, states: Tensor) -> Tensor:
         """Return the rebuilt states of the last level, all directions side by side."""
-        parts = states.split(self.widths, -1)
+        # LiteRT cannot convert a split into one part.
+        parts = states.split(self.widths, -1) if len(self.widths) > 1 else [states]
         rebuilt: list[Tensor] = []
         for i, linear in enumerate(self.expand):
             if i >= self.n_lower:

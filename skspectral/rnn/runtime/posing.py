@@ -1,7 +1,5 @@
 """Modules that pass an ``isinstance`` check for the torch layer that they replace."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 

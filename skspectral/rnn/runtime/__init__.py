@@ -1,0 +1,1 @@
+"""Modules that stand in pruned modules, by torch alone; exported files hold their source."""
