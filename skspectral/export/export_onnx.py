@@ -19,7 +19,7 @@ from torch import nn
 
 import skspectral
 
-from ..rnn.layers.wrappers import InitialStateWrapper
+from ..rnn.runtime.wrappers import InitialStateWrapper
 from ..utils.doc_hints import refer_to_docs
 from ..utils.safetensors_io import replacing
 from .axes import Axes, Shape, dynamic_axes, input_shapes, other_sizes, output_shapes

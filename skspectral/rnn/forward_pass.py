@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -32,15 +32,25 @@ class ForwardPass:
     training: bool = False
 
     def run(
-        self, module: nn.Module, mode: KernelMode, paths: Sequence[str], seed: int = 0
+        self,
+        module: nn.Module,
+        mode: KernelMode,
+        paths: Sequence[str],
+        seed: int = 0,
+        again: Callable[[ForwardPass, Any], tuple[Any, Any]] | None = None,
     ) -> tuple[list[Tensor], dict[str, list[Tensor]]]:
         """Return the outputs of a module, and those of its parts at some paths.
 
-        A copy is run, so that ``forward`` cannot change attributes of the module.
+        A copy is run, so that ``forward`` cannot change attributes of the module. If ``again`` is
+        given, it runs a second time, on the arguments that ``again`` returns for the first output.
         """
         module = independent_copy(module).train(self.training)
         parts = {path: module.get_submodule(path) for path in paths}
         kept = captured(parts, lambda _path, _input, output: list(leaves(output)))
         with kept as found, seeded(seed), mode:
-            output = list(leaves(module(*self.args, **self.kwargs)))
-        return output, {path: list(chain.from_iterable(calls)) for path, calls in found.items()}
+            output = module(*self.args, **self.kwargs)
+            outputs = list(leaves(output))
+            if again is not None:
+                args, kwargs = again(self, output)
+                outputs += leaves(module(*args, **kwargs))
+        return outputs, {path: list(chain.from_iterable(calls)) for path, calls in found.items()}

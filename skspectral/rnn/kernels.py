@@ -30,7 +30,11 @@ DROPOUTS = frozenset(
     "dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout "
     "feature_alpha_dropout".split()
 )
-BATCH_NORM = inspect.signature(functional.batch_norm)
+# Signatures of normalizations, and the option by which they use the statistics of a batch.
+BY_STATISTICS = {
+    "batch_norm": (inspect.signature(functional.batch_norm), "training"),
+    "instance_norm": (inspect.signature(functional.instance_norm), "use_input_stats"),
+}
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,7 @@ class KernelMode(TorchFunctionMode):
         start = tuple(hx) if mode == "LSTM" else (hx,)
         given = [weight for weight in weights if weight is not None]
         _, last = self.layer(LayerCall(mode, given, input.unsqueeze(0), None, start))
+        last = tuple(each.clone() for each in last)  # torch's are no views either
         return last if mode == "LSTM" else last[0]
 
     def _stack(self, mode: str, input: Tensor, *args: Any) -> Any:  # noqa: A002
@@ -145,12 +150,13 @@ class KernelMode(TorchFunctionMode):
 
 
 def as_in_evaluation(name: str, args: Any, kwargs: Any) -> tuple[Any, Any]:
-    """Return the arguments of a torch function, those of batch normalization as in evaluation."""
-    if name != "batch_norm":
+    """Return the arguments of a torch function; normalization is by running statistics."""
+    if name not in BY_STATISTICS:
         return args, kwargs
-    bound = BATCH_NORM.bind(*args, **kwargs)
-    if bound.arguments["running_mean"] is not None:
-        bound.arguments["training"] = False
+    signature, option = BY_STATISTICS[name]
+    bound = signature.bind(*args, **kwargs)
+    if bound.arguments.get("running_mean") is not None:
+        bound.arguments[option] = False
     return bound.args, bound.kwargs
 
 

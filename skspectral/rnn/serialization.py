@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from operator import le
 from os import PathLike
 from typing import Any, cast
@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model, save_model
-from torch import nn
+from torch import Tensor, nn
 
 from ..utils.atomic_fit import same_random_numbers
 from ..utils.doc_hints import refer_to_docs
@@ -18,7 +18,7 @@ from ..utils.safetensors_io import header, read_header, replacing
 from .file_checks import check_description, check_structure, check_supports, check_tensors
 from .layers.delegating import CORE, TORCH, delegate, is_customized, restore
 from .layers.stack import is_layer
-from .layers.weights import copy_of, like_linear
+from .layers.weights import copy_of, like_linear, without_computed_weights
 from .runtime.inputs import SelectedCellInputs, SelectedInputs
 from .runtime.kinds import type_of
 from .runtime.stack import StackedRNN
@@ -69,15 +69,19 @@ def save_pruned(module: nn.Module, path: str | PathLike[str]) -> None:
     """
     parts = {name: described(part) for name, part in module.named_modules() if name in kept(module)}
     inside = tuple(f"{name}." for name in parts)
-    sizes = {
-        name: own
-        for name, part in module.named_modules()
-        if name not in parts and not name.startswith(inside) and (own := sizes_of(part))
+    described_parts = {
+        "parts": parts,
+        "sizes": {
+            name: own
+            for name, part in module.named_modules()
+            if name not in parts and not name.startswith(inside) and (own := sizes_of(part))
+        },
+        "buffers": {name: list(each.shape) for name, each in other_buffers(module)},
     }
     with replacing(path) as beside:
         # On a GPU the weights of a layer share memory, which safetensors refuses to save.
         here = copy_of(module).cpu()
-        save_model(here, beside, metadata=header(FORMAT, VERSION, parts=parts, sizes=sizes))
+        save_model(here, beside, metadata=header(FORMAT, VERSION, **described_parts))
 
 
 def load_pruned(path: str | PathLike[str], into: nn.Module) -> nn.Module:
@@ -117,7 +121,8 @@ def load_pruned(path: str | PathLike[str], into: nn.Module) -> nn.Module:
         head = read_header(path, FORMAT, VERSION, "save_pruned")
         try:
             device = next(into.parameters(), torch.empty(0)).device
-            module = loaded(path, head.get("parts"), copy_of(into).cpu())
+            module = without_computed_weights(into).cpu()
+            module = loaded(path, head.get("parts"), with_buffers(module, head["buffers"]))
             set_sizes(module, head["sizes"])
             return module.to(device).eval()
         except FORWARD_ERRORS as error:
@@ -167,6 +172,22 @@ def with_shapes(path: str | PathLike[str], module: nn.Module) -> nn.Module:
             if shape != tuple(before.shape) and all(map(le, shape, before.shape)):
                 swaps[before] = like_weight(before, before.new_empty(shape))
     return copy_of(module, swaps) if swaps else module
+
+
+def with_buffers(module: nn.Module, shapes: Mapping[str, list[int]]) -> nn.Module:
+    """Return a module whose buffers that are in no file have smaller shapes."""
+    swaps: dict[Any, Any] = {}
+    for name, buffer in other_buffers(module):
+        shape = shapes.get(name, [])
+        if len(shape) == buffer.ndim and all(map(le, shape, buffer.shape)):
+            swaps[buffer] = buffer[tuple(map(slice, shape))].clone()
+    return cast(nn.Module, copy_of(module, swaps))
+
+
+def other_buffers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield the buffers that are not part of the state dict."""
+    saved = module.state_dict().keys()
+    return ((name, each) for name, each in module.named_buffers() if name not in saved)
 
 
 def sizes_of(part: nn.Module) -> dict[str, int]:

@@ -88,8 +88,14 @@ class KeptNodes(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """Return the kept nodes' states, padded; states of kept nodes only are accepted too."""
-        if states.shape[-1] == self.n_nodes:
+        size = states.shape[-1]
+        if size == self.n_nodes:
             states = states.index_select(-1, self.support)
+        elif size != len(self.support) and size != self.width:
+            raise ValueError(
+                f"initial states must have {self.n_nodes} nodes, or the {len(self.support)} that "
+                f"are kept; got {size}."
+            )
         if states.shape[-1] < self.width:
             states = nn.functional.pad(states, (0, self.width - states.shape[-1]))
         return states

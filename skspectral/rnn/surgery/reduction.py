@@ -184,6 +184,16 @@ def kept_entries(
     return like_weight(weight, torch.cat(kept, own.axis))
 
 
+def kept_states(buffer: Tensor, kept: Tensor) -> Tensor:
+    """Return a buffer of states of the kept nodes, along the last axis that can be shortened."""
+    for axis in reversed(range(buffer.ndim)):
+        counts, moved = kept.sum(axis), buffer.movedim(axis, -1)
+        if bool((counts == counts.flatten()[0]).all()):
+            entries = moved[kept.movedim(axis, -1).to(buffer.device)]
+            return like_weight(buffer, entries.view(*moved.shape[:-1], -1).movedim(-1, axis))
+    return buffer
+
+
 def folded(
     wide: Tensor, reader: Reader, reductions: Mapping[str, LayerReduction]
 ) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -17,7 +17,14 @@ from ..layers.weights import copy_of, filled, n_parameters, without_computed_wei
 from ..runtime.wrappers import ExpandedCell, ExpandedRNN, InitialStateCell, InitialStateRNN
 from ..tracing.methods import methods_calling
 from ..tracing.readers import Readers
-from .reduction import LayerReduction, kept_entries, narrowed, narrowed_weight, shrink_rnn
+from .reduction import (
+    LayerReduction,
+    kept_entries,
+    kept_states,
+    narrowed,
+    narrowed_weight,
+    shrink_rnn,
+)
 from .verification import Judge
 
 # Attributes of torch modules that hold the size of a weight.
@@ -36,14 +43,14 @@ class Plan:
         Hosts that accept initial states of the old size.
     small_states : frozenset of str
         Unfolded hosts that return last states of the kept nodes only.
-    adapts_sizes : bool
-        Whether attributes of the module that hold sizes of folded hosts are changed.
+    sizes : frozenset of (str, str)
+        Attributes that hold sizes of folded hosts and are changed: path of the module, and name.
     """
 
     unfolded: dict[str, str]
     started: frozenset[str] = frozenset()
     small_states: frozenset[str] = frozenset()
-    adapts_sizes: bool = False
+    sizes: frozenset[tuple[str, str]] = frozenset()
 
 
 class Surgery:
@@ -100,7 +107,7 @@ class Surgery:
         plan = self._planned(reductions)
         if objection := self._objection(reductions, plan):
             if not self._inner:
-                self._refuse(objection)
+                raise self._refusal(objection)
             plan = self._plans[is_affine(reductions)] = self._settled(reductions)
         smaller = {layer.host for layer in self.layers if reductions[layer.name].is_smaller}
         stays = {host: why for host, why in plan.unfolded.items() if host in smaller}
@@ -208,11 +215,11 @@ class Surgery:
             for name, reduction in reductions.items()
         }
         if objection := self._objection(whole, Plan({})):
-            self._refuse(objection)
+            raise self._refusal(objection)
 
-    def _refuse(self, objection: str) -> None:
+    def _refusal(self, objection: str) -> ValueError:
         names = [repr(layer.name) for layer in self.layers]
-        raise ValueError(
+        return ValueError(
             f"layer{'s' * (len(names) > 1)} {', '.join(names)} cannot be pruned, since its hidden "
             f"state {objection}; give a module in which torch's own layers run on what forward "
             "gives them."
@@ -242,7 +249,7 @@ class Surgery:
             for plan in self._plans_for(stays):
                 found = self._objection(reductions, plan)
                 if not found:
-                    return plan
+                    return self._with_fewest_sizes(reductions, plan)
                 objection = found
             for host in self._inner - stays.keys():
                 others = dict.fromkeys(self._inner - {host}, "")
@@ -253,18 +260,36 @@ class Surgery:
         for plan in self._plans_for(stays):
             objection = self._objection(reductions, plan) or ""
             if not objection:
-                break
-        else:
-            self._refuse(objection)
-        return plan
+                return self._with_fewest_sizes(reductions, plan)
+        raise self._refusal(objection)
 
     def _plans_for(self, unfolded: dict[str, str]) -> list[Plan]:
         """Return plans in the order of preference: those that change the least come first."""
         always, started = self.readers.startable, self.readers.started
         begins = [frozenset(each - unfolded.keys()) for each in (always, always | started)]
         small = frozenset(self.readers.last_unread & unfolded.keys())
-        choices = product((False, True), dict.fromkeys((small, frozenset())), dict.fromkeys(begins))
+        sizes = dict.fromkeys((frozenset(), self._size_attributes(unfolded)))
+        choices = product(sizes, dict.fromkeys((small, frozenset())), dict.fromkeys(begins))
         return [Plan(unfolded, begin, states, sizes) for sizes, states, begin in choices]
+
+    def _with_fewest_sizes(self, reductions: Mapping[str, LayerReduction], plan: Plan) -> Plan:
+        """Return a plan that changes no attribute which only happens to have the size of states."""
+        for each in sorted(plan.sizes):
+            other = replace(plan, sizes=plan.sizes - {each})
+            if not self._objection(reductions, other):
+                plan = other
+        return plan
+
+    def _size_attributes(self, unfolded: Iterable[str]) -> frozenset[tuple[str, str]]:
+        """Return the attributes of the user's modules that have the size of a folded host."""
+        sizes = self._sizes(self._whole({}), self._inner - set(unfolded))
+        return frozenset(
+            (path, name)
+            for path, part in self.module.named_modules()
+            if not type(part).__module__.startswith(("torch.", __package__.partition(".")[0]))
+            for name, value in sizes_in(part)
+            if value in sizes
+        )
 
     def _built(self, reductions: Mapping[str, LayerReduction], plan: Plan) -> nn.Module:
         hosts, every = self._hosts, self.readers.by_name(dict(reductions))
@@ -293,6 +318,13 @@ class Surgery:
             names = {name for name, _ in each.runs if name and hosts[name] not in plan.unfolded}
             kept_in = {name: every[name] for name in names}
             tensors[each.path] = kept_entries(tensor_at(self.module, each.path), each, kept_in)
+        small_states = {
+            i: reductions[layer.name].support
+            for i, layer in enumerate(self.layers)
+            if layer.host not in plan.unfolded or layer.host in plan.small_states
+        }
+        for path, state in self.readers.buffers.items():
+            tensors[path] = kept_states(tensor_at(self.module, path), state.kept(small_states))
         for host in {*plan.unfolded, *plan.started}:
             own = [layer for layer in self.layers if layer.host == host]
             if any(reductions[layer.name].is_smaller for layer in own):
@@ -312,16 +344,18 @@ class Surgery:
                 SIZES,
                 resized_axes(tensor_at(self.module, path), tensor),
             )
-        if plan.adapts_sizes:
-            for part in small.modules():
-                if not type(part).__module__.startswith(("torch.", __package__.partition(".")[0])):
-                    resize_attributes(part, vars(part), self._sizes(reductions, plan))
+        new = self._sizes(reductions, self._inner - plan.unfolded.keys())
+        for path, name in plan.sizes:
+            holder, attribute = holder_of(small.get_submodule(path), name)
+            resize_attributes(holder, [attribute], new)
         return small
 
-    def _sizes(self, reductions: Mapping[str, LayerReduction], plan: Plan) -> dict[int, int]:
+    def _sizes(
+        self, reductions: Mapping[str, LayerReduction], hosts: Iterable[str]
+    ) -> dict[int, int]:
         """Return new sizes of states by the old ones, as far as they are the same everywhere."""
         found: dict[int, set[int]] = {}
-        for host in self._inner - plan.unfolded.keys():
+        for host in hosts:
             last = output_layers(self.layers, self.module, host)
             kept = [reductions[layer.name] for layer in last]
             n_nodes, m = kept[0].n_nodes, [len(each.support) for each in kept]
@@ -365,12 +399,28 @@ def resized_axes(before: Tensor, after: Tensor) -> dict[int, int]:
     return {old: new for old, new in sizes if old != new}
 
 
-def resize_attributes(part: nn.Module, names: Iterable[str], sizes: Mapping[int, int]) -> None:
+def resize_attributes(part: Any, names: Iterable[str], sizes: Mapping[int, int]) -> None:
     """Change those attributes with the given names that are a size which has changed."""
-    for name in [*names]:
-        value = vars(part).get(name)
+    for name in names:
+        value = getattr(part, name, None)
         if type(value) is int and value in sizes:
             setattr(part, name, sizes[value])
+
+
+def sizes_in(part: nn.Module) -> Iterator[tuple[str, int]]:
+    """Yield the int attributes of a module, of its class, and of configurations that it holds."""
+    for name, value in [*vars(type(part)).items(), *vars(part).items()]:
+        if type(value) is int:
+            yield name, value
+        elif hasattr(value, "__dict__") and not isinstance(value, (nn.Module, Tensor, type)):
+            own = {**vars(type(value)), **vars(value)}
+            yield from ((f"{name}.{key}", each) for key, each in own.items() if type(each) is int)
+
+
+def holder_of(part: nn.Module, name: str) -> tuple[Any, str]:
+    """Return the object that holds an attribute found by ``sizes_in``, and its name there."""
+    outer, _, inner = name.rpartition(".")
+    return (getattr(part, outer), inner) if outer else (part, inner)
 
 
 def is_affine(reductions: Mapping[str, LayerReduction]) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from ..forward_pass import ForwardPass
 from ..layers.find import FORWARD_ERRORS, RecurrentLayer
 from ..outputs import columns_apart
-from ..tracing.readers import Readers
+from ..tracing.readers import Readers, ReturnedState
 from .reduction import LayerReduction
 from .replaced import ROUNDINGS, Misfit, PlainRun, Ran, ReplacedRun, SmallRun
+from .second_call import SecondCall
 
 DISTURBANCE = 0.5  # relative size of errors in states that show whether anything depends on them
 
@@ -25,9 +26,10 @@ class Judge:
     """Comparison of pruned modules with the given module.
 
     The reference is the given module, run with its hidden states replaced, step by step, by those
-    that the kept nodes of the pruned module rebuild. Every output must be the same as that of the
-    pruned module, and each step of the pruned module must follow from the states before it by the
-    weights of the given layer.
+    that the kept nodes of the pruned module rebuild. Modules whose layers are given initial states
+    run twice, the second time from the states of the first. Every output must be the same as that
+    of the pruned module, and each step of the pruned module must follow from the states before it
+    by the weights of the given layer.
 
     Parameters
     ----------
@@ -45,6 +47,7 @@ class Judge:
     layers: tuple[RecurrentLayer, ...]
     readers: Readers
     passes: Sequence[ForwardPass]
+    _second_calls: dict[int, SecondCall | None] = field(default_factory=dict, init=False)
 
     @torch.no_grad()
     def objection(self, small: nn.Module, reductions: Mapping[str, LayerReduction]) -> str | None:
@@ -76,14 +79,14 @@ class Judge:
             If the modules differ by more than rounding.
         """
         forward = self.passes[number]
-        ran, found, found_parts = self._run_small(forward, small)
+        ran, found, found_parts = self._run_small(number, small)
 
         def theirs_of(**options: Any) -> list[Tensor]:
-            outputs, parts = self._replaced(forward, ran, reductions, **options)
+            outputs, parts = self._replaced(number, ran, reductions, **options)
             return flat(self._with_kept(number, outputs, found, reductions), parts)
 
         if self.layers[0].host == "":
-            self._replaced(forward, ran, reductions)  # the steps are checked; outputs are states
+            self._replaced(number, ran, reductions)  # the steps are checked; outputs are states
             return {""}
         ours, theirs = flat(found, found_parts), theirs_of()
         eps = ran.eps or torch.finfo(torch.get_default_dtype()).eps
@@ -105,26 +108,39 @@ class Judge:
         reductions: Mapping[str, LayerReduction],
     ) -> list[Tensor]:
         """Return outputs in which states that the small module returns have its size."""
-        every = self.readers.returned
-        returned = every[number] if number < len(every) else {}
-        outputs = [*outputs]
-        for place, state in returned.items():
-            if max(len(outputs), len(found)) > place and outputs[place].shape != found[place].shape:
-                kept = state.layers < 0
-                for i, layer in enumerate(self.layers):
-                    support = reductions[layer.name].support
-                    kept |= (state.layers == i) & torch.isin(state.nodes, support)
-                entries = outputs[place].cpu()[kept]
+        outputs, returned = [*outputs], self._returned(number)
+        n_outputs = len(outputs) // (1 + (self._again(number) is not None))
+        for first, state in returned.items():
+            for place in range(first, min(len(outputs), len(found)), n_outputs):
+                if outputs[place].shape == found[place].shape:
+                    continue
+                supports = [reductions[layer.name].support for layer in self.layers]
+                entries = outputs[place].cpu()[state.kept(dict(enumerate(supports)))]
                 if entries.numel() == found[place].numel():
                     outputs[place] = entries.view(found[place].shape)
         return outputs
 
+    def _returned(self, number: int) -> dict[int, ReturnedState]:
+        every = self.readers.returned
+        return every[number] if number < len(every) else {}
+
+    def _again(self, number: int) -> Callable[[ForwardPass, Any], tuple[Any, Any]] | None:
+        """Return what a second call gets; None if no layer goes on from an earlier call."""
+        if number not in self._second_calls:
+            second = None
+            if self.readers.started or self.readers.startable:
+                call = SecondCall.of(self.given, self.passes[number], self._returned(number))
+                second = call if runs(self.given, self.passes[number], call.arguments) else None
+            self._second_calls[number] = second
+        found = self._second_calls[number]
+        return None if found is None else found.arguments
+
     def _run_small(
-        self, forward: ForwardPass, small: nn.Module
+        self, number: int, small: nn.Module
     ) -> tuple[SmallRun, list[Tensor], dict[str, list[Tensor]]]:
-        ran = SmallRun(names_of(small, self.layers))
+        ran, forward = SmallRun(names_of(small, self.layers)), self.passes[number]
         try:
-            return ran, *forward.run(small, ran, self._paths)
+            return ran, *forward.run(small, ran, self._paths, again=self._again(number))
         except Misfit:
             raise
         except Exception as error:  # whatever the user's forward raises
@@ -133,7 +149,7 @@ class Judge:
 
     def _replaced(
         self,
-        forward: ForwardPass,
+        number: int,
         ran: SmallRun,
         reductions: Mapping[str, LayerReduction],
         *,
@@ -146,7 +162,8 @@ class Judge:
             layer.name: noise for layer in self.layers if noise and of in (None, layer.host)
         }
         run = ReplacedRun(names_of(self.given, self.layers), ran.ran, reductions, disturbed)
-        outputs, parts = forward.run(self.given, run, self._paths, seed)
+        forward, again = self.passes[number], self._again(number)
+        outputs, parts = forward.run(self.given, run, self._paths, seed, again)
         run.check_finished()
         read = {
             layer.name: run.read[layer.name]
@@ -188,10 +205,10 @@ class Judge:
 
         Compared are the outputs, the inputs of other layers and their initial states.
         """
-        for forward in self._possible.values():
-            ran, _, _ = self._run_small(forward, small)
+        for number in self._possible:
+            ran, _, _ = self._run_small(number, small)
             calm, disturbed = (
-                flat(*self._replaced(forward, ran, reductions, noise=noise, of=host))
+                flat(*self._replaced(number, ran, reductions, noise=noise, of=host))
                 for noise in (0.0, DISTURBANCE)
             )
             if columns_apart(disturbed, calm, None, 0.0):
@@ -199,10 +216,10 @@ class Judge:
         raise Misfit("leads to no output that could be compared")
 
 
-def runs(module: nn.Module, forward: ForwardPass) -> bool:
-    """Return whether a module can run a pass."""
+def runs(module: nn.Module, forward: ForwardPass, again: Any = None) -> bool:
+    """Return whether a module can run a pass, and again on what it returns."""
     try:
-        forward.run(module, PlainRun(), [])
+        forward.run(module, PlainRun(), [], again=again)
     except Exception:  # whatever the user's forward raises
         return False
     return True

@@ -45,6 +45,8 @@ class Findings:
         self.cell_starts: set[str] = set()
         self.last_read: set[str] = set()
         self.kept: dict[str, str] = {}
+        self.buffers: dict[str, Tensor] = {}  # node numbers of those that hold states
+        self._other_inputs: dict[str, Tensor] = {}  # columns that are not zero
         self.callers: dict[str, set[str]] = {}
 
     def begin(self, lenient: bool) -> None:
@@ -52,9 +54,11 @@ class Findings:
         self._lenient = lenient
         self._returned.append({})
 
-    def read_other_inputs(self, path: str, width: int) -> None:
-        """Record that a layer reads inputs that are no states."""
-        self._reading.setdefault((path, None), set()).add(Reader(path, ((None, width),)))
+    def read_other_inputs(self, path: str, inputs: Tensor) -> None:
+        """Record that a layer or linear map reads inputs that are no states."""
+        columns_used = inputs.reshape(-1, inputs.shape[-1]).ne(0.0).any(0)
+        before = self._other_inputs.get(path, columns_used)
+        self._other_inputs[path] = before | columns_used
 
     def note_uses(self, views: Iterable[ParameterView], read: Iterable[str] = ()) -> None:
         """Note parameters that are used other than to read states or to scale them."""
@@ -119,19 +123,28 @@ class Findings:
         """Record states that are an output of the module."""
         hosts, blocks = self.hosts(followed.numbers), self._nodes.blocks_in(followed.numbers)
         if goes_on and all(len(block.layers) == 1 for block in blocks):
-            numbers = without_padding(followed.numbers)
-            layers = torch.full_like(numbers, OTHER)
-            for block in blocks:
-                inside = (numbers >= block.first) & (numbers < block.first + block.size)
-                layers[inside] = block.layers[0]
-            nodes = torch.where(numbers >= 0, at(self._nodes.local, numbers.clamp(min=0)), numbers)
-            self._returned[-1][place] = ReturnedState(layers.cpu(), nodes.cpu())
+            self._returned[-1][place] = self._state(followed.numbers)
             self._returning |= hosts
             return
         self.block(hosts, f"is returned by forward; {RETURN_LESS}")
         if any(block.is_cell for block in blocks):
             # A caller may start any layer from them; a bare layer gets back its own.
             self.cell_starts |= hosts - {""}
+
+    def _state(self, numbers: Tensor) -> ReturnedState:
+        """Return the layer and the node of every number."""
+        numbers = without_padding(numbers)
+        layers = torch.full_like(numbers, OTHER)
+        for block in self._nodes.blocks_in(numbers):
+            inside = (numbers >= block.first) & (numbers < block.first + block.size)
+            layers[inside] = block.layers[0]
+        nodes = torch.where(numbers >= 0, at(self._nodes.local, numbers.clamp(min=0)), numbers)
+        return ReturnedState(layers.cpu(), nodes.cpu())
+
+    def hold(self, path: str, numbers: Tensor) -> None:
+        """Record a buffer into which states are written."""
+        before = self.buffers.get(path, numbers)
+        self.buffers[path] = torch.where(numbers >= 0, numbers, before)
 
     def block(self, hosts: Iterable[str], obstacle: str) -> None:
         """Record what stands in the way of folding, in words; the first obstacle is kept."""
@@ -147,7 +160,7 @@ class Findings:
         for (path, weight), readings in self._reading.items():
             runs = [run for reader in readings for run in reader.runs]
             read = {host for name, _ in runs if name is not None for host in hosts[name]}
-            if len(readings) > 1:
+            if len(readings) > 1 or self._reads_others(path, weight, readings):
                 self.block(read, f"reaches {path!r} beside other inputs at different times")
             elif self._weight_path(path, weight) in self._used_elsewhere:
                 self.block(read, f"shares {path!r} with another use")
@@ -181,7 +194,27 @@ class Findings:
             self._ties(found),
             tuple(self._returned),
             frozenset(self._returning - self.last_read - elsewhere),
+            {path: self._state(numbers) for path, numbers in self.buffers.items()},
         )
+
+    def _reads_others(self, path: str, weight: str | None, readings: set[Reader]) -> bool:
+        """Return whether a part reads other inputs than states in the columns of nodes.
+
+        Where such inputs are always zero, as before the first state, they are padding.
+        """
+        if weight is not None or path not in self._other_inputs:
+            return False
+        used, found = self._other_inputs[path], False
+        for reader in readings:
+            for name in {name for name, _ in reader.runs if name is not None}:
+                found |= any(bool(used[columns].any()) for columns in reader.columns(name))
+                for host in self._hosts_named(name):
+                    self._linear_only.setdefault(host, PADDED)
+        return found
+
+    def _hosts_named(self, name: str) -> set[str]:
+        every = (block for block in self._nodes.blocks if block.name == name)
+        return {self._layers[i].host for block in every for i in block.layers}
 
     def _weight_path(self, path: str, weight: str | None) -> str | None:
         """Return the path of a reader's weight; None for a layer, which is called as a whole."""

@@ -9,6 +9,7 @@ A parameter reads the states if mixing the states has the same effect as mixing 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -16,11 +17,12 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from ..kernels import seeded
-from .nodes import OTHER, PAD, Block, Followed, Nodes, grown, node_axis
+from .nodes import OTHER, PAD, Block, Followed, Nodes, grown, node_axis, without_padding
 
 TOLERANCE = 1e-7  # of results in float64
 ROUNDING = 1e-13  # of the largest result
+# States are also tried in other sizes, where thresholds as those of a clamp would show.
+SMALL, LARGE = 1e-3, 1e6
 
 
 class ParameterView(NamedTuple):
@@ -52,12 +54,15 @@ class Passed(NamedTuple):
         Whether states shifted by one vector come out shifted by it, up to the scale.
     scale, shift : Tensor or None
         Factor and summand that every node gets, by number.
+    per_node : bool
+        Whether parameters or other tensors with an entry for each node may be involved.
     """
 
     numbers: list[Tensor]
     is_affine: bool
     scale: Tensor | None = None
     shift: Tensor | None = None
+    per_node: bool = False
 
 
 class Probe:
@@ -108,7 +113,10 @@ class Probe:
         if numbers is None:
             return None
         if self._commutes(numbers, self._other):
-            return Passed(numbers, self._is_affine(numbers, self._other))
+            is_affine = self._is_affine(numbers, self._other)
+            constants = self._constants(self._real) or self._constants(self._other)
+            pairs = zip(numbers, constants, strict=True)
+            return Passed([padded(number, zero) for number, zero in pairs], is_affine)
         return self._scaled(numbers)
 
     def tied(self) -> Passed | None:
@@ -181,7 +189,7 @@ class Probe:
         args, kwargs = tree_unflatten(leaves, self._spec)
         device = next(iter(self._values.values())).device.type
         try:
-            with seeded(), torch.autocast(device, enabled=False):
+            with same_draws(), torch.autocast(device, enabled=False):
                 results = tree_leaves(self._func(*args, **kwargs))
         except (RuntimeError, ValueError, TypeError, IndexError):
             return None  # the function does not take these dtypes or values
@@ -211,6 +219,13 @@ class Probe:
 
     def _all(self) -> Iterator[tuple[int, Followed, Tensor]]:
         return ((key, each, self._values[key]) for key, each in self.states.items())
+
+    def _with_others_kept(self, states: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """Return states in which the entries of no node are as they were."""
+        return {
+            key: torch.where(each.numbers >= 0, states[key], value)
+            for key, each, value in self._all()
+        }
 
     def _mixed_states(self) -> dict[int, Tensor] | None:
         mixed = {key: self._mixed(value, each.numbers) for key, each, value in self._all()}
@@ -252,7 +267,7 @@ class Probe:
         order = torch.randperm(n_places, generator=self._generator)
         distinct = (1.0 + order.double() / n_places)[places]
         response = self._response(self._other)
-        scaled = self._call(self._times(distinct), self._other)
+        scaled = self._call(self._times(SMALL * distinct), self._other)
         if response is None or scaled is None:
             return None
         values, nodes = distinct.sort()
@@ -260,13 +275,14 @@ class Probe:
         for constant, linear, changed in zip(*response, scaled, strict=True):
             rounding = ROUNDING * linear.abs().amax() if linear.numel() else ROUNDING
             absent = linear.abs() <= rounding
-            factor = ((changed - constant) / linear).masked_fill(absent, 1.0)
+            factor = ((changed - constant) / linear / SMALL).masked_fill(absent, 1.0)
             near = torch.searchsorted(values.to(factor.device), factor - TOLERANCE)
             near = near.clamp(max=len(values) - 1)
-            error = rounding / linear.abs().clamp(min=rounding)
+            size = constant.abs().amax() if constant.numel() else 0.0
+            error = (rounding + ROUNDING * size / SMALL) / linear.abs().clamp(min=rounding)
             if bool(((at(values, near) - factor).abs() > TOLERANCE + error).any()):
                 return None
-            if bool((absent & ((changed - constant).abs() > 10 * rounding)).any()):
+            if bool((absent & ((changed - constant).abs() > rounding)).any()):
                 return None
             none = torch.where(constant == 0.0, PAD, OTHER)
             found.append(torch.where(absent, none, at(nodes, near)))
@@ -286,12 +302,13 @@ class Probe:
     def _mixes(self, numbers: list[Tensor], others: Mapping[int, Tensor], scale: Tensor) -> bool:
         """Return whether mixing the states mixes what they add to the results, over the scale."""
         response, states = self._response(others), self._mixed_states()
-        found = self._call(states, others) if states else None
+        large = {key: LARGE * each for key, each in (states or {}).items()}
+        found = self._call(self._with_others_kept(large), others) if states else None
         if response is None or found is None:
             return False
         for constant, linear, mixed, number in zip(*response, found, numbers, strict=True):
             factor = torch.where(number >= 0, at(scale, number), 1.0)
-            expected = self._mixed(linear / factor, number)
+            expected = self._mixed(LARGE * linear / factor, number)
             if expected is None or not close((mixed - constant) / factor, expected):
                 return False
         return True
@@ -307,17 +324,36 @@ class Probe:
         constant, number = response[0][0], numbers[0]
         scale = self._by_node(of_ones[0] - constant, number, constant_only=False)
         shift = self._by_node(constant, number, constant_only=True)
-        if scale is None or shift is None or not self._mixes(numbers, self._real, scale):
+        if scale is None or shift is None:
+            return None
+        number, was_padded = self._with_padding(number, constant, shift)
+        numbers = [number]
+        if not self._mixes(numbers, self._real, scale):
             return None
         factors = scale[numbers[0][numbers[0] >= 0].cpu()]
         if close(factors, factors[:1].expand_as(factors)):  # one factor, as of all functions above
             scale = torch.ones_like(scale)
         return Passed(
             numbers,
-            self._is_affine(numbers, self._real, scale),
+            not was_padded and self._is_affine(numbers, self._real, scale),
             None if bool((scale == 1.0).all()) else scale,
             shift if bool(shift.any()) else None,
+            per_node=True,
         )
+
+    def _with_padding(
+        self, numbers: Tensor, constant: Tensor, shift: Tensor
+    ) -> tuple[Tensor, bool]:
+        """Return numbers in which entries of no node are padding or states of zero, if they can be.
+
+        A normalization shifts padding like states of zero, whose nodes then are known.
+        """
+        padded = torch.where((numbers == OTHER) & (constant == 0.0), PAD, numbers)
+        if not bool((padded == OTHER).any()):
+            return padded, False
+        filled = without_padding(torch.where(padded == OTHER, PAD, padded))
+        known = (filled >= 0).all() and close(constant, at(shift, filled))
+        return (filled, True) if bool(known) else (padded, False)
 
     def _by_node(self, values: Tensor, numbers: Tensor, *, constant_only: bool) -> Tensor | None:
         """Return a value for each node, either its only one or one that is not zero."""
@@ -385,6 +421,17 @@ def composed(before: Followed, passed: Passed, n_nodes: int) -> tuple[Tensor | N
     return scale * grown(before.scale, n_nodes, 1.0), shift if bool(shift.any()) else None
 
 
+@contextmanager
+def same_draws() -> Iterator[None]:
+    """Give functions that draw random numbers the same ones each time."""
+    state = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(0)  # torch.manual_seed is slow
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(state)
+
+
 @cache
 def mixing(size: int) -> Tensor:
     """Return the matrix that mixes the nodes of layers of a size."""
@@ -397,9 +444,19 @@ def row_of(numbers: Tensor) -> list[int] | None:
     axis = node_axis(numbers)
     if axis is None:
         return None
-    rows = numbers.movedim(axis, -1).flatten(0, -2)
+    rows = numbers.movedim(axis, -1)
+    rows = rows.reshape(-1, rows.shape[-1])
     rows = rows[~(rows == PAD).all(1)]
     return rows[0].tolist() if len(rows) and bool((rows == rows[0]).all()) else None
+
+
+def padded(numbers: Tensor, constant: Tensor) -> Tensor:
+    """Return numbers in which steps of no states are padding where they are zero."""
+    axis = node_axis(numbers.masked_fill(numbers == OTHER, PAD))
+    if axis is None or not bool((numbers == OTHER).any()):
+        return numbers
+    blank = ((numbers < 0) & (constant == 0.0)).all(axis, keepdim=True)
+    return torch.where(blank, PAD, numbers)
 
 
 def at(values: Tensor, numbers: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,7 +53,8 @@ class Reader:
         """Return the weight that reads unscaled nodes, float64 on the CPU, (n_rows, n_columns)."""
         part = module.get_submodule(self.path)
         weight = reading_of(part)[0] if self.weight is None else getattr(part, self.weight)
-        matrix = in_float64(weight).movedim(self.axis, -1).flatten(0, -2)
+        matrix = in_float64(weight).movedim(self.axis, -1)
+        matrix = matrix.reshape(-1, matrix.shape[-1])
         if self.scale is None:
             return matrix
         return matrix * torch.tensor(self.scale, dtype=torch.float64)
@@ -80,7 +81,7 @@ class NodeParameter:
 
 @dataclass(frozen=True)
 class ReturnedState:
-    """Hidden or cell state among the outputs of a forward pass.
+    """Hidden or cell state among the outputs of a forward pass, or in a buffer.
 
     Parameters
     ----------
@@ -92,6 +93,13 @@ class ReturnedState:
 
     layers: Tensor
     nodes: Tensor
+
+    def kept(self, supports: Mapping[int, Tensor]) -> Tensor:
+        """Return which entries remain, given the kept nodes by the index of the layer."""
+        kept = ~torch.isin(self.layers, torch.tensor([*supports]))
+        for i, support in supports.items():
+            kept |= (self.layers == i) & torch.isin(self.nodes, support)
+        return kept
 
 
 @dataclass(frozen=True)
@@ -126,6 +134,8 @@ class Readers:
         For each forward pass, the last states among its outputs, by the position of the output.
     last_unread : frozenset of str
         Hosts whose last states are returned, kept or passed on, but read by nothing else.
+    buffers : dict of ReturnedState
+        States in buffers, by the path of the buffer.
     """
 
     readers: tuple[Reader, ...] = ()
@@ -141,6 +151,7 @@ class Readers:
     ties: dict[str, tuple[str, ...]] = field(default_factory=dict)
     returned: tuple[dict[int, ReturnedState], ...] = field(default=(), compare=False)
     last_unread: frozenset[str] = frozenset()
+    buffers: dict[str, ReturnedState] = field(default_factory=dict, compare=False)
 
     def weights(self, module: nn.Module, name: str) -> Iterator[Tensor]:
         """Yield the weights that read a layer, float64 on the CPU, each (n_outputs, n_nodes)."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 import torch
@@ -19,8 +20,8 @@ from ..layers.weights import independent_copy
 from ..outputs import leaves, tensors
 from .findings import PADDED, Findings
 from .methods import methods_running, users_line
-from .nodes import OTHER, PAD, Followed, Nodes, grown, node_axis
-from .probe import ParameterView, Passed, Probe, composed, row_of
+from .nodes import OTHER, PAD, Followed, Nodes, grown
+from .probe import ParameterView, Passed, Probe, composed
 from .readers import NodeParameter, Readers
 
 # Functions that only rearrange entries, so that they can be applied to node numbers too. All that
@@ -34,7 +35,7 @@ MOVES = frozenset(
 JOINS = frozenset("cat concat concatenate stack hstack vstack".split())
 # Moves that select steps for each sequence separately, and so can leave out padding.
 PICKS = frozenset("gather take_along_dim _pack_padded_sequence".split())
-CASTS = frozenset("bfloat16 cpu cuda double float half to type type_as".split())
+CASTS = frozenset("bfloat16 cpu cuda detach_ double float half to type type_as".split())
 # Functions whose results do not depend on the entries, or are not traced further.
 QUERIES = frozenset(
     "__len__ __hash__ __repr__ __format__ device dim dtype element_size empty_like get_device "
@@ -44,6 +45,7 @@ QUERIES = frozenset(
     "rand_like randn_like requires_grad requires_grad_ retain_grad shape size storage_offset "
     "stride zeros_like".split()
 )
+HELD_BY_TORCH = frozenset(("_parameters", "_buffers", "_modules"))
 # Why some functions can never be folded into; of others, a linear map in front of them would be.
 NEVER = {
     "layer_norm": "it divides by the spread of all nodes, which the kept ones do not have",
@@ -180,7 +182,7 @@ class StateTracker(TorchFunctionMode):
         if id(states) in self._nodes:
             self._read(self._nodes[id(states)], layer.path)
         else:
-            self.found.read_other_inputs(layer.path, states.shape[-1])
+            self.found.read_other_inputs(layer.path, states)
         for state in _tensors(hx):
             if followed := self._nodes.get(id(state)):
                 others = self.found.hosts(followed.numbers) - {layer.host}
@@ -220,6 +222,9 @@ class StateTracker(TorchFunctionMode):
             return result
         followed = [self._nodes[id(tensor)] for tensor in given if id(tensor) in self._nodes]
         if not followed:
+            if func is F.linear and id(given[1]) in self._linears and not given[0].any():
+                self.found.read_other_inputs(self._linears[id(given[1])], given[0])
+                return result
             self._move_parameter(func, name, args, kwargs, result, given)
             return result
         reads = func is F.linear and len(followed) == 1 and followed[0].tensor is given[0]
@@ -227,7 +232,8 @@ class StateTracker(TorchFunctionMode):
             self._read(followed[0], self._linears[id(given[1])])
             return result
         if name in CASTS:
-            self._keep(result, followed[0].numbers, followed[0])
+            if followed[0].tensor is args[0]:  # and not the tensor to whose dtype another is cast
+                self._keep(result, followed[0].numbers, followed[0])
         elif name in MOVES | JOINS | DROPOUTS:
             self._move(func, name, args, kwargs, result, followed)
         elif name == "__setitem__":
@@ -260,9 +266,9 @@ class StateTracker(TorchFunctionMode):
     def _move_parameter(
         self, func: Any, name: str, args: Any, kwargs: Any, result: Any, given: list[Tensor]
     ) -> None:
-        """Trace a parameter through a function that rearranges it, or note that it is used."""
+        """Trace a parameter through a function of nothing else, or note that it is used."""
         views = [self._views[id(tensor)] for tensor in given if id(tensor) in self._views]
-        if name not in MOVES or len(given) > 1 or not views or not isinstance(result, Tensor):
+        if len(given) > 1 or not views or not isinstance(result, Tensor) or result is given[0]:
             self.found.note_uses(views)
             return
         before, place = views[0], id(given[0])
@@ -312,24 +318,23 @@ class StateTracker(TorchFunctionMode):
     ) -> None:
         """Trace states that are written into a tensor, or into which something is written."""
         like = self._together(followed)
-        if like is None or not isinstance(value, Tensor) or not isinstance(target, Tensor):
+        if like is None or not isinstance(value, (Tensor, Real)):
             self._stop(followed, "__setitem__")
             return
         before = self._nodes.get(id(target))
         numbers = before.numbers.clone() if before else blank_numbers(target)
         written = self._nodes.get(id(value))
-        numbers[index] = written.numbers if written else blank_numbers(value)
+        numbers[index] = written.numbers if written else blank_numbers(torch.as_tensor(value))
         self._keep(target, numbers, replace(like, is_last=False))
         self._note_buffer(target)
 
     def _note_buffer(self, tensor: Tensor) -> None:
         """Record a buffer into which states have been written, whose size follows theirs."""
         written, view = self._nodes.get(id(tensor)), self._views.get(id(tensor))
-        if written is None or view is None or view.base is not tensor:
-            return
-        axis, row = node_axis(written.numbers), row_of(written.numbers)
-        if axis is not None and row is not None and (runs := self._blocks.runs(row)):
-            self.found.node_parameters[NodeParameter(view.path, runs, axis % tensor.ndim)] = None
+        if written is not None and view is not None and not isinstance(view.base, nn.Parameter):
+            numbers = torch.full(view.base.shape, PAD)
+            view.view(numbers).copy_(written.numbers)  # nothing where the view is a copy
+            self.found.hold(view.path, numbers)
 
     def _try(
         self, func: Any, name: str, args: Any, kwargs: Any, result: Any, followed: list[Followed]
@@ -376,7 +381,7 @@ class StateTracker(TorchFunctionMode):
             self._stop([*probe.states.values()], name)
             return
         own: list[str] = []
-        for parameter, axis, row in probe.node_parameters() if scaled else ():
+        for parameter, axis, row in probe.node_parameters() if passed.per_node else ():
             if runs := self._blocks.runs(row):
                 own.append(parameter.path)
                 self.found.node_parameters[NodeParameter(parameter.path, runs, axis)] = None
@@ -442,10 +447,12 @@ class StateTracker(TorchFunctionMode):
         nothing_else = all(id(each) in self._nodes for each in numbers)
         for place, tensor in enumerate(found):
             if followed := self._nodes.get(id(tensor)):
+                # The first output is what networks are compared by, and so keeps its size.
                 goes_on = followed.is_last and followed.scale is None and not nothing_else
+                goes_on &= tensor is not numbers[0]
                 self.found.leave_module(place, followed, goes_on and not self._keeps_size)
         for path, part in module.named_modules():
-            for name, value in vars(part).items():
+            for name, value in attributes_of(part):
                 for tensor in tensors(value):
                     followed = self._nodes.get(id(tensor))
                     if followed and not self._goes_on(followed):
@@ -472,6 +479,11 @@ class StateTracker(TorchFunctionMode):
         several = len({each.tensor for each in followed}) > 1
         hint = NEVER.get(name, PRODUCT if several and name in PRODUCTS else LINEAR_FIRST)
         self.found.block(hosts, f"is used by {name}{users_line()}; {hint}")
+
+
+def attributes_of(part: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Yield the attributes of a module but its parameters, buffers and submodules."""
+    return ((name, value) for name, value in vars(part).items() if name not in HELD_BY_TORCH)
 
 
 def blank_numbers(tensor: Tensor) -> Tensor:
