@@ -1,6 +1,7 @@
 """What folds: the given module, run with its states replaced by rebuilt ones, is the judge."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -112,6 +113,23 @@ def written(net, x, s, h):
     return net.head(found)
 
 
+def set_to_zero(net, x, s, h):
+    s[:, 0] = 0.0
+    return net.head(s)
+
+
+def contexts(net, x, s, h):
+    """Reads a context of zeros at the first step, and averages of the states after that."""
+    context, found = torch.zeros_like(s[:, 0]), []
+    for step in range(3):
+        found.append(net.wide(torch.cat([x[:, step], context], -1)))
+        context = (s * x[:, step, None, :1]).sum(1)
+    return torch.stack(found, 1)
+
+
+STATISTICS = {"affine": True, "track_running_stats": True}
+
+
 def score(net, s):
     return net.score(s).softmax(1)
 
@@ -202,6 +220,45 @@ FOLDS = {
         lambda n, x, s, h: n.head(torch.cat([x.new_zeros(len(x), 1, n.hidden_size), s], 1)),
         HEAD,
     ),
+    "where, with zeros": (
+        lambda n, x, s, h: n.head(torch.where(x[..., :1] > 0, s, torch.zeros_like(s))),
+        HEAD,
+    ),
+    "zeros before the first states": (
+        contexts,
+        {"wide": lambda: linear(2, N_FEATURES + D)},
+    ),
+    "a step set to zero": (set_to_zero, HEAD),
+    "normalized after padding": (
+        lambda n, x, s, h: n.head(n.norm(F.pad(s.mT, (2, 0))).mT),
+        HEAD | {"norm": norm},
+    ),
+    "normalized by fresh statistics": (
+        lambda n, x, s, h: n.head(n.norm(s.mT).mT),
+        HEAD | {"norm": lambda: nn.BatchNorm1d(D, dtype=torch.float64)},
+    ),
+    "normalized by instance": (
+        lambda n, x, s, h: n.head(n.norm(s.mT).mT),
+        HEAD | {"norm": lambda: nn.InstanceNorm1d(D, dtype=torch.float64, **STATISTICS)},
+    ),
+    "gate of a parameter": (
+        lambda n, x, s, h: n.head(s * torch.sigmoid(n.own)),
+        HEAD | {"own": lambda: weight(D)},
+    ),
+    "size in a configuration": (
+        lambda n, x, s, h: n.head(s.reshape(-1, n.config.hidden_size)),
+        HEAD | {"config": lambda: SimpleNamespace(hidden_size=D)},
+    ),
+    "mask of the states' dtype": (
+        lambda n, x, s, h: n.head(s * (x[..., :1] > 0).type_as(s)) + (x[:, :1, :1] > 0).to(s),
+        HEAD,
+    ),
+    "mean of everything": (lambda n, x, s, h: n.head(s.mean((0, 1))), HEAD),
+    "product with a vector": (lambda n, x, s, h: s @ n.own, {"own": lambda: weight(D)}),
+    "some sequences": (
+        lambda n, x, s, h: n.head(s.masked_select(x[..., :1] > 0).view(-1, s.shape[-1])),
+        HEAD,
+    ),
     "last state returned": (lambda n, x, s, h: (n.head(s), n.head(h[0])), HEAD),
 }
 
@@ -268,6 +325,8 @@ def test_both_directions_fold(name, fit):
 STAYS = {
     "max": (lambda n, x, s, h: n.head(s.max(1).values), "linear map in front of it"),
     "relu": (lambda n, x, s, h: n.head(s.relu()), "linear map in front of it"),
+    "clamp": (lambda n, x, s, h: n.head(s.clamp(max=20.0)), "linear map in front of it"),
+    "hardshrink": (lambda n, x, s, h: n.head(F.hardshrink(s, 0.01)), "linear map in front of it"),
     "layer_norm": (lambda n, x, s, h: n.head(n.norm(s)), "divides by the spread of all nodes"),
     "matmul": (lambda n, x, s, h: s @ s.mT, "a product of states needs a matrix between them"),
 }
@@ -308,6 +367,17 @@ def test_batch_normalization_is_compared_as_in_evaluation():
     for name, value in net.norm.state_dict().items():
         assert torch.equal(value, before[name])
     assert small.train()(X).isfinite().all()
+
+
+def test_an_attribute_that_happens_to_have_the_size_stays():
+    """The size has to change for one function; that of the classes only looks like it."""
+
+    def read(net, x, s, h):
+        return net.head(s.reshape(-1, net.hidden_size))
+
+    net = Net(read, make_rnn(), head=linear(D), n_classes=D)
+    small = judged(net).pruned_module_
+    assert (small.hidden_size, small.n_classes) == (M, D)
 
 
 def test_layers_that_are_added_up_are_fitted_with_one_reconstruction():

@@ -89,7 +89,7 @@ READS = {
     ),
     "shared head": (
         lambda net, states, h: net.head(h[-1]) + net.head(net.bring(net.x[:, 0])),
-        found("head", but="shares 'head' with another use"),
+        found("head", but="reaches 'head' beside other inputs at different times"),
     ),
     "shared weight": (
         lambda net, states, h: net.head(h[-1]) + net.head.weight.sum(),

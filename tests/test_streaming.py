@@ -9,7 +9,7 @@ from pairs import pairwise
 from test_paths import M, X, assert_same, linear, may_stay
 from torch import nn
 
-from skspectral import SpectralRNNPruner, prune
+from skspectral import SpectralRNNPruner, load_pruned, prune, save_pruned
 from skspectral.rnn.runtime.wrappers import Expanded, RNNWrapper
 
 KINDS = {"RNN": nn.RNN, "GRU": nn.GRU, "LSTM": nn.LSTM}
@@ -197,6 +197,126 @@ def test_a_state_that_may_start_another_layer_keeps_its_size():
     with pytest.warns(UserWarning, match="returned by forward and may start another layer"):
         small = small_of(Both())
     assert small(X)[1].shape[-1] == N_NODES
+
+
+class Split(nn.Module):
+    """Takes and gives hidden and cell state in one tensor."""
+
+    def __init__(self, where):
+        super().__init__()
+        options = {"batch_first": True, "dtype": torch.float64}
+        self.rnn, self.head = nn.LSTM(N_FEATURES, N_NODES, **options), linear()
+        self.where, self.size = where, N_NODES
+
+    def forward(self, x, state):
+        n = self.where(self, state)
+        h, c = state[..., :n].contiguous(), state[..., n:].contiguous()
+        states, last = self.rnn(x, (h, c))
+        return self.head(states), torch.cat(last, -1)
+
+
+SPLITS = {
+    "at the half": lambda net, state: state.shape[-1] // 2,
+    "at an attribute": lambda net, state: net.size,
+    "at a number": lambda net, state: N_NODES,
+}
+
+
+@may_stay
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_state_that_is_split_at_a_size_goes_on_right(split):
+    start = torch.zeros(1, len(X), 2 * N_NODES, dtype=torch.float64)
+    small = small_of(Split(SPLITS[split]), X, start)
+    whole, state = small(X, start)
+    assert sizes(state) == {2 * (M if split == "at the half" else N_NODES)}
+    assert_same(in_chunks(small, X, start)[0], whole)
+
+
+class Guarding(Remembering):
+    """Starts anew where the state has not the size that it knows."""
+
+    def __init__(self, known):
+        super().__init__()
+        self.size, self.known = N_NODES, known
+
+    def forward(self, x):
+        known = N_NODES if self.known == "number" else self.size
+        if self.state is None or self.state.shape != (1, len(x), known):
+            self.state = x.new_zeros(1, len(x), known)
+        return super().forward(x)
+
+
+@may_stay
+@pytest.mark.parametrize("known", ["number", "attribute"])
+def test_a_guard_of_the_size_does_not_forget_the_state(known):
+    small = small_of(Guarding(known))
+    fresh = copy.deepcopy(small)
+    assert_same(torch.cat([fresh(part) for part in X.split(2, 1)], 1), small(X))
+    assert sizes(small.state) == {N_NODES if known == "number" else M}
+
+
+class Buffered(nn.Module):
+    """Keeps the states of its levels in buffers."""
+
+    def __init__(self, write, persistent=True):
+        super().__init__()
+        options = {"num_layers": 2, "batch_first": True, "dtype": torch.float64}
+        self.rnn, self.head, self.write = nn.LSTM(N_FEATURES, N_NODES, **options), linear(), write
+        for name in "hc":
+            zeros = torch.zeros(2, 32, N_NODES, dtype=torch.float64)
+            self.register_buffer(name, zeros, persistent=persistent)
+
+    def forward(self, x):
+        start = [each[:, : len(x)].contiguous() for each in (self.h, self.c)]
+        states, last = self.rnn(x, tuple(start))
+        for buffer, state in zip((self.h, self.c), last, strict=True):
+            self.write(buffer, state.detach(), len(x))
+        return self.head(states)
+
+
+def assigned(buffer, state, n):
+    buffer[:, :n] = state
+
+
+WRITES = {"assigned": assigned, "copied": lambda buffer, state, n: buffer[:, :n].copy_(state)}
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+@pytest.mark.parametrize("write", WRITES)
+def test_states_in_buffers_go_on_small(write, persistent, tmp_path):
+    small = small_of(Buffered(WRITES[write], persistent))
+    save_pruned(small, tmp_path / "small")
+    loaded = load_pruned(tmp_path / "small", into=Buffered(WRITES[write], persistent))
+    assert small.h.shape == small.c.shape == loaded.h.shape == (2, 32, M)
+    whole = small(X)
+    assert_same(torch.cat([loaded(part) for part in X.split(2, 1)], 1), whole)
+    assert small.h.any()
+
+
+def test_states_of_cells_may_be_detached_in_place():
+    class Detaching(Cells):
+        def forward(self, x, state=None):
+            found, state = super().forward(x, state)
+            return found, state.detach_()
+
+    assert sizes(small_of(Detaching())(X)[1]) == {M}
+
+
+def test_the_first_output_is_what_is_compared_and_keeps_its_size():
+    class Hydrology(Stream):
+        def forward(self, x):
+            states, state = self.rnn(x)
+            return {"h_n": state, "y_hat": self.head(states)}
+
+    with pytest.warns(UserWarning, match="is returned by forward"):
+        pruner = SpectralRNNPruner(Hydrology().eval(), **FIT).fit([(X,), (X,)])
+    assert pruner.pruned_module_(X)["h_n"].shape[-1] == N_NODES
+
+
+def test_initial_states_of_other_sizes_are_refused():
+    small, start = small_of(Stream()), torch.zeros(1, len(X), M - 1, dtype=torch.float64)
+    with pytest.raises(ValueError, match=f"must have {N_NODES} nodes, or the {M} that are kept"):
+        small(X, start)
 
 
 def test_states_that_are_masked_on_their_way_out_are_small():

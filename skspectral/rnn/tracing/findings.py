@@ -56,6 +56,8 @@ class Findings:
 
     def read_other_inputs(self, path: str, inputs: Tensor) -> None:
         """Record that a layer or linear map reads inputs that are no states."""
+        if self._lenient:
+            return
         columns_used = inputs.reshape(-1, inputs.shape[-1]).ne(0.0).any(0)
         before = self._other_inputs.get(path, columns_used)
         self._other_inputs[path] = before | columns_used
@@ -202,15 +204,18 @@ class Findings:
 
         Where such inputs are always zero, as before the first state, they are padding.
         """
-        if weight is not None or path not in self._other_inputs:
-            return False
-        used, found = self._other_inputs[path], False
-        for reader in readings:
-            for name in {name for name, _ in reader.runs if name is not None}:
-                found |= any(bool(used[columns].any()) for columns in reader.columns(name))
-                for host in self._hosts_named(name):
-                    self._linear_only.setdefault(host, PADDED)
-        return found
+        used = self._other_inputs.get(path)
+        if used is None or weight is not None:
+            return used is not None
+        read = {name: reader for reader in readings for name, _ in reader.runs if name is not None}
+        if any(
+            used[columns].any() for name, each in read.items() for columns in each.columns(name)
+        ):
+            return True
+        for name in read:
+            for host in self._hosts_named(name):
+                self._linear_only.setdefault(host, PADDED)
+        return False
 
     def _hosts_named(self, name: str) -> set[str]:
         every = (block for block in self._nodes.blocks if block.name == name)

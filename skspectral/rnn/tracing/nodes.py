@@ -69,6 +69,7 @@ class Nodes:
 
     def __init__(self) -> None:
         self.blocks: list[Block] = []
+        self._rows: dict[int, tuple[Tensor, int | None, list[int] | None]] = {}
         self._owners = torch.empty(0, dtype=torch.long)
 
     def add(self, name: str, layers: tuple[int, ...], size: int, is_cell: bool = False) -> Block:
@@ -96,6 +97,21 @@ class Nodes:
         """Place of every number in its block."""
         return torch.cat([torch.arange(block.size) for block in self.blocks])
 
+    def forget(self) -> None:
+        """Forget what is known of tensors of numbers."""
+        self._rows.clear()
+
+    def axis_and_row(self, numbers: Tensor) -> tuple[int | None, list[int] | None]:
+        """Return the axis of the nodes and the numbers along it, if all rows but padding are alike.
+
+        The result is kept, together with the tensor so that its id is not reused.
+        """
+        if id(numbers) not in self._rows:
+            axis = node_axis(numbers)
+            row = None if axis is None else row_along(numbers, axis)
+            self._rows[id(numbers)] = numbers, axis, row
+        return self._rows[id(numbers)][1:]
+
     def runs(self, numbers: list[int]) -> Runs | None:
         """Return the blocks of a row of numbers; None if one is not whole and in order."""
         runs: list[tuple[str | None, int]] = []
@@ -113,6 +129,14 @@ class Nodes:
                 runs.append((block.name, width))
             place += width
         return tuple(runs)
+
+
+def row_along(numbers: Tensor, axis: int) -> list[int] | None:
+    """Return the numbers along an axis, apart from padding, if they are alike everywhere."""
+    rows = numbers.movedim(axis, -1)
+    rows = rows.reshape(-1, rows.shape[-1])
+    rows = rows[~(rows == PAD).all(1)]
+    return rows[0].tolist() if len(rows) and bool((rows == rows[0]).all()) else None
 
 
 def without_padding(numbers: Tensor) -> Tensor:

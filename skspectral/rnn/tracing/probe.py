@@ -141,7 +141,7 @@ class Probe:
 
     def reader(self) -> tuple[ParameterView, int, list[int]] | None:
         """Return the parameter that reads the states, its axis, and the node numbers along it."""
-        rows = [row_of(each.numbers) for each in self.states.values()]
+        rows = [self._nodes.axis_and_row(each.numbers)[1] for each in self.states.values()]
         row, mixed = rows[0], self._mixed_states()
         matrix = None if row is None or rows.count(row) < len(rows) else self._along(row)
         if row is None or matrix is None or mixed is None:
@@ -159,7 +159,7 @@ class Probe:
 
     def node_parameters(self) -> Iterator[tuple[ParameterView, int, list[int]]]:
         """Yield parameters with one entry for each node, their axis, and the numbers along it."""
-        rows = [row_of(each.numbers) for each in self.states.values()]
+        rows = [self._nodes.axis_and_row(each.numbers)[1] for each in self.states.values()]
         for parameter in self.views.values():
             for axis, size in enumerate(parameter.base.shape):
                 if rows[0] is not None and size == len(rows[0]) == parameter.base.numel():
@@ -234,7 +234,7 @@ class Probe:
 
     def _mixed(self, values: Tensor, numbers: Tensor) -> Tensor | None:
         """Return values whose nodes are mixed; None if they are not whole layers."""
-        axis, row = node_axis(numbers), row_of(numbers)
+        axis, row = self._nodes.axis_and_row(numbers)
         matrix = None if row is None else self._along(row)
         if axis is not None and matrix is not None:
             matrix = matrix.to(values.device)
@@ -285,7 +285,9 @@ class Probe:
             if bool((absent & ((changed - constant).abs() > rounding)).any()):
                 return None
             none = torch.where(constant == 0.0, PAD, OTHER)
-            found.append(torch.where(absent, none, at(nodes, near)))
+            numbers = torch.where(absent, none, at(nodes, near))
+            known = (each.numbers for each in self.states.values())
+            found.append(next((each for each in known if each.equal(numbers)), numbers))
         return found
 
     def _commutes(self, numbers: list[Tensor], others: Mapping[int, Tensor]) -> bool:
@@ -437,17 +439,6 @@ def mixing(size: int) -> Tensor:
     """Return the matrix that mixes the nodes of layers of a size."""
     generator = torch.Generator().manual_seed(size)
     return torch.randn(size, size, generator=generator, dtype=torch.float64) / size**0.5
-
-
-def row_of(numbers: Tensor) -> list[int] | None:
-    """Return the numbers along the axis of the nodes, apart from padding, if they are all alike."""
-    axis = node_axis(numbers)
-    if axis is None:
-        return None
-    rows = numbers.movedim(axis, -1)
-    rows = rows.reshape(-1, rows.shape[-1])
-    rows = rows[~(rows == PAD).all(1)]
-    return rows[0].tolist() if len(rows) and bool((rows == rows[0]).all()) else None
 
 
 def padded(numbers: Tensor, constant: Tensor) -> Tensor:

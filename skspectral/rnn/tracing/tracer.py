@@ -133,6 +133,7 @@ class StateTracker(TorchFunctionMode):
         self._nodes: dict[int, Followed] = {}
         self._held: list[Tensor] = []  # so that no id is reused
         self._running: list[str] = []
+        self._blocks.forget()
         self._lenient = forward.training
         self.found.begin(lenient=forward.training)
         module = independent_copy(self._module).train(forward.training)
@@ -222,10 +223,10 @@ class StateTracker(TorchFunctionMode):
             return result
         followed = [self._nodes[id(tensor)] for tensor in given if id(tensor) in self._nodes]
         if not followed:
-            if func is F.linear and id(given[1]) in self._linears and not given[0].any():
+            if func is F.linear and len(given) > 1 and id(given[1]) in self._linears:
                 self.found.read_other_inputs(self._linears[id(given[1])], given[0])
-                return result
-            self._move_parameter(func, name, args, kwargs, result, given)
+            else:
+                self._move_parameter(func, name, args, kwargs, result, given)
             return result
         reads = func is F.linear and len(followed) == 1 and followed[0].tensor is given[0]
         if reads and id(given[1]) in self._linears:
