@@ -5,13 +5,27 @@ import json
 import pickle
 import warnings
 from contextlib import suppress
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from models import MODELS, SHRINKS, STAYS, Stack, answers, assert_same, fitted, make, sequences
+from models import (
+    MODELS,
+    N_NODES,
+    SHRINKS,
+    STAYS,
+    Stack,
+    answers,
+    assert_same,
+    fitted,
+    linear,
+    make,
+    sequences,
+)
+from networks import N_FEATURES
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -47,6 +61,29 @@ def test_what_is_loaded_answers_as_what_was_saved(name, path):
     assert_same(answers(again, batch), answers(small, batch), tolerance=0.0)
     assert repr(again) == repr(small)
     assert not any(part.training for part in again.modules())
+
+
+class Configured(nn.Module):
+    """Knows its size from a configuration, and reads by a weight that is computed."""
+
+    def __init__(self):
+        super().__init__()
+        self.config = SimpleNamespace(hidden_size=N_NODES)
+        self.rnn = nn.GRU(N_FEATURES, N_NODES, batch_first=True, dtype=torch.float64)
+        self.head = nn.utils.parametrizations.weight_norm(linear())
+
+    def forward(self, x):
+        return self.head(self.rnn(x)[0].reshape(-1, self.config.hidden_size))
+
+
+def test_sizes_in_a_configuration_and_computed_weights(path):
+    net, X = Configured().eval(), torch.as_tensor(sequences())
+    small = fitted(net, [(X,)], m=3).pruned_module_
+    save_pruned(small, path)
+    again = load_pruned(path, into=net)
+    assert torch.equal(again(X), small(X))
+    assert (again.config.hidden_size, net.config.hidden_size) == (3, N_NODES)
+    assert net.head.in_features == N_NODES
 
 
 @pytest.mark.filterwarnings(STAYS)

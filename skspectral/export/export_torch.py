@@ -15,10 +15,11 @@ import skspectral
 
 from ..rnn.layers.delegating import CORE, Delegating, is_customized
 from ..rnn.layers.find import joined
+from ..rnn.layers.sizes import sizes_in
 from ..rnn.layers.stack import is_layer
 from ..rnn.layers.weights import is_plain
 from ..rnn.runtime.wrappers import ExpandedRNN
-from ..rnn.serialization import OURS, built, described, kind_of, sizes_of
+from ..rnn.serialization import OURS, built, described, kind_of
 from ..utils.doc_hints import refer_to_docs
 from ..utils.safetensors_io import replacing
 from .plain_module import network_of
@@ -230,8 +231,8 @@ class Changes:
             else:
                 self.added |= {full: tensor}
                 yield statement((f"{place}.register_buffer(", [f'"{name}"', made], ")"))
-        known = {} if before is None else sizes_of(before)
-        for name, size in sizes_of(part).items():
+        known = {} if before is None else sizes_in(before)
+        for name, size in sizes_in(part).items():
             if name not in covered and known.get(name) != size:
                 yield f"    {place}.{name} = {size}"
 

@@ -17,6 +17,7 @@ from ..utils.doc_hints import refer_to_docs
 from ..utils.safetensors_io import header, read_header, replacing
 from .file_checks import check_description, check_structure, check_supports, check_tensors
 from .layers.delegating import CORE, TORCH, delegate, is_customized, restore
+from .layers.sizes import set_size, sizes_in
 from .layers.stack import is_layer
 from .layers.weights import copy_of, like_linear, without_computed_weights
 from .runtime.inputs import SelectedCellInputs, SelectedInputs
@@ -74,7 +75,7 @@ def save_pruned(module: nn.Module, path: str | PathLike[str]) -> None:
         "sizes": {
             name: own
             for name, part in module.named_modules()
-            if name not in parts and not name.startswith(inside) and (own := sizes_of(part))
+            if name not in parts and not name.startswith(inside) and (own := sizes_in(part))
         },
         "buffers": {name: list(each.shape) for name, each in other_buffers(module)},
     }
@@ -123,7 +124,7 @@ def load_pruned(path: str | PathLike[str], into: nn.Module) -> nn.Module:
             device = next(into.parameters(), torch.empty(0)).device
             module = without_computed_weights(into).cpu()
             module = loaded(path, head.get("parts"), with_buffers(module, head["buffers"]))
-            set_sizes(module, head["sizes"])
+            restore_sizes(module, head["sizes"])
             return module.to(device).eval()
         except FORWARD_ERRORS as error:
             raise ValueError(
@@ -190,19 +191,13 @@ def other_buffers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     return ((name, each) for name, each in module.named_buffers() if name not in saved)
 
 
-def sizes_of(part: nn.Module) -> dict[str, int]:
-    """Return the attributes of a module that may be sizes."""
-    every = vars(part).items()
-    return {name: each for name, each in every if type(each) is int and not name.startswith("_")}
-
-
-def set_sizes(module: nn.Module, sizes: Mapping[str, Mapping[str, int]]) -> None:
+def restore_sizes(module: nn.Module, sizes: Mapping[str, Mapping[str, int]]) -> None:
     """Set attributes that are smaller in a file; no other attribute is changed."""
     for path, own in sizes.items():
         part = module.get_submodule(path)
         for name, size in own.items():
-            if type(size) is int and 0 < size < sizes_of(part).get(name, 0):
-                setattr(part, name, size)
+            if type(size) is int and 0 < size < sizes_in(part).get(name, 0):
+                set_size(part, name, size)
 
 
 def with_core(module: nn.Module, path: str) -> nn.Module:

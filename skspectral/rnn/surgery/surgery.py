@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..forward_pass import ForwardPass
 from ..layers.find import RecurrentLayer, joined, output_layers
+from ..layers.sizes import set_sizes, sizes_in
 from ..layers.stack import merge_layers
 from ..layers.weights import copy_of, filled, n_parameters, without_computed_weights
 from ..runtime.wrappers import ExpandedCell, ExpandedRNN, InitialStateCell, InitialStateRNN
@@ -287,44 +288,16 @@ class Surgery:
             (path, name)
             for path, part in self.module.named_modules()
             if not type(part).__module__.startswith(("torch.", __package__.partition(".")[0]))
-            for name, value in sizes_in(part)
-            if value in sizes
+            for name, size in sizes_in(part).items()
+            if size in sizes
         )
 
     def _built(self, reductions: Mapping[str, LayerReduction], plan: Plan) -> nn.Module:
-        hosts, every = self._hosts, self.readers.by_name(dict(reductions))
-        paths = {layer.path: layer for layer in self.layers}
-        tensors: dict[str, Tensor] = {}
-        parts: dict[str, nn.Module] = {
-            path: shrink_rnn(self.module.get_submodule(path), reductions[layer.name])
-            for path, layer in paths.items()
-        }
-        for reader in self.readers.readers:
-            inside = hosts[paths[reader.path].name] if reader.path in paths else None
-            folded = {
-                name: every[name]
-                for name, _ in reader.runs
-                if name
-                and (hosts[name] not in plan.unfolded or hosts[name] == inside != reader.path)
-            }
-            if folded and reader.weight:
-                path = joined(reader.path, reader.weight)
-                weight = tensors.get(path, tensor_at(self.module, path))
-                tensors[path] = narrowed_weight(weight, reader, folded)
-            elif folded:
-                part = parts.get(reader.path, self.module.get_submodule(reader.path))
-                parts[reader.path] = narrowed(part, reader, folded)
-        for each in self.readers.node_parameters:
-            names = {name for name, _ in each.runs if name and hosts[name] not in plan.unfolded}
-            kept_in = {name: every[name] for name in names}
-            tensors[each.path] = kept_entries(tensor_at(self.module, each.path), each, kept_in)
-        small_states = {
-            i: reductions[layer.name].support
-            for i, layer in enumerate(self.layers)
-            if layer.host not in plan.unfolded or layer.host in plan.small_states
-        }
+        parts, tensors = self._folded(self.readers.by_name(dict(reductions)), plan)
         for path, state in self.readers.buffers.items():
-            tensors[path] = kept_states(tensor_at(self.module, path), state.kept(small_states))
+            tensors[path] = kept_states(
+                tensor_at(self.module, path), state.kept(self._small_states(reductions, plan))
+            )
         for host in {*plan.unfolded, *plan.started}:
             own = [layer for layer in self.layers if layer.host == host]
             if any(reductions[layer.name].is_smaller for layer in own):
@@ -339,16 +312,56 @@ class Surgery:
         }
         small: nn.Module = copy_of(self.module, swaps)
         for path, tensor in tensors.items():
-            resize_attributes(
-                small.get_submodule(path.rpartition(".")[0]),
-                SIZES,
-                resized_axes(tensor_at(self.module, path), tensor),
-            )
-        new = self._sizes(reductions, self._inner - plan.unfolded.keys())
+            changed = zip(tensor_at(self.module, path).shape, tensor.shape, strict=True)
+            sizes = {old: new for old, new in changed if old != new}
+            set_sizes(small.get_submodule(path.rpartition(".")[0]), SIZES, sizes)
+        sizes = self._sizes(reductions, self._inner - plan.unfolded.keys())
         for path, name in plan.sizes:
-            holder, attribute = holder_of(small.get_submodule(path), name)
-            resize_attributes(holder, [attribute], new)
+            set_sizes(small.get_submodule(path), [name], sizes)
         return small
+
+    def _folded(
+        self, reductions: Mapping[str, LayerReduction], plan: Plan
+    ) -> tuple[dict[str, nn.Module], dict[str, Tensor]]:
+        """Return the parts and tensors into which reconstructions are folded, by path."""
+        paths = {layer.path: layer for layer in self.layers}
+        tensors: dict[str, Tensor] = {}
+        parts: dict[str, nn.Module] = {
+            path: shrink_rnn(self.module.get_submodule(path), reductions[layer.name])
+            for path, layer in paths.items()
+        }
+        for reader in self.readers.readers:
+            inside = paths[reader.path].host if reader.path in paths else None
+            folded = {
+                name: reductions[name]
+                for name, _ in reader.runs
+                if name and (self._folds(name, plan) or self._hosts[name] == inside != reader.path)
+            }
+            if folded and reader.weight:
+                path = joined(reader.path, reader.weight)
+                weight = tensors.get(path, tensor_at(self.module, path))
+                tensors[path] = narrowed_weight(weight, reader, folded)
+            elif folded:
+                part = parts.get(reader.path, self.module.get_submodule(reader.path))
+                parts[reader.path] = narrowed(part, reader, folded)
+        for own in self.readers.node_parameters:
+            names = {name for name, _ in own.runs if name is not None}
+            kept = {name: reductions[name] for name in names if self._folds(name, plan)}
+            tensors[own.path] = kept_entries(tensor_at(self.module, own.path), own, kept)
+        return parts, tensors
+
+    def _folds(self, name: str, plan: Plan) -> bool:
+        return self._hosts[name] not in plan.unfolded
+
+    def _small_states(
+        self, reductions: Mapping[str, LayerReduction], plan: Plan
+    ) -> dict[int, Tensor]:
+        """Return the kept nodes of the layers that go on from small states, by number."""
+        return {
+            i: reductions[layer.name].support
+            for i, layer in enumerate(self.layers)
+            if layer.host not in plan.unfolded or layer.host in plan.small_states
+        }
 
     def _sizes(
         self, reductions: Mapping[str, LayerReduction], hosts: Iterable[str]
@@ -391,36 +404,6 @@ def tensor_at(module: nn.Module, path: str) -> Tensor:
     owner, _, name = path.rpartition(".")
     tensor: Tensor = getattr(module.get_submodule(owner), name)
     return tensor
-
-
-def resized_axes(before: Tensor, after: Tensor) -> dict[int, int]:
-    """Return the new sizes of the axes that have changed, by the old ones."""
-    sizes = zip(before.shape, after.shape, strict=True)
-    return {old: new for old, new in sizes if old != new}
-
-
-def resize_attributes(part: Any, names: Iterable[str], sizes: Mapping[int, int]) -> None:
-    """Change those attributes with the given names that are a size which has changed."""
-    for name in names:
-        value = getattr(part, name, None)
-        if type(value) is int and value in sizes:
-            setattr(part, name, sizes[value])
-
-
-def sizes_in(part: nn.Module) -> Iterator[tuple[str, int]]:
-    """Yield the int attributes of a module, of its class, and of configurations that it holds."""
-    for name, value in [*vars(type(part)).items(), *vars(part).items()]:
-        if type(value) is int:
-            yield name, value
-        elif hasattr(value, "__dict__") and not isinstance(value, (nn.Module, Tensor, type)):
-            own = {**vars(type(value)), **vars(value)}
-            yield from ((f"{name}.{key}", each) for key, each in own.items() if type(each) is int)
-
-
-def holder_of(part: nn.Module, name: str) -> tuple[Any, str]:
-    """Return the object that holds an attribute found by ``sizes_in``, and its name there."""
-    outer, _, inner = name.rpartition(".")
-    return (getattr(part, outer), inner) if outer else (part, inner)
 
 
 def is_affine(reductions: Mapping[str, LayerReduction]) -> bool:
