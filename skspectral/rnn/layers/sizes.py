@@ -31,7 +31,7 @@ def ints_of(holder: Any) -> dict[str, int]:
 
 
 def set_sizes(part: nn.Module, names: Iterable[str], sizes: Mapping[int, int]) -> None:
-    """Change those attributes of a module with the given names that are a size which has changed."""
+    """Change attributes of a module with the given names, where their size has changed."""
     for name in names:
         size = sizes_in(part).get(name)
         if size is not None and size in sizes:
