@@ -194,7 +194,7 @@ def test_a_state_that_may_start_another_layer_keeps_its_size():
             states, state = self.encoder(x)
             return self.head(states) + self.other(self.decoder(x, start)[0]), state
 
-    with pytest.warns(UserWarning, match="returned by forward and may start another layer"):
+    with pytest.warns(UserWarning, match="starts another layer"):
         small = small_of(Both())
     assert small(X)[1].shape[-1] == N_NODES
 

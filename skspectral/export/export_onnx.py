@@ -218,7 +218,7 @@ def by_tracing(plain: PlainModule, names: list[str], labels: dict[str, dict[int,
     with TemporaryDirectory() as folder:
         file = Path(folder, "module.onnx")
         torch.onnx.export(
-            plain,
+            plain.eval(),
             tuple(plain.example.values()),
             file,
             dynamo=False,

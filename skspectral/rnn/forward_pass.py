@@ -31,6 +31,11 @@ class ForwardPass:
     kwargs: dict[str, Any]
     training: bool = False
 
+    def output(self, module: nn.Module) -> Any:
+        """Return the output of a copy of a module."""
+        with seeded():
+            return independent_copy(module).train(self.training)(*self.args, **self.kwargs)
+
     def run(
         self,
         module: nn.Module,

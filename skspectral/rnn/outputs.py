@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from numbers import Real
 from types import FunctionType, GeneratorType, ModuleType
@@ -44,7 +45,7 @@ def parts_of(value: Any) -> Iterator[Any]:
     """Yield the elements of a container, or the attributes of an object."""
     if isinstance(value, Mapping):
         yield from value.values()
-    elif isinstance(value, (list, tuple)):
+    elif isinstance(value, (list, tuple, set, frozenset, deque)):
         yield from value
     else:
         yield from getattr(value, "__dict__", {}).values()
@@ -86,7 +87,8 @@ def columns_apart(
         a, b = a.where(finite, 0.0), b.where(finite, 0.0)
         if not b.numel():
             continue
-        tolerance = eps**0.5 * b.abs().amax(0)
+        # Entries that are the same, such as those of a mask, are no measure of the others.
+        tolerance = eps**0.5 * b.where(a != b, 0.0).abs().amax(0)
         if rounding is not None:
             noise = as_columns(rounding[place]).where(finite, 0.0) - b
             tolerance = tolerance + noise.abs().amax(0)

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from ..forward_pass import ForwardPass
+from ..kernels import seeded
 from ..layers.find import FORWARD_ERRORS, RecurrentLayer
+from ..layers.weights import independent_copy
 from ..outputs import columns_apart
 from ..tracing.readers import Readers, ReturnedState
+from ..tracing.second_call import SecondCall, remembered
 from .reduction import LayerReduction
 from .replaced import ROUNDINGS, Misfit, PlainRun, Ran, ReplacedRun, SmallRun
-from .second_call import SecondCall
 
 DISTURBANCE = 0.5  # relative size of errors in states that show whether anything depends on them
 
@@ -127,10 +129,11 @@ class Judge:
     def _again(self, number: int) -> Callable[[ForwardPass, Any], tuple[Any, Any]] | None:
         """Return what a second call gets; None if no layer goes on from an earlier call."""
         if number not in self._second_calls:
-            second = None
-            if self.readers.started or self.readers.startable:
-                call = SecondCall.of(self.given, self.passes[number], self._returned(number))
-                second = call if runs(self.given, self.passes[number], call.arguments) else None
+            forward, second = self.passes[number], None
+            if self.readers.started or self.readers.startable or remembers(self.given, forward):
+                output, returned = forward.output(self.given), self._returned(number)
+                every = SecondCall.candidates(self.given, forward, output, returned)
+                second = next((c for c in every if runs(self.given, forward, c.arguments)), None)
             self._second_calls[number] = second
         found = self._second_calls[number]
         return None if found is None else found.arguments
@@ -223,6 +226,18 @@ def runs(module: nn.Module, forward: ForwardPass, again: Any = None) -> bool:
     except Exception:  # whatever the user's forward raises
         return False
     return True
+
+
+def remembers(module: nn.Module, forward: ForwardPass) -> bool:
+    """Return whether a pass changes attributes or buffers of a module."""
+    module = independent_copy(module).train(forward.training)
+    before = remembered(module)
+    try:
+        with seeded():
+            module(*forward.args, **forward.kwargs)
+    except Exception:  # whatever the user's forward raises
+        return False
+    return remembered(module) != before
 
 
 def flat(outputs: list[Tensor], parts: Mapping[str, list[Tensor]]) -> list[Tensor]:

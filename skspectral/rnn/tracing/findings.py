@@ -38,7 +38,7 @@ class Findings:
         self._linear_only: dict[str, str] = {}
         self._returned: list[dict[int, ReturnedState]] = []
         self._returning: set[str] = set()
-        self._lenient = False
+        self._lenient, self._records = False, True
         self.idle = {id(each) for each in module.parameters()}
         self.node_parameters: dict[NodeParameter, None] = {}
         self.starts: dict[str, set[str]] = {}
@@ -51,8 +51,22 @@ class Findings:
 
     def begin(self, lenient: bool) -> None:
         """Begin a pass; a lenient one finds no obstacles."""
-        self._lenient = lenient
+        self._lenient, self._records = lenient, True
         self._returned.append({})
+
+    @property
+    def returned_last(self) -> dict[int, ReturnedState]:
+        """States that the present pass has returned."""
+        return self._returned[-1]
+
+    def begin_again(self) -> None:
+        """Begin a second call in the same pass, whose outputs are not recorded."""
+        self._records = False
+
+    def note_start(self, host: str, given: str) -> None:
+        """Record what a host is given as its initial state in the first call of a pass."""
+        if self._records:
+            self.starts.setdefault(host, set()).add(given)
 
     def read_other_inputs(self, path: str, inputs: Tensor) -> None:
         """Record that a layer or linear map reads inputs that are no states."""
@@ -95,6 +109,8 @@ class Findings:
         padded = any(bool((each.numbers == PAD).any()) for each in followed)
         if row is None or runs is None:
             self.block(hosts, f"reaches {path!r} in another order or in part")
+        elif weight is not None and not self._is_saved(path, weight):
+            self.block(hosts, f"is read by the buffer {path}.{weight}, which is not saved")
         elif like.shift is not None and (padded or weight is not None):
             self.block(hosts, f"reaches {path!r} shifted, and padded or where there is no bias")
         else:
@@ -106,6 +122,9 @@ class Findings:
         if reason := like.linear_only or without_bias or (PADDED if padded else ""):
             for host in hosts:
                 self._linear_only.setdefault(host, reason)
+
+    def _is_saved(self, path: str, name: str) -> bool:
+        return name not in self._module.get_submodule(path)._non_persistent_buffers_set
 
     def hosts(self, numbers: Tensor) -> set[str]:
         """Return the hosts of the layers whose nodes are among the numbers."""
@@ -125,7 +144,8 @@ class Findings:
         """Record states that are an output of the module."""
         hosts, blocks = self.hosts(followed.numbers), self._nodes.blocks_in(followed.numbers)
         if goes_on and all(len(block.layers) == 1 for block in blocks):
-            self._returned[-1][place] = self._state(followed.numbers)
+            if self._records:
+                self._returned[-1][place] = self._state(followed.numbers)
             self._returning |= hosts
             return
         self.block(hosts, f"is returned by forward; {RETURN_LESS}")

@@ -8,7 +8,7 @@ A parameter reads the states if mixing the states has the same effect as mixing 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
@@ -80,6 +80,8 @@ class Probe:
         Parameters and buffers, by the ids of tensors.
     nodes : Nodes
         Blocks of node numbers.
+    zeros : collection of int
+        Ids of tensors that are made as zeros.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Probe:
         followed: Mapping[int, Followed],
         views: Mapping[int, ParameterView],
         nodes: Nodes,
+        zeros: Collection[int] = (),
     ) -> None:
         self._func, self._nodes = func, nodes
         self._leaves, self._spec = tree_flatten((args, kwargs))
@@ -102,18 +105,33 @@ class Probe:
             for key, each in self.states.items()
         }
         floating = {key: each for key, each in given.items() if each.is_floating_point()}
-        self._real = {key: each.double() for key, each in floating.items() if key not in followed}
+        real = {key: each.double() for key, each in floating.items() if key not in followed}
         # Positive, since some functions divide by them or take their root.
-        self._other = {key: self._random(each).sigmoid() + 0.5 for key, each in self._real.items()}
+        self._other = {key: self._random(each).sigmoid() + 0.5 for key, each in real.items()}
+        known = self.views.keys() | set(zeros)
+        self._real = self._other | {key: each for key, each in real.items() if key in known}
+        masks = {key: each for key, each in given.items() if each.dtype == torch.bool}
+        self._masked = self._real | {key: self._random(each) > 0.0 for key, each in masks.items()}
+        self._has_masks = bool(masks)
         self._responses: dict[int, tuple[list[Tensor], list[Tensor]] | None] = {}
 
     def passed(self) -> Passed | None:
         """Return the states that come out of the function; None if other things do."""
-        numbers = self._depending(torch.arange(len(self._nodes)))
-        if numbers is None:
+        places = torch.arange(len(self._nodes))
+        numbers = self._depending(places)
+        if numbers is None or not any(bool((each >= 0).any()) for each in numbers):
             return None
         if self._commutes(numbers, self._other):
             is_affine = self._is_affine(numbers, self._other)
+            if self._has_masks:
+                masked = self._depending(places, self._masked)
+                if masked is None or not self._commutes(masked, self._masked):
+                    return None
+                if any(bool((each == OTHER).any()) for each in masked):
+                    return None  # a mask puts other numbers in the place of states
+                is_affine &= all(
+                    one.equal(other) for one, other in zip(numbers, masked, strict=True)
+                )
             constants = self._constants(self._real) or self._constants(self._other)
             pairs = zip(numbers, constants, strict=True)
             return Passed([padded(number, zero) for number, zero in pairs], is_affine)
@@ -258,7 +276,9 @@ class Probe:
         parts = [torch.eye(n).double() if name is None else mixing(n) for name, n in runs]
         return torch.block_diag(*parts)
 
-    def _depending(self, places: Tensor) -> list[Tensor] | None:
+    def _depending(
+        self, places: Tensor, others: Mapping[int, Tensor] | None = None
+    ) -> list[Tensor] | None:
         """Return the number of a node of the one place that each result linearly depends on.
 
         None if a result depends on several places.
@@ -266,8 +286,9 @@ class Probe:
         n_places = int(places.max()) + 1
         order = torch.randperm(n_places, generator=self._generator)
         distinct = (1.0 + order.double() / n_places)[places]
-        response = self._response(self._other)
-        scaled = self._call(self._times(SMALL * distinct), self._other)
+        others = self._other if others is None else others
+        response = self._response(others)
+        scaled = self._call(self._times(SMALL * distinct), others)
         if response is None or scaled is None:
             return None
         values, nodes = distinct.sort()
@@ -317,7 +338,7 @@ class Probe:
 
     def _scaled(self, numbers: list[Tensor]) -> Passed | None:
         """Return the states that come out with a factor and a summand for each node, if they do."""
-        if len(numbers) != 1:
+        if len(numbers) != 1 or self._has_masks:
             return None
         ones = {key: torch.where(each.numbers >= 0, 1.0, value) for key, each, value in self._all()}
         response, of_ones = self._response(self._real), self._call(ones, self._real)

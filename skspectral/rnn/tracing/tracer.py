@@ -23,6 +23,7 @@ from .methods import methods_running, users_line
 from .nodes import OTHER, PAD, Followed, Nodes, grown
 from .probe import ParameterView, Passed, Probe, composed
 from .readers import NodeParameter, Readers
+from .second_call import SecondCall, remembered
 
 # Functions that only rearrange entries, so that they can be applied to node numbers too. All that
 # is not in these lists is called on random states to find out what it does.
@@ -36,6 +37,7 @@ JOINS = frozenset("cat concat concatenate stack hstack vstack".split())
 # Moves that select steps for each sequence separately, and so can leave out padding.
 PICKS = frozenset("gather take_along_dim _pack_padded_sequence".split())
 CASTS = frozenset("bfloat16 cpu cuda detach_ double float half to type type_as".split())
+ZEROS = frozenset("zeros new_zeros zeros_like".split())
 # Functions whose results do not depend on the entries, or are not traced further.
 QUERIES = frozenset(
     "__len__ __hash__ __repr__ __format__ device dim dtype element_size empty_like get_device "
@@ -132,6 +134,7 @@ class StateTracker(TorchFunctionMode):
         """Trace the states through a forward pass of a copy of the module."""
         self._nodes: dict[int, Followed] = {}
         self._held: list[Tensor] = []  # so that no id is reused
+        self._zeros: set[int] = set()
         self._running: list[str] = []
         self._blocks.forget()
         self._lenient = forward.training
@@ -146,10 +149,28 @@ class StateTracker(TorchFunctionMode):
             self._watch(layer, module)
         for host, owner in {layer.host: layer.owner for layer in self._layers}.items():
             self._watch_start(host, module.get_submodule(owner))
+        before = remembered(module)
         with seeded():
             with self:
                 output = module(*forward.args, **forward.kwargs)
             self._inspect(output, module)
+            if self.found.startable or remembered(module) != before:
+                self._follow_again(module, forward, output)
+
+    def _follow_again(self, module: nn.Module, forward: ForwardPass, output: Any) -> None:
+        """Trace the states through a second call, which goes on from the first."""
+        returned = self.found.returned_last
+        for call in SecondCall.candidates(module, forward, output, returned):
+            try:
+                args, kwargs = call.arguments(forward, output)
+                independent_copy(self._module).train(forward.training)(*args, **kwargs)
+            except Exception:
+                continue
+            self.found.begin_again()
+            with self:
+                again = module(*args, **kwargs)
+            self._inspect(again, module)
+            return
 
     def _watch(self, layer: RecurrentLayer, module: nn.Module) -> None:
         part, holder = layer.of(module), module.get_submodule(layer.owner.rpartition(".")[0])
@@ -172,8 +193,8 @@ class StateTracker(TorchFunctionMode):
             start = (
                 args[1:] if len(args) > 1 else [kwargs[name] for name in ("hx",) if name in kwargs]
             )
-            given = {"absent"} if not len(start) else {"none" if start[0] is None else "state"}
-            self.found.starts.setdefault(host, set()).update(given)
+            given = "absent" if not len(start) else "none" if start[0] is None else "state"
+            self.found.note_start(host, given)
 
         owner.register_forward_pre_hook(before, with_kwargs=True)
 
@@ -219,6 +240,10 @@ class StateTracker(TorchFunctionMode):
         result = func(*args, **kwargs)
         given = [value for value in tree_iter((args, kwargs)) if isinstance(value, Tensor)]
         self.found.idle.difference_update(map(id, given))
+        if name in ZEROS or (given and self._zeros.issuperset(map(id, given))):
+            zeros = [each for each in _tensors(result) if not each.any()]
+            self._zeros.update(map(id, zeros))
+            self._held += zeros
         if self._running or name in QUERIES:
             return result
         followed = [self._nodes[id(tensor)] for tensor in given if id(tensor) in self._nodes]
@@ -303,6 +328,8 @@ class StateTracker(TorchFunctionMode):
         elif name == "_pad_packed_sequence":
             data, batch_sizes, batch_first, value, total = args
             filling = PAD if value == 0.0 else OTHER
+            if value != 0.0:
+                self._stop(followed, "pad_packed_sequence")
             own = self._nodes[id(data)].numbers
             numbers = func(own, batch_sizes, batch_first, filling, total)
             padded = padded or PADDED
@@ -325,8 +352,12 @@ class StateTracker(TorchFunctionMode):
         before = self._nodes.get(id(target))
         numbers = before.numbers.clone() if before else blank_numbers(target)
         written = self._nodes.get(id(value))
-        numbers[index] = written.numbers if written else blank_numbers(torch.as_tensor(value))
-        self._keep(target, numbers, replace(like, is_last=False))
+        if written is None and bool(torch.as_tensor(value).any()):
+            self._stop(followed, "__setitem__")  # other numbers in the place of states
+            return
+        numbers[index] = written.numbers if written else PAD
+        reason = like.linear_only or ("" if written else "is set to zero")
+        self._keep(target, numbers, replace(like, linear_only=reason, is_last=False))
         self._note_buffer(target)
 
     def _note_buffer(self, tensor: Tensor) -> None:
@@ -341,7 +372,7 @@ class StateTracker(TorchFunctionMode):
         self, func: Any, name: str, args: Any, kwargs: Any, result: Any, followed: list[Followed]
     ) -> None:
         """Trace states through any other function, or record that it reads them."""
-        probe = Probe(func, args, kwargs, self._nodes, self._views, self._blocks)
+        probe = Probe(func, args, kwargs, self._nodes, self._views, self._blocks, self._zeros)
         results = [*tree_iter(result)]
         floating = all(isinstance(each, Tensor) and each.is_floating_point() for each in results)
         like = self._together(followed) if floating else None
