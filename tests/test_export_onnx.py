@@ -204,6 +204,14 @@ def test_what_one_exporter_does_not_know_goes_through_the_other(tmp_path):
     assert_same(path, module, torch.randn(2, 32))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_dropout_is_left_out(tmp_path, kind):
+    module = small(Stream(kind, nn.Dropout(0.5), num_layers=2, dropout=0.5)).train()
+    path = export_onnx(module, torch.randn(2, 5, N_INPUTS), tmp_path / "small.onnx")
+    assert module.training
+    assert_same(path, module, torch.randn(2, 5, N_INPUTS))
+
+
 def test_a_state_that_cannot_be_fed_back_is_told_of(tmp_path):
     module, wide = small(Stream()), torch.zeros(1, 2, N_NODES)
     with pytest.warns(

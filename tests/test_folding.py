@@ -332,6 +332,53 @@ STAYS = {
 }
 
 
+ALWAYS = X[..., :1] > -99.0
+HIDDEN = {
+    "masked_fill": lambda n, x, s, h: n.head(s.masked_fill(~ALWAYS, -1.0)),
+    "where": lambda n, x, s, h: n.head(torch.where(ALWAYS, s, 2.0)),
+    "__setitem__": lambda n, x, s, h: (s.__setitem__(~ALWAYS[..., 0], -1.0), n.head(s))[1],
+    "add": lambda n, x, s, h: n.head(s + 0.0 * x[..., :1]),
+    "relu": lambda n, x, s, h: (n.head(s), s[~ALWAYS[..., 0]].relu())[0],
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_what_does_nothing_on_x_is_not_taken_for_nothing(name):
+    net = Net(HIDDEN[name], make_rnn(), head=linear())
+    with pytest.warns(UserWarning, match=f"is used by {name}"):
+        pruner = pruned(net)
+    assert pruner.pruned_module_.head.in_features == D
+
+
+@pytest.mark.parametrize("name", ["masked_fill", "where", "__setitem__"])
+def test_a_mask_that_hides_nothing_on_x_keeps_constants_apart(name):
+    reads = {
+        "masked_fill": lambda n, x, s, h: n.head(s.masked_fill(~ALWAYS, 0.0)),
+        "where": lambda n, x, s, h: n.head(torch.where(ALWAYS, s, 0.0)),
+        "__setitem__": lambda n, x, s, h: (s.__setitem__(~ALWAYS[..., 0], 0.0), n.head(s))[1],
+    }
+    net = Net(reads[name], make_rnn(), head=linear())
+    assert pruned(net).pruned_module_.head.in_features == M
+    with pytest.warns(UserWarning, match="remains a separate linear layer"):
+        judged(net, reconstruction="affine")
+
+
+def test_large_numbers_of_a_mask_hide_no_error():
+    def read(net, x, s, h):
+        return (net.head(s) * s.shape[-1]).masked_fill(x[..., :1] > 0, -1e9)
+
+    net = Net(read, make_rnn(), head=linear())
+    with pytest.warns(UserWarning, match="leads to other outputs"):
+        judged(net)
+
+
+def test_a_buffer_that_is_not_saved_is_no_reader():
+    net = Net(lambda n, x, s, h: s @ n.own, make_rnn())
+    net.register_buffer("own", torch.randn(D, 2, dtype=torch.float64), persistent=False)
+    with pytest.warns(UserWarning, match="is read by the buffer 'own', which is not saved"):
+        judged(net)
+
+
 @pytest.mark.parametrize("name", STAYS)
 def test_what_does_not_fold_is_told_with_its_line(name):
     read, advice = STAYS[name]

@@ -1,5 +1,6 @@
 """States that go in and out of ``forward``, chunk by chunk: small ones, unless asked otherwise."""
 
+import collections
 import copy
 
 import pytest
@@ -253,6 +254,89 @@ def test_a_guard_of_the_size_does_not_forget_the_state(known):
     fresh = copy.deepcopy(small)
     assert_same(torch.cat([fresh(part) for part in X.split(2, 1)], 1), small(X))
     assert sizes(small.state) == {N_NODES if known == "number" else M}
+
+
+class Normalizing(nn.Module):
+    """Starts from a state that is normalized over its nodes, so that its size matters."""
+
+    def __init__(self, give=lambda answer, state: (answer, state)):
+        super().__init__()
+        options = {"batch_first": True, "dtype": torch.float64}
+        self.rnn, self.head, self.give = nn.GRU(N_FEATURES, N_NODES, **options), linear(), give
+
+    def forward(self, x, mask=None, state=()):
+        if mask is not None:
+            x = x * mask
+        start = None if len(state) == 0 else torch.nn.functional.layer_norm(state, state.shape[-1:])
+        states, state = self.rnn(x, start)
+        return self.give(self.head(states), state)
+
+
+GIVEN = {
+    "a pair": (lambda answer, state: (answer, state), lambda output: output),
+    "the third": (lambda answer, state: (answer, answer, state), lambda output: output[::2]),
+    "by name": (
+        lambda answer, state: {"y": answer, "state": state},
+        lambda output: tuple(output.values()),
+    ),
+}
+
+
+@pytest.mark.parametrize("give", GIVEN)
+def test_a_state_is_fed_back_whatever_forward_gives(give):
+    hold, parts = GIVEN[give]
+    with pytest.warns(UserWarning, match="is used by layer_norm"):
+        small = small_of(Normalizing(hold))
+    first, state = parts(small(X[:, :2]))
+    second, _ = parts(small(X[:, 2:], state=state))
+    assert sizes(state) == {N_NODES}
+    assert torch.isfinite(torch.cat([first, second], 1)).all()
+
+
+class Counting(nn.Module):
+    """Reads the states in another way from the second call on."""
+
+    def __init__(self):
+        super().__init__()
+        options = {"batch_first": True, "dtype": torch.float64}
+        self.rnn, self.head, self.calls = nn.GRU(N_FEATURES, N_NODES, **options), linear(), 0
+
+    def forward(self, x):
+        states, self.calls = self.rnn(x)[0], self.calls + 1
+        return self.head(states.relu() if self.calls > 1 else states)
+
+
+class Queueing(Counting):
+    """Reads the states of the call before."""
+
+    def __init__(self):
+        super().__init__()
+        self.before = collections.deque(maxlen=1)
+
+    def forward(self, x):
+        states = self.rnn(x)[0]
+        read = states.relu() + self.before[0].square() if self.before else states
+        self.before.append(states.detach())
+        return self.head(read)
+
+
+@pytest.mark.parametrize("kind", [Counting, Queueing])
+def test_what_a_second_call_does_is_seen(kind):
+    with pytest.warns(UserWarning, match="is used by"):
+        small = small_of(kind())
+    assert small.head.in_features == N_NODES
+
+
+def test_a_forward_that_writes_into_its_input_does_not_change_x():
+    class Centering(Answering):
+        def forward(self, x):
+            x -= x.mean(1, keepdim=True)
+            return super().forward(x)
+
+    before, net = X.clone(), Centering()
+    for form in ([(X,), (X,)], X.numpy()):
+        SpectralRNNPruner(net.eval(), **FIT).fit(form)
+        assert torch.equal(X, before)
 
 
 class Buffered(nn.Module):

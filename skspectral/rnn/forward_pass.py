@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from .hooks import captured
 from .kernels import KernelMode, seeded
@@ -34,7 +35,12 @@ class ForwardPass:
     def output(self, module: nn.Module) -> Any:
         """Return the output of a copy of a module."""
         with seeded():
-            return independent_copy(module).train(self.training)(*self.args, **self.kwargs)
+            return self.call(independent_copy(module).train(self.training))
+
+    def call(self, module: nn.Module) -> Any:
+        """Return the output of a module, which may write into its inputs."""
+        args, kwargs = tree_map(own_copy, (self.args, self.kwargs))
+        return module(*args, **kwargs)
 
     def run(
         self,
@@ -53,9 +59,14 @@ class ForwardPass:
         parts = {path: module.get_submodule(path) for path in paths}
         kept = captured(parts, lambda _path, _input, output: list(leaves(output)))
         with kept as found, seeded(seed), mode:
-            output = module(*self.args, **self.kwargs)
+            output = self.call(module)
             outputs = list(leaves(output))
             if again is not None:
-                args, kwargs = again(self, output)
+                args, kwargs = tree_map(own_copy, again(self, output))
                 outputs += leaves(module(*args, **kwargs))
         return outputs, {path: list(chain.from_iterable(calls)) for path, calls in found.items()}
+
+
+def own_copy(value: Any) -> Any:
+    """Return a copy of a tensor, and any other value itself."""
+    return value.clone() if isinstance(value, Tensor) else value

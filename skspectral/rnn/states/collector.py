@@ -224,9 +224,10 @@ class StateCollector:
             return value.to(self.device)._replace(data=self._convert(value.data))
         if not isinstance(value, Tensor):
             return value
+        # A copy, since forward may write into it.
         if value.is_floating_point() and len(self._dtypes) == 1:
-            return value.to(self.device, next(iter(self._dtypes.values())))
-        return value.to(self.device)
+            return value.to(self.device, next(iter(self._dtypes.values())), copy=True)
+        return value.to(self.device, copy=True)
 
     @torch.inference_mode()
     def _forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:

@@ -234,7 +234,7 @@ def remembers(module: nn.Module, forward: ForwardPass) -> bool:
     before = remembered(module)
     try:
         with seeded():
-            module(*forward.args, **forward.kwargs)
+            forward.call(module)
     except Exception:  # whatever the user's forward raises
         return False
     return remembered(module) != before

@@ -107,17 +107,17 @@ class Findings:
         self.last_read |= self.hosts_of(each for each in followed if each.is_last)
         runs = None if row is None else self._nodes.runs(row)
         padded = any(bool((each.numbers == PAD).any()) for each in followed)
+        where = f"{path}.{weight}".strip(".")
         if row is None or runs is None:
             self.block(hosts, f"reaches {path!r} in another order or in part")
         elif weight is not None and not self._is_saved(path, weight):
-            self.block(hosts, f"is read by the buffer {path}.{weight}, which is not saved")
+            self.block(hosts, f"is read by the buffer {where!r}, which is not saved")
         elif like.shift is not None and (padded or weight is not None):
             self.block(hosts, f"reaches {path!r} shifted, and padded or where there is no bias")
         else:
             scale, shift = columns(like.scale, row, 1.0), columns(like.shift, row, 0.0)
             reader = Reader(path, runs, weight, axis, scale, shift)
             self._reading.setdefault((path, weight), set()).add(reader)
-        where = f"{path}.{weight}".strip(".")
         without_bias = f"is read by {where!r}, which has no bias" if weight is not None else ""
         if reason := like.linear_only or without_bias or (PADDED if padded else ""):
             for host in hosts:

@@ -152,7 +152,7 @@ class StateTracker(TorchFunctionMode):
         before = remembered(module)
         with seeded():
             with self:
-                output = module(*forward.args, **forward.kwargs)
+                output = forward.call(module)
             self._inspect(output, module)
             if self.found.startable or remembered(module) != before:
                 self._follow_again(module, forward, output)
@@ -506,7 +506,8 @@ class StateTracker(TorchFunctionMode):
                 f"the cell state of layer {names[0]!r} is read by {name}, and only "
                 "hidden states can be rebuilt from fewer nodes; give a module that reads h, not c."
             )
-        hosts = self.found.hosts_of(followed)
+        # Nothing is known of states of which none were selected.
+        hosts = self.found.hosts_of(followed) or {layer.host for layer in self._layers}
         self.found.last_read |= self.found.hosts_of(each for each in followed if each.is_last)
         several = len({each.tensor for each in followed}) > 1
         hint = NEVER.get(name, PRODUCT if several and name in PRODUCTS else LINEAR_FIRST)
