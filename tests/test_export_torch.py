@@ -321,3 +321,6 @@ def test_containers_shared_parts_and_computed_weights(tmp_path):
 def test_other_things_are_refused(tmp_path):
     with pytest.raises(TypeError, match="must be a torch module or a fitted pruner; got Spectral"):
         export_torch(SpectralRNNPruner(nn.GRU(3, 8)), tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"folder must be a folder, or not exist .* is a file"):
+        export_torch(nn.GRU(3, 4), tmp_path / "file")

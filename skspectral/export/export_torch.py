@@ -57,7 +57,7 @@ def export_torch(module: Any, folder: str | PathLike[str]) -> Path:
     TypeError
         If ``module`` is neither a module nor a fitted pruner.
     ValueError
-        If a layer cannot be written as code.
+        If a layer cannot be written as code, or ``folder`` is a file.
 
     Examples
     --------
@@ -76,6 +76,8 @@ def export_torch(module: Any, folder: str | PathLike[str]) -> Path:
     changes = Changes(network, dense)
     text = changes.text()
     target = Path(folder)
+    if target.exists() and not target.is_dir():
+        raise ValueError(f"folder must be a folder, or not exist yet; {str(folder)!r} is a file.")
     target.mkdir(parents=True, exist_ok=True)
     with replacing(target / WEIGHTS) as beside:
         torch.save(changes.weights(), beside)

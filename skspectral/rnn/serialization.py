@@ -103,6 +103,8 @@ def load_pruned(path: str | PathLike[str], into: nn.Module) -> nn.Module:
 
     Raises
     ------
+    TypeError
+        If ``into`` is no module.
     ValueError
         If the file holds no pruned module, or does not fit the module.
 
@@ -118,6 +120,10 @@ def load_pruned(path: str | PathLike[str], into: nn.Module) -> nn.Module:
     ...     load_pruned(f"{folder}/small.safetensors", into=torch.nn.GRU(3, 32))
     GRU(3, 8)
     """
+    if not isinstance(into, nn.Module):
+        raise TypeError(
+            f"into must be a torch module; got {into!r}. Give an instance, not a class."
+        )
     with refer_to_docs("Deployment"), same_random_numbers():
         head = read_header(path, FORMAT, VERSION, "save_pruned")
         try:
