@@ -169,7 +169,8 @@ class Probe:
             expected = self._call(mixed, self._other | {key: parameter.view(base)})
             for axis in range(base.ndim) if expected else ():
                 if base.shape[axis] == len(row):
-                    product = (base.movedim(axis, -1) @ matrix).movedim(-1, axis)
+                    product = base.movedim(axis, -1) @ matrix.to(base.device)
+                    product = product.movedim(-1, axis)
                     others = self._other | {key: parameter.view(product)}
                     if same(self._call(self._values, others), expected):
                         return parameter, axis, row
@@ -209,7 +210,7 @@ class Probe:
         try:
             with same_draws(), torch.autocast(device, enabled=False):
                 results = tree_leaves(self._func(*args, **kwargs))
-        except (RuntimeError, ValueError, TypeError, IndexError):
+        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError):
             return None  # the function does not take these dtypes or values
         floating = all(isinstance(each, Tensor) and each.is_floating_point() for each in results)
         if not floating or not all(bool(each.isfinite().all()) for each in results):
