@@ -10,6 +10,7 @@ from oracles import fold, layer_weights, run_cell
 from test_paths import M, X, assert_same, linear
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from skspectral import SpectralRNNPruner
 from skspectral.rnn.runtime.wrappers import Expanded
@@ -332,10 +333,16 @@ STAYS = {
 }
 
 
+def padded(states):
+    packed = pack_padded_sequence(states, [X.shape[1]] * len(X), batch_first=True)
+    return pad_packed_sequence(packed, batch_first=True, padding_value=-1.0)[0]
+
+
 ALWAYS = X[..., :1] > -99.0
 HIDDEN = {
     "masked_fill": lambda n, x, s, h: n.head(s.masked_fill(~ALWAYS, -1.0)),
     "where": lambda n, x, s, h: n.head(torch.where(ALWAYS, s, 2.0)),
+    "pad_packed_sequence": lambda n, x, s, h: n.head(padded(s)),
     "__setitem__": lambda n, x, s, h: (s.__setitem__(~ALWAYS[..., 0], -1.0), n.head(s))[1],
     "add": lambda n, x, s, h: n.head(s + 0.0 * x[..., :1]),
     "relu": lambda n, x, s, h: (n.head(s), s[~ALWAYS[..., 0]].relu())[0],
