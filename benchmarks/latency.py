@@ -120,7 +120,7 @@ class Net(nn.Module):
         return sum(layer.hidden_size for layer in self.layers)
 
     def multiply_adds_a_step(self):
-        """Those of the recurrent layers."""
+        """Return the multiply-adds of the recurrent layers in a step."""
         return sum(weight.numel() for weight in self.layers.parameters() if weight.ndim == 2)
 
 
@@ -176,7 +176,7 @@ def sequences(name, loader, batches, batch):
 
 
 def in_torch(module, example):
-    """What runs a module."""
+    """Return a function that runs a module."""
 
     @torch.inference_mode()
     def run():
@@ -298,7 +298,7 @@ def step_costs(arguments):
 
 
 def makers():
-    """What makes the pairs, by network."""
+    """Return functions that make the pairs, by network."""
     found = {name: [partial(bare_layer, *layer)] for name, layer in LAYERS.items()}
     found[WORDS] = [word_model]
     if DATA is None:

@@ -1,4 +1,4 @@
-"""What folds: the given module, run with its states replaced by rebuilt ones, is the judge."""
+"""Compare folded modules with the given one, run with its states replaced by rebuilt ones."""
 
 import copy
 from types import SimpleNamespace

@@ -18,7 +18,7 @@ X = np.random.default_rng(0).normal(size=(4, 7, N_INPUTS)).astype("float32")
 
 @pytest.fixture(scope="module")
 def page():
-    """What the page defines, after its examples gave what they say."""
+    """Return what the page defines, after checking that its examples give what they say."""
     pytest.importorskip("onnxruntime")
     examples = doctest.DocTestParser().get_doctest(PAGE.read_text(), {}, PAGE.name, str(PAGE), 0)
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)

@@ -36,7 +36,7 @@ class Stream(nn.Module):
 
 
 class Cells(nn.Module):
-    """The same with a cell."""
+    """Run a cell over a chunk, and give the state to go on from."""
 
     def __init__(self, kind="GRU"):
         super().__init__()

@@ -156,7 +156,7 @@ def needed_packages() -> Any:
     """Return onnx, after making sure that ONNX Runtime is there, too."""
     try:
         import onnx  # noqa: PLC0415  in an extra, as is onnxruntime
-        import onnxruntime  # noqa: F401, PLC0415
+        import onnxruntime  # noqa: F401, PLC0415  only to see that it is there
     except ImportError as error:
         raise ImportError(
             'export_onnx needs onnx and onnxruntime: pip install "skspectral[onnx]"'

@@ -269,8 +269,8 @@ class Surgery:
         always, started = self.readers.startable, self.readers.started
         begins = [frozenset(each - unfolded.keys()) for each in (always, always | started)]
         small = frozenset(self.readers.last_unread & unfolded.keys())
-        sizes = dict.fromkeys((frozenset(), self._size_attributes(unfolded)))
-        choices = product(sizes, dict.fromkeys((small, frozenset())), dict.fromkeys(begins))
+        adapted = dict.fromkeys((frozenset(), self._size_attributes(unfolded)))
+        choices = product(adapted, dict.fromkeys((small, frozenset())), dict.fromkeys(begins))
         return [Plan(unfolded, begin, states, sizes) for sizes, states, begin in choices]
 
     def _with_fewest_sizes(self, reductions: Mapping[str, LayerReduction], plan: Plan) -> Plan:

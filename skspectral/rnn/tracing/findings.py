@@ -1,4 +1,4 @@
-"""What tracing the states through a module finds."""
+"""Record the readers of hidden states, and obstacles to folding, while states are traced."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def looks_like_no_state(name: str) -> bool:
 
 
 def parameters_left_out(module: nn.Module, forward: ForwardPass) -> list[str]:
-    """Return the optional parameters of ``forward`` that a pass does not give, or gives as None."""
+    """Return the optional parameters of ``forward`` that a pass does not give."""
     signature = inspect.signature(module.forward)
     given = signature.bind_partial(*forward.args, **forward.kwargs).arguments
     return [

@@ -164,7 +164,7 @@ class StateTracker(TorchFunctionMode):
             try:
                 args, kwargs = call.arguments(forward, output)
                 independent_copy(self._module).train(forward.training)(*args, **kwargs)
-            except Exception:
+            except Exception:  # whatever forward raises on arguments that do not fit
                 continue
             self.found.begin_again()
             with self:
