@@ -32,11 +32,6 @@ class ForwardPass:
     kwargs: dict[str, Any]
     training: bool = False
 
-    def output(self, module: nn.Module) -> Any:
-        """Return the output of a copy of a module."""
-        with seeded():
-            return self.call(independent_copy(module).train(self.training))
-
     def call(self, module: nn.Module) -> Any:
         """Return the output of a module, which may write into its inputs."""
         args, kwargs = tree_map(own_copy, (self.args, self.kwargs))

@@ -11,12 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ..forward_pass import ForwardPass
-from ..kernels import seeded
 from ..layers.find import FORWARD_ERRORS, RecurrentLayer
-from ..layers.weights import independent_copy
 from ..outputs import columns_apart
 from ..tracing.readers import Readers, ReturnedState
-from ..tracing.second_call import SecondCall, remembered
+from ..tracing.second_call import SecondCall
 from .reduction import LayerReduction
 from .replaced import ROUNDINGS, Misfit, PlainRun, Ran, ReplacedRun, SmallRun
 
@@ -129,11 +127,9 @@ class Judge:
     def _again(self, number: int) -> Callable[[ForwardPass, Any], tuple[Any, Any]] | None:
         """Return what a second call gets; None if no layer goes on from an earlier call."""
         if number not in self._second_calls:
-            forward, second = self.passes[number], None
-            if self.readers.started or self.readers.startable or remembers(self.given, forward):
-                output, returned = forward.output(self.given), self._returned(number)
-                every = SecondCall.candidates(self.given, forward, output, returned)
-                second = next((c for c in every if runs(self.given, forward, c.arguments)), None)
+            starts = bool(self.readers.started or self.readers.startable)
+            forward, returned = self.passes[number], self._returned(number)
+            second = SecondCall.find(self.given, forward, returned, starts)
             self._second_calls[number] = second
         found = self._second_calls[number]
         return None if found is None else found.arguments
@@ -219,25 +215,13 @@ class Judge:
         raise Misfit("leads to no output that could be compared")
 
 
-def runs(module: nn.Module, forward: ForwardPass, again: Any = None) -> bool:
-    """Return whether a module can run a pass, and again on what it returns."""
+def runs(module: nn.Module, forward: ForwardPass) -> bool:
+    """Return whether a module can run a pass."""
     try:
-        forward.run(module, PlainRun(), [], again=again)
+        forward.run(module, PlainRun(), [])
     except Exception:  # whatever the user's forward raises
         return False
     return True
-
-
-def remembers(module: nn.Module, forward: ForwardPass) -> bool:
-    """Return whether a pass changes attributes or buffers of a module."""
-    module = independent_copy(module).train(forward.training)
-    before = remembered(module)
-    try:
-        with seeded():
-            forward.call(module)
-    except Exception:  # whatever the user's forward raises
-        return False
-    return remembered(module) != before
 
 
 def flat(outputs: list[Tensor], parts: Mapping[str, list[Tensor]]) -> list[Tensor]:

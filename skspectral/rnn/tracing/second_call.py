@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ..forward_pass import ForwardPass
+from ..kernels import seeded
+from ..layers.weights import independent_copy
 from ..outputs import leaves, tensors
 from .readers import ReturnedState
 
@@ -30,6 +32,41 @@ class SecondCall:
 
     places: dict[int, int] = field(default_factory=dict)
     elements: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def find(
+        cls,
+        module: nn.Module,
+        forward: ForwardPass,
+        returned: Mapping[int, ReturnedState],
+        starts: bool,
+    ) -> SecondCall | None:
+        """Return the second call that a module can run; None if it goes on from no earlier one.
+
+        It does if its layers are given initial states (``starts``) or a pass changes what it holds.
+        """
+        fresh = independent_copy(module).train(forward.training)
+        before = remembered(fresh)
+        try:
+            with seeded():
+                output = forward.call(fresh)
+        except Exception:  # whatever the user's forward raises
+            return None
+        if not starts and remembered(fresh) == before:
+            return None
+        every = cls.candidates(module, forward, output, returned)
+        return next((each for each in every if each.runs(module, forward)), None)
+
+    def runs(self, module: nn.Module, forward: ForwardPass) -> bool:
+        """Return whether a module can run both calls."""
+        module = independent_copy(module).train(forward.training)
+        try:
+            with seeded():
+                args, kwargs = self.arguments(forward, forward.call(module))
+                module(*args, **kwargs)
+        except Exception:  # whatever the user's forward raises on arguments that do not fit
+            return False
+        return True
 
     @classmethod
     def candidates(

@@ -23,7 +23,7 @@ from .methods import methods_running, users_line
 from .nodes import OTHER, PAD, Followed, Nodes, grown
 from .probe import ParameterView, Passed, Probe, composed
 from .readers import NodeParameter, Readers
-from .second_call import SecondCall, remembered
+from .second_call import SecondCall
 
 # Functions that only rearrange entries, so that they can be applied to node numbers too. All that
 # is not in these lists is called on random states to find out what it does.
@@ -149,28 +149,17 @@ class StateTracker(TorchFunctionMode):
             self._watch(layer, module)
         for host, owner in {layer.host: layer.owner for layer in self._layers}.items():
             self._watch_start(host, module.get_submodule(owner))
-        before = remembered(module)
         with seeded():
             with self:
                 output = forward.call(module)
             self._inspect(output, module)
-            if self.found.startable or remembered(module) != before:
-                self._follow_again(module, forward, output)
-
-    def _follow_again(self, module: nn.Module, forward: ForwardPass, output: Any) -> None:
-        """Trace the states through a second call, which goes on from the first."""
-        returned = self.found.returned_last
-        for call in SecondCall.candidates(module, forward, output, returned):
-            try:
-                args, kwargs = call.arguments(forward, output)
-                independent_copy(self._module).train(forward.training)(*args, **kwargs)
-            except Exception:  # whatever forward raises on arguments that do not fit
-                continue
-            self.found.begin_again()
-            with self:
-                again = module(*args, **kwargs)
-            self._inspect(again, module)
-            return
+            starts, returned = bool(self.found.startable), self.found.returned_last
+            if second := SecondCall.find(self._module, forward, returned, starts):
+                args, kwargs = second.arguments(forward, output)
+                self.found.begin_again()
+                with self:
+                    output = module(*args, **kwargs)
+                self._inspect(output, module)
 
     def _watch(self, layer: RecurrentLayer, module: nn.Module) -> None:
         part, holder = layer.of(module), module.get_submodule(layer.owner.rpartition(".")[0])
