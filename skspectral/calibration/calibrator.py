@@ -221,11 +221,7 @@ class Calibrator:
             return None
         passes = [collector.arguments(batch, whole=False) for batch in batches]
         own = {layer.path: layer for layer in collector.layers}
-        places = [
-            ReadSite(reader.path, own.get(reader.path))
-            for reader in readers.readers
-            if reader.weight is None
-        ]
+        places = [ReadSite(reader.path, own.get(reader.path)) for reader in readers.called]
         stays = [layer for layer in own.values() if layer.host in readers.not_foldable]
         places += [ReadSite(layer.path, layer, leaving=True) for layer in stays if layer.host]
         known = self._recall(dense_states, collector.module, places, passes)

@@ -120,9 +120,7 @@ class Refit:
         own = {layer.path: layer for layer in self.layers}
         hosts = self.readers.by_name({layer.name: layer.host for layer in self.layers})
         stays = {host for host in hosts.values() if isinstance(small.get_submodule(host), Expanded)}
-        for reader in self.readers.readers:
-            if reader.weight is not None:
-                continue  # its products of states and weights are not a plain linear map
+        for reader in self.readers.called:
             layer = own.get(reader.path)
             read = {name for name, _ in reader.runs if name}
             inside = {layer.host} if layer else set()

@@ -175,11 +175,7 @@ class Judge:
     def _paths(self) -> list[str]:
         """Paths of the readers that are not layers themselves."""
         inside = {layer.path for layer in self.layers}
-        return [
-            reader.path
-            for reader in self.readers.readers
-            if reader.path not in inside and reader.weight is None
-        ]
+        return [reader.path for reader in self.readers.called if reader.path not in inside]
 
     def _hosts_read(
         self, ran: Mapping[str, list[Ran]], parts: Mapping[str, list[Tensor]]

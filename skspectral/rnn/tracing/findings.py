@@ -176,12 +176,8 @@ class Findings:
     def readers(self) -> Readers:
         """Return the readers and other uses of states that were found."""
         self._lenient = False
-        hosts = {
-            block.name: {self._layers[i].host for i in block.layers} for block in self._nodes.blocks
-        }
         for (path, weight), readings in self._reading.items():
-            runs = [run for reader in readings for run in reader.runs]
-            read = {host for name, _ in runs if name is not None for host in hosts[name]}
+            read = self._hosts_read(readings)
             if len(readings) > 1 or self._reads_others(path, weight, readings):
                 self.block(read, f"reaches {path!r} beside other inputs at different times")
             elif self._weight_path(path, weight) in self._used_elsewhere:
@@ -194,9 +190,8 @@ class Findings:
         idle = dict(self._idle_parts())
         for reader in found:
             for sibling in set(siblings(self._module, reader.path)) & idle.keys():
-                read = {host for name, _ in reader.runs if name is not None for host in hosts[name]}
                 self.block(
-                    read,
+                    self._hosts_read([reader]),
                     f"is not seen to reach {sibling!r}, which stands beside its reader "
                     f"{reader.path!r} and did not run on X",
                 )
@@ -232,13 +227,14 @@ class Findings:
             used[columns].any() for name, each in read.items() for columns in each.columns(name)
         ):
             return True
-        for name in read:
-            for host in self._hosts_named(name):
-                self._linear_only.setdefault(host, PADDED)
+        for host in self._hosts_read(readings):
+            self._linear_only.setdefault(host, PADDED)
         return False
 
-    def _hosts_named(self, name: str) -> set[str]:
-        every = (block for block in self._nodes.blocks if block.name == name)
+    def _hosts_read(self, readings: Iterable[Reader]) -> set[str]:
+        """Return the hosts of the layers that some readers read."""
+        names = {name for reader in readings for name, _ in reader.runs}
+        every = (block for block in self._nodes.blocks if block.name in names)
         return {self._layers[i].host for block in every for i in block.layers}
 
     def _weight_path(self, path: str, weight: str | None) -> str | None:

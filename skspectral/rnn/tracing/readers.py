@@ -163,6 +163,11 @@ class Readers:
                     for columns in reader.columns(each):
                         yield matrix[:, columns]
 
+    @property
+    def called(self) -> tuple[Reader, ...]:
+        """Readers that are linear maps or layers, which are called as modules."""
+        return tuple(reader for reader in self.readers if reader.weight is None)
+
     def by_name(self, values: dict[str, Any]) -> dict[str, Any]:
         """Return values of layers by the names of layers and of ties, which take the first's."""
         return {**values, **{tie: values[members[0]] for tie, members in self.ties.items()}}
