@@ -5,11 +5,14 @@ from collections import UserDict
 import numpy as np
 import pytest
 import torch
+from networks import collector_of
 from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 from torch.utils.data import DataLoader, TensorDataset
 
 from skspectral import SpectralRNNPruner
+from skspectral.calibration.hidden_states import first_sequences
+from skspectral.calibration.witnesses import Glimpse
 from skspectral.data.batches import Forward
 from skspectral.data.checks import check_sequences
 
@@ -212,3 +215,58 @@ def test_one_sentence_says_what_forward_takes(net, batch, missing):
     good = {Net: X, WithLengths: (X, LENGTHS)}[net]
     with pytest.raises(TypeError, match=match):
         SpectralRNNPruner(net().eval(), m=3, trajectory_fit=0).fit(iter([good, batch]))
+
+
+def short(module, batch):
+    """The batch that a module is traced and compared on instead of another."""
+    collector = collector_of(module)
+    n_states = sum(each[..., 0].numel() for each in collector.run(batch).values())
+    return first_sequences(collector, batch, Glimpse(0, None, n_states, collector.path))
+
+
+class ByRows(Net):
+    """Names the numbers of sequences and steps wherever it can."""
+
+    def forward(self, x):
+        rows = self.rnn(x)[0].reshape(len(x) * x.shape[1], -1)
+        return self.head(rows).view(len(x), x.shape[1], -1)
+
+
+class Warmed(nn.Module):
+    """Has the steps first, and leaves out the first twenty."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.head = nn.GRU(3, 8), nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.head(self.rnn(x)[0][20:])
+
+
+@pytest.mark.parametrize("module", [Net(), ByRows()])
+def test_modules_are_compared_on_the_first_sequences(module):
+    (x,) = short(module.double(), (torch.randn(60, 6, 3).double(),))
+    assert x.shape == (17, 6, 3)
+
+
+@pytest.mark.parametrize("n_sequences", [16, 20])
+def test_steps_are_not_cut(n_sequences):
+    batch = (torch.randn(60, n_sequences, 3),)
+    assert short(Warmed(), batch) is batch
+
+
+def test_batches_with_another_way_than_their_first_sequences_stay_whole():
+    class BySize(Net):
+        def forward(self, x):
+            answer = super().forward(x)
+            return answer.tanh() if len(x) > 40 else answer
+
+    batch = (torch.randn(60, 6, 3),)
+    assert short(BySize(), batch) is batch
+
+
+@pytest.mark.parametrize(
+    "batch", [(torch.randn(60, 6, 3), torch.zeros(1, 60, 8)), (torch.randn(60, 6, 3), None)]
+)
+def test_batches_of_other_forms_stay_whole(batch):
+    assert short(WithState(), batch) is batch

@@ -19,7 +19,7 @@ from ..data.memory import cached, checkpoint_path, content_hash
 from ..data.sampling import Reservoir, hold_out, sample_batches, take_sequences
 from ..data.sequences import Sequences
 from ..rnn.forward_pass import ForwardPass
-from ..rnn.layers.weights import in_float64, incoming_norms, weights_of
+from ..rnn.layers.weights import in_float64, incoming_norms, n_parameters, weights_of
 from ..rnn.losses.likelihood import Likelihood
 from ..rnn.states.collector import StateCollector
 from ..rnn.surgery.refit import ReadSite, Refit, dense_states
@@ -32,9 +32,10 @@ from ..selection.objective import Objective
 from ..selection.reconstruction import Kind
 from ..solvers import GreedySolver, SelectionProblem
 from ..utils.progress import phase
+from ..utils.threads import enough_threads
 from .dask_pass import run_chunks
 from .forward_pass import run_through
-from .hidden_states import batch_factory, cell_moments, short_batches
+from .hidden_states import batch_factory, cell_moments, first_sequences, short_batch
 from .layer_statistics import LayerStatistics, shared_statistics
 from .moments import HiddenStateMoments
 from .previous import PreviousCalibration, averaged, check_layers
@@ -292,7 +293,7 @@ class Calibrator:
         batches_from = batch_factory(collector, sequences, self.batch_size, self.memory)
         if isinstance(sequences, DaskSequences):
             moments, collector.layout, _, found = run_chunks(sequences, collector, self.batch_size)
-            kept = short_batches(collector, sequences, found)
+            kept = [short_batch(collector, sequences, each) for each in found]
         elif isinstance(sequences, Batches):
             batches = batches_from(0)
             watched = batches if reservoir is None else reservoir.tee(batches)
@@ -323,9 +324,13 @@ class Calibrator:
         self, collector: StateCollector, sequences: Any, batches_from: Any, place: Path | None
     ) -> tuple[dict[str, HiddenStateMoments], str | None, list[Any]]:
         found = run_through(collector, batches_from, self.n_jobs, place, self.verbose)
-        moments, collector.layout, kept = found
-        if isinstance(sequences, Sequences):
-            kept = short_batches(collector, sequences, kept)
+        moments, collector.layout, witnesses = found
+        kept = [
+            short_batch(collector, sequences, glimpse)
+            if batch is None
+            else first_sequences(collector, batch, glimpse)
+            for glimpse, batch in witnesses
+        ]
         return moments, collector.layout, kept
 
     def _sensitivity(
@@ -341,7 +346,8 @@ class Calibrator:
         # States are whitened per layer and scaled by one common unit, within the float32 range.
         unit = max(each.scale for each in moments.values())
         units = {name: each.whitening * unit for name, each in moments.items()}
-        with phase("sensitivity", self.verbose):
+        threads = enough_threads(n_parameters(collector.module))
+        with phase("sensitivity", self.verbose), threads:
             return self._recall(reading_sensitivity, collector, some, likelihood, units, self.seed)
 
 

@@ -21,6 +21,7 @@ from ..rnn.states.collector import StateCollector
 from .checkpoint import PassCheckpoint
 from .hidden_states import Found, collect
 from .moments import HiddenStateMoments
+from .witnesses import Glimpse
 
 BATCHES_PER_TASK = 4  # batches sent to another process together
 CHECKPOINT_INTERVAL_S = 30.0  # between two checkpoints
@@ -33,10 +34,10 @@ def run_through(
     n_jobs: int | None,
     path: Path | None,
     verbose: int,
-) -> tuple[dict[str, HiddenStateMoments], str | None, list[Any]]:
+) -> tuple[dict[str, HiddenStateMoments], str | None, list[tuple[Glimpse, Any]]]:
     """Return the moments on all batches, their layout, and the witnesses.
 
-    A witness is the batch itself if it cannot be read again, and its ``Glimpse`` otherwise.
+    With each witness comes its batch if it cannot be read again, and None otherwise.
 
     Parameters
     ----------
@@ -80,8 +81,7 @@ def run_through(
         raise
     if path:
         path.unlink(missing_ok=True)
-    kept = [held[each.number] if each.index is None else each for each in done.witnesses]
-    return done.moments, done.layout, kept
+    return done.moments, done.layout, [(each, held.get(each.number)) for each in done.witnesses]
 
 
 def remembered(

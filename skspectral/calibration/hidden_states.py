@@ -9,18 +9,21 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
 from tqdm.auto import tqdm
 
 from ..data.batches import Batches
 from ..data.memory import cached
 from ..data.sequences import Sequences, in_order
 from ..rnn.layers.find import FORWARD_ERRORS
-from ..rnn.states.collector import BLOCK, StateCollector
+from ..rnn.states.collector import BLOCK, StateCollector, is_packed
 from ..rnn.states.device_moments import DeviceMoments
 from ..rnn.states.padded import Padded
 from ..rnn.tracing.readers import Readers
 from .moments import HiddenStateMoments
 from .witnesses import Glimpse, Witnesses
+
+N_FIRST = 17  # sequences; hardly a batch size, so that these are told apart from as many steps
 
 # Moments by layer, layout of the batches, number of batches, and witnesses.
 Found = tuple[dict[str, HiddenStateMoments], str | None, int, Witnesses]
@@ -139,19 +142,36 @@ def collect(collector: StateCollector, batches: Iterable[tuple[int, Any, Any]]) 
     return moments, collector.layout, n_batches, witnesses
 
 
-def short_batches(
-    collector: StateCollector, sequences: Sequences, witnesses: Iterable[Glimpse]
-) -> list[Any]:
-    """Return the witness batches, cut to their first sequences if these have the same path."""
-    found = []
-    for glimpse in witnesses:
-        index = glimpse.index or ()
-        batch = sequences.batch(index[:BLOCK])
-        with suppress(*FORWARD_ERRORS):
-            collector.path = frozenset()
-            collector.run(batch)
-        found.append(batch if collector.path == glimpse.path else sequences.batch(index))
-    return found
+def short_batch(collector: StateCollector, sequences: Sequences, glimpse: Glimpse) -> Any:
+    """Return a witness batch, cut to its first sequences if these have the same path."""
+    index = glimpse.index or ()
+    batch = sequences.batch(index[:BLOCK])
+    return batch if states_on_path(collector, batch, glimpse) else sequences.batch(index)
+
+
+def first_sequences(collector: StateCollector, batch: Any, glimpse: Glimpse) -> Any:
+    """Return the first sequences of a batch that cannot be read again, or all of it.
+
+    They are taken along the first axis of all tensors. Where that is not the axis of the sequences,
+    or where the path of the module then differs, the whole batch is kept.
+    """
+    leaves = tree_leaves(batch, is_leaf=is_packed)
+    if not all(isinstance(leaf, Tensor) and leaf.ndim for leaf in leaves):
+        return batch
+    if len({len(leaf) for leaf in leaves}) > 1 or len(leaves[0]) <= N_FIRST:
+        return batch
+    short = tree_map(lambda leaf: leaf[:N_FIRST], batch)
+    states = states_on_path(collector, short, glimpse).values()
+    is_cut = states and all(each.ndim == 3 and len(each) == N_FIRST for each in states)
+    return short if is_cut else batch
+
+
+def states_on_path(collector: StateCollector, batch: Any, glimpse: Glimpse) -> dict[str, Tensor]:
+    """Return the states on a batch; none if the module does not take the path of a glimpse."""
+    with suppress(*FORWARD_ERRORS):
+        states = collector.run(batch)
+        return states if collector.path == glimpse.path else {}
+    return {}
 
 
 def new_accumulator(states: Tensor) -> HiddenStateMoments | DeviceMoments:

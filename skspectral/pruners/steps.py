@@ -337,13 +337,11 @@ def build(
     """Build the module of the chosen nodes, with weights fitted to trajectories."""
     surgery = calibration.surgery
     reductions = {name: layer.reduction for name, layer in layers.items()}
-    small = surgery.build_checked(reductions)
-    surgery.warn(reductions)
     reductions, history = trajectory_fitted(
         calibration, reductions, pruner.trajectory_fit, pruner.verbose
     )
-    if history:
-        small = surgery.build_checked(reductions)
+    small = surgery.build_checked(reductions)
+    surgery.warn(reductions)
     unrefitted: dict[str, str] = {}
     if calibration.refit and any(reduction.is_smaller for reduction in reductions.values()):
         with phase("refit", pruner.verbose):

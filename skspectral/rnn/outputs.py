@@ -75,26 +75,39 @@ def columns_apart(
     """
     if len(found) != len(expected):
         return f"leads to {len(found)} outputs instead of {len(expected)}"
+    compared = set()
     for place, (one, other) in enumerate(zip(found, expected, strict=True)):
+        pair = id(one), id(other)  # what a reader returns may be an output of the module too
+        if pair in compared:
+            continue
+        compared.add(pair)
         if one.shape != other.shape:
             return f"leads to an output of shape {tuple(one.shape)} instead of {tuple(other.shape)}"
-        if not other.is_floating_point():
+        if not other.is_floating_point() or are_equal(one, other):
             continue
         a, b = as_columns(one), as_columns(other)
         finite = b.isfinite()
         if not torch.equal(a.isfinite(), finite):
             return "leads to outputs that are not finite in other places"
-        a, b = a.where(finite, 0.0), b.where(finite, 0.0)
+        if not bool(finite.all()):
+            a, b = a.where(finite, 0.0), b.where(finite, 0.0)
         if not b.numel():
             continue
+        gap = (a - b).abs_()
         # Entries that are the same, such as those of a mask, are no measure of the others.
-        tolerance = eps**0.5 * b.where(a != b, 0.0).abs().amax(0)
+        tolerance = eps**0.5 * b.abs().masked_fill_(gap == 0.0, 0.0).amax(0)
         if rounding is not None:
             noise = as_columns(rounding[place]).where(finite, 0.0) - b
             tolerance = tolerance + noise.abs().amax(0)
-        if not bool(((a - b).abs() <= tolerance).all()):
+        if not bool((gap <= tolerance).all()):
             return "leads to other outputs where its reconstruction is folded"
     return None
+
+
+def are_equal(one: Tensor, other: Tensor) -> bool:
+    """Return whether tensors of one shape have the same numbers, dtype and device."""
+    alike = (one.dtype, one.device) == (other.dtype, other.device)
+    return alike and torch.equal(one, other)
 
 
 def as_columns(output: Tensor) -> Tensor:

@@ -11,7 +11,9 @@ from skorch.dataset import ValidSplit
 from torch import nn
 from tqdm.auto import tqdm
 
+from ..rnn.layers.weights import n_parameters
 from ..utils.interrupts import interruptible
+from ..utils.threads import enough_threads
 
 
 class EpochBar(Callback):
@@ -78,7 +80,7 @@ def train(
         device=device,
         verbose=0,
     )
-    with interruptible(net):
+    with interruptible(net), enough_threads(n_parameters(module)):
         return net.fit(inputs, target)
 
 

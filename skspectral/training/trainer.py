@@ -17,7 +17,9 @@ from skorch.helper import predefined_split
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from ..rnn.layers.weights import n_parameters
 from ..utils.interrupts import interruptible
+from ..utils.threads import enough_threads
 from .callbacks import EpochBar, silent
 
 
@@ -243,7 +245,8 @@ def train_in_place(
         device=None,
         verbose=0,
     )
-    with only_these_train(module, parts), interruptible(net):
+    threads = enough_threads(n_parameters(module))
+    with only_these_train(module, parts), interruptible(net), threads:
         net.fit(train, None)
     module.eval()
     return {

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from ..hooks import captured
 from ..kernels import KERNELS
@@ -232,7 +232,9 @@ class StateCollector:
     @torch.inference_mode()
     def _forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         """Run a copy of the module, so that no pass depends on what an earlier pass left behind."""
-        module, path = independent_copy(self.module), PathRecorder(self._numbers)
+        sizes = (len(leaf) for leaf in tree_leaves((args, kwargs)) if getattr(leaf, "ndim", 0))
+        path = PathRecorder(self._numbers, next(sizes, 0))
+        module = independent_copy(self.module)
         layers = {layer.name: layer.of(module) for layer in self.layers}
 
         def kept(name: str, given: Any, output: Any) -> Tensor:

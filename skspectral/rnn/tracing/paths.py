@@ -25,11 +25,15 @@ class PathRecorder(TorchFunctionMode):
     ----------
     numbers : dict of int
         Numbers of the parameters, by their ids.
+    n_sequences : int
+        Number of sequences in the batch. Arguments that are multiples of it, such as the sizes in
+        ``view``, are recorded as such, so that the path does not depend on the size of the batch.
     """
 
-    def __init__(self, numbers: Mapping[int, int]) -> None:
+    def __init__(self, numbers: Mapping[int, int], n_sequences: int = 0) -> None:
         super().__init__()
         self._numbers, self._before = numbers, ""
+        self._n_sequences = n_sequences
         self._pairs: set[tuple[str, str]] = set()
         self._layers = WeakIdKeyDictionary()  # by tensor, the layers that it was computed from
 
@@ -84,6 +88,9 @@ class PathRecorder(TorchFunctionMode):
             return f"{kinds} {index[-1] if of_nodes and not isinstance(index[-1], Tensor) else ''}"
         if isinstance(value, (list, tuple)):
             return " ".join(self._described(name, each) for each in value)
+        if type(value) is int and self._n_sequences > 1 and value >= self._n_sequences:
+            multiple, rest = divmod(value, self._n_sequences)
+            return f"{value}" if rest else f"{multiple}n"
         return repr(value) if isinstance(value, (bool, int, float, str, type(None))) else ""
 
 

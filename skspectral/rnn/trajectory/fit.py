@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...utils.threads import enough_threads
 from ..forward_pass import ForwardPass
 from ..layers.find import RecurrentLayer
 from ..surgery.reduction import LayerReduction
@@ -26,7 +27,6 @@ BATCH = 32  # windows in a step of Adam
 N_CHECKS = 5  # evaluations of the divergence, evenly over the steps of Adam
 MAX_RECORDED = 2**26  # limit on recorded numbers of inputs and states
 MAX_MULTIPLY_ADDS = 2e12  # limit for the fit of one layer
-FEW_WEIGHTS = 2**18  # layers with fewer weights are not faster on several threads
 # Learning rates. In a relu RNN without gates, errors can grow over all steps of a window.
 RATES = {"RNN_TANH": 3e-3, "RNN_RELU": 3e-4, "GRU": 5e-3, "LSTM": 5e-3}
 
@@ -87,6 +87,8 @@ class TrajectoryFit:
 
         It is ``most``, or fewer if the fit would take more than ``MAX_MULTIPLY_ADDS``.
         """
+        if not most or not any(reduction.is_smaller for reduction in reductions.values()):
+            return {}
         with trainable(self._module):
             ran = dict.fromkeys(name for _, calls in self._recorded for name in calls)
         return {
@@ -131,7 +133,7 @@ class TrajectoryFit:
             for name, steps in n_steps.items():
                 layer = self._layers[name].of(self._module)
                 fit = LayerFit.of(layer, reductions[name], name in self._alike)
-                with one_thread(fit.n_weights < FEW_WEIGHTS):
+                with enough_threads(fit.n_weights):
                     history[name] = self._fit(fit, name, done, steps, on_step)
                 done[name] = fit.reduction
                 if reductions[name].cell is not None:
@@ -255,17 +257,6 @@ def root(weight: Tensor) -> Tensor:
     """Return a matrix M with ``MᵀM`` equal to a weight."""
     values, vectors = torch.linalg.eigh(weight.double())
     return values.clamp_min(0.0).sqrt()[:, None] * vectors.T
-
-
-@contextmanager
-def one_thread(only: bool) -> Iterator[None]:
-    """Set torch to one thread if ``only``, since small layers gain nothing from several."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1 if only else n_threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
 
 
 @contextmanager

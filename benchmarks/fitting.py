@@ -1,0 +1,79 @@
+"""What choosing and refitting cost beside one bare pass over the calibration data, by model.
+
+The trajectory fit takes a fixed number of steps, so that its seconds stand beside.
+"""
+
+import argparse
+import time
+import warnings
+
+import torch
+from goals import begin, medians
+from networks import loader_of
+from torch import nn
+from tqdm.auto import tqdm
+from whole_models import MODELS
+
+from skspectral import SpectralRNNPruner
+
+GOAL = 4.0  # bare passes
+
+
+def random_lstm():
+    """A two-layer LSTM(1500) with random weights, which cost as much as trained ones."""
+    torch.manual_seed(0)
+    return nn.LSTM(1500, 1500, 2).eval(), [(torch.randn(35, 20, 1500),) for _ in range(10)]
+
+
+def networks(names):
+    """Name, module, batches and likelihood of each network."""
+    for name in names:
+        if name == "LSTM(1500) x 2":
+            yield name, *random_lstm(), "auto"
+        else:
+            loader = loader_of(name)
+            likelihood, cut, _ = MODELS[name]
+            yield name, loader.load_model(), loader.calibration_inputs(**cut), likelihood
+
+
+@torch.inference_mode()
+def bare(module, batches):
+    """Run all batches, and keep nothing."""
+    for batch in batches:
+        module(*batch)
+
+
+def fit(module, batches, likelihood, **options):
+    """Prune to a half."""
+    return SpectralRNNPruner(module, likelihood=likelihood, **options).fit(iter(batches))
+
+
+def main(names, repeats):
+    """Print a row for each network."""
+    print(f"{'network':16} {'bare s':>7} {'chosen and refitted':>20} {'goal':>5}  trajectory fit s")
+    for name, module, batches, likelihood in tqdm(networks(names), total=len(names), leave=False):
+        passes, chosen = medians(
+            lambda m=module, b=batches: bare(m, b),
+            lambda m=module, b=batches, k=likelihood: fit(m, b, k, trajectory_fit=0),
+            repeats=repeats,
+        )
+        start = time.perf_counter()
+        fit(module, batches, likelihood)
+        whole = time.perf_counter() - start
+        verdict = "met" if chosen <= GOAL * passes else "MISSED"
+        print(
+            f"{name:16} {passes:7.2f} {chosen / passes:20.1f} {verdict:>6}  {whole - chosen:.1f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore", UserWarning)  # what could not be folded
+    every = [*MODELS, "LSTM(1500) x 2"]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="*", default=every, help="all if none is named")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    with begin(arguments.threads):
+        main(arguments.models, arguments.repeats)
