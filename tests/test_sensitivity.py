@@ -120,6 +120,45 @@ def test_a_layer_without_bias_has_it_too(cell, rng):
     np.testing.assert_allclose(measured(net, x, likelihood), expected, rtol=1e-5, atol=1e-9)
 
 
+class TwoLevels(nn.Module):
+    """A layer that reads another one, and a head on its last step."""
+
+    def __init__(self, cell):
+        super().__init__()
+        self.below, self.above = make_rnn(cell), make_rnn(cell, N_NODES)
+        self.head = nn.Linear(N_NODES, 2, dtype=torch.float64)
+
+    def forward(self, x):
+        return self.head(self.above(self.below(x)[0])[0][:, -1])
+
+
+@every_cell
+def test_errors_of_a_layer_reach_the_outputs_through_the_layer_above(cell, rng):
+    net, x = TwoLevels(cell), rng.normal(size=(3, 4, N_FEATURES))
+    collector = collector_of(net)
+    whitening = {layer.name: WHITENING for layer in collector.layers}
+    found = sensitivity(collector, [x], Likelihood("gaussian"), whitening, 3)
+    above, head = layer_weights(net.above), linear_reference(net.head)
+    directions = torch.randn(3, 2, generator=torch.Generator().manual_seed(3)).numpy()
+
+    def outcome(errors):
+        before = np.concatenate([np.zeros_like(errors[:, :1]), errors[:, :-1]], axis=1)
+        states = run_cell(net.below.mode, layer_weights(net.below), x, before) + errors
+        return (directions * head(run_cell(net.above.mode, above, states)[:, -1])).sum(1)
+
+    gradients = np.empty((3, 4, N_NODES))
+    for t in range(4):
+        for node in range(N_NODES):
+            error = np.zeros_like(gradients)
+            error[:, t, node] = STEP
+            gradients[:, t, node] = (outcome(error) - outcome(-error)) / (2 * STEP)
+    rows = gradients.reshape(-1, N_NODES)
+    expected = rows.T @ rows / len(rows)
+    np.testing.assert_allclose(
+        found["below.l0"][0], expected, rtol=1e-5, atol=1e-7 * np.abs(expected).max()
+    )
+
+
 class Packing(nn.Module):
     """Reads the last valid step of padded sequences, packed on the way and started from a state."""
 

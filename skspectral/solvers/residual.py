@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..selection.problem import Array, Selection, SelectionProblem
 
-BLOCK = 1024  # columns of a matrix product at a time
+BLOCK = 256  # columns of a matrix product at a time
 FRESH_DIGITS = 1e-8  # of E Q E: half of those of float64
 
 
@@ -89,8 +89,10 @@ def curvature(problem: SelectionProblem, residual: Array) -> Array:
         return problem.identity_scale * (residual.T @ residual)
     product = np.empty_like(residual)
     for start in range(0, problem.n_nodes, BLOCK):  # in blocks, so that no Q E is held whole
-        block = slice(start, start + BLOCK)
-        product[:, block] = residual @ (problem.weight @ residual[:, block])
+        end = start + BLOCK
+        columns = residual[start:] @ (problem.weight @ residual[:, start:end])
+        product[start:, start:end] = columns
+        product[start:end, end:] = columns[BLOCK:].T  # the product is symmetric
     return product
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from ..layers.find import states_of
-from ..layers.weights import empty_like, filled, weights_of
+from ..layers.weights import weights_of
 from ..runtime.kinds import mode_of
 from ..runtime.wrappers import RNNWrapper
 
@@ -73,18 +73,7 @@ class InstrumentedCell(InstrumentedLayer):
         linear = nn.functional.linear
         x = linear(input, weights["weight_ih"], weights.get("bias_ih"))
         read = linear(h + error, weights["weight_hh"], weights.get("bias_hh"))
-        if mode == "GRU":
-            reset_x, update_x, new_x = x.chunk(3, -1)
-            reset_h, update_h, new_h = read.chunk(3, -1)
-            update = (update_x + update_h).sigmoid()
-            new = (new_x + (reset_x + reset_h).sigmoid() * new_h).tanh()
-            output = (1.0 - update) * new + update * h
-        elif mode == "LSTM":
-            gate_in, forget, new, gate_out = (x + read).chunk(4, -1)
-            c = forget.sigmoid() * c + gate_in.sigmoid() * new.tanh()
-            output = gate_out.sigmoid() * c.tanh()
-        else:
-            output = (x + read).tanh() if mode == "RNN_TANH" else (x + read).relu()
+        output, c = step(mode, x, read, h, c)
         self._calls.append(Call([enters, error, output], output, start))
         return (output, c) if mode == "LSTM" else output
 
@@ -98,50 +87,51 @@ class InstrumentedCell(InstrumentedLayer):
 
 
 class InstrumentedRNN(InstrumentedLayer):
-    """Layer that exposes the gradient with respect to what its gates read, step by step.
-
-    The input contributions to the gates are computed first and fed to an inner layer whose
-    ``weight_ih`` is the identity. The gradient with respect to them is the gradient of the gates.
-
-    Parameters
-    ----------
-    layer : nn.RNNBase
-        The layer that it replaces.
-    """
-
-    def __init__(self, layer: nn.RNNBase) -> None:
-        super().__init__(layer)
-        weights = weights_of(layer)
-        n_rows = len(weights["weight_hh"])
-        identity = torch.eye(n_rows, device=weights["weight_hh"].device)
-        inner = {"weight_ih_l0": identity, "weight_hh_l0": weights["weight_hh"]}
-        if layer.bias:
-            zero = torch.zeros_like(weights["bias_hh"])
-            inner |= {"bias_ih_l0": zero, "bias_hh_l0": weights["bias_hh"]}
-        empty = empty_like(layer, n_rows, layer.hidden_size, layer.bias)
-        self.inner = filled(empty, inner, layer)
-        self.weight_ih, self.bias_ih = weights["weight_ih"], weights.get("bias_ih")
+    """Layer that adds an error of zero to every state that its gates read."""
 
     def forward(self, input: Any, hx: Any = None) -> Any:  # noqa: A002  as in torch
-        """Run the layer."""
-        packed = isinstance(input, PackedSequence)
-        data = input.data if packed else input
-        read = nn.functional.linear(data, self.weight_ih, self.bias_ih).detach().requires_grad_()
-        given = PackedSequence(read, *input[1:]) if packed else read
-        output, final = shown = self.inner(given, hx)
-        last = final[0] if isinstance(final, tuple) else final
-        self._calls.append(Call([read, states_of(shown), last], output, hx))
-        return output, final
+        """Run the layer step by step, which needs no gradients of weights."""
+        packed, is_lstm = isinstance(input, PackedSequence), self.rnn.mode == "LSTM"
+        data, weights = input.data if packed else input, weights_of(self.rnn)
+        linear, recurrent = nn.functional.linear, weights["weight_hh"]
+        x = linear(data, weights["weight_ih"], weights.get("bias_ih"))
+        errors = x.new_zeros(*x.shape[:-1], self.rnn.hidden_size, requires_grad=True)
+        sizes = input.batch_sizes.tolist() if packed else None
+        parts = [
+            rows.split(sizes) if packed else rows.unbind(self._steps(rows)) for rows in (x, errors)
+        ]
+        h, c = self._start(parts[1][0], hx, input.sorted_indices if packed else None)
+        states, ended = [], []
+        for own, error in zip(*parts, strict=True):
+            if packed and len(own) < len(h):
+                ended.append((h[len(own) :], c[len(own) :]))
+                h, c = h[: len(own)], c[: len(own)]
+            read = linear(h + error, recurrent, weights.get("bias_hh"))
+            h, c = step(self.rnn.mode, own, read, h, c)
+            states.append(h)
+        if packed:
+            output: Any = PackedSequence(torch.cat(states), *input[1:])
+            h, c = (torch.cat(rows) for rows in zip((h, c), *reversed(ended), strict=True))
+            if (order := input.unsorted_indices) is not None:
+                h, c = h[order], c[order]
+        else:
+            output = torch.stack(states, self._steps(data))
+        last, cells = h.unsqueeze(0), c.unsqueeze(0)
+        shown = output, ((last, cells) if is_lstm else last)
+        self._calls.append(Call([errors, states_of(shown), last], output, hx))
+        return shown
+
+    def _start(self, like: Tensor, hx: Any, order: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the initial hidden and cell states of the sequences in their order."""
+        zero = torch.zeros_like(like)
+        given = (zero, zero) if hx is None else tuple(hx) if self.rnn.mode == "LSTM" else (hx, zero)
+        h, c = (each.reshape(zero.shape) for each in given)
+        return (h, c) if order is None or hx is None else (h[order], c[order])
 
     def of_states(self, calls: list[Call]) -> Iterator[Tensor]:
         """Yield the gradient of each state, through outside readers and the next step's gates."""
         for call in calls:
-            read, gradient, last = call.gradients
-            if self.rnn.mode == "GRU":
-                # The reset gate scales what the candidate state reads of the state.
-                gates = read.chunk(3, -1)
-                read = torch.cat([*gates[:2], self._reset(call) * gates[2]], -1)
-            before = read @ self.inner.get_parameter("weight_hh_l0")
+            before, gradient, last = call.gradients
             yield self._joined(call.output, before, gradient.clone(), last)
 
     def _joined(self, output: Any, before: Tensor, gradient: Tensor, last: Tensor) -> Tensor:
@@ -161,32 +151,30 @@ class InstrumentedRNN(InstrumentedLayer):
         """Return the axis of the steps."""
         return 1 if self.rnn.batch_first and output.ndim == 3 else 0
 
-    @torch.no_grad()
-    def _reset(self, call: Call) -> Tensor:
-        n_nodes = self.rnn.hidden_size
-        weights = weights_of(self.rnn)
-        bias = weights["bias_hh"][:n_nodes] if self.rnn.bias else None
-        before = self._previous(call.output, call.start)
-        recurrent = nn.functional.linear(before, weights["weight_hh"][:n_nodes], bias)
-        return (call.watched[0][..., :n_nodes] + recurrent).sigmoid()
 
-    def _previous(self, output: Any, start: Any) -> Tensor:
-        """Return the state before every step, with the axes of the states."""
-        if isinstance(output, PackedSequence):
-            return self._previous_packed(output, start)
-        steps = self._steps(output)
-        first = output.select(steps, 0)
-        start = torch.zeros_like(first) if start is None else start.reshape(first.shape)
-        rest = output.narrow(steps, 0, output.shape[steps] - 1)
-        return torch.cat([start.unsqueeze(steps), rest], steps)
+def step(mode: str, x: Tensor, read: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the state and the cell state after a step; without a cell state, c is returned.
 
-    def _previous_packed(self, states: PackedSequence, given: Any) -> Tensor:
-        first = states.data[: states.batch_sizes[0]]
-        start = torch.zeros_like(first)
-        if given is not None:
-            order = states.sorted_indices
-            start = given[0] if order is None else given[0][order]
-        return torch.cat([start, states.data[packed_rows(states)[1]]])
+    Parameters
+    ----------
+    mode : str
+        A key of ``GATES``.
+    x, read : Tensor of shape (n_sequences, n_gates * n_nodes)
+        What the gates read of the input, and of the state.
+    h, c : Tensor of shape (n_sequences, n_nodes)
+        State and cell state before the step.
+    """
+    if mode == "GRU":
+        reset_x, update_x, new_x = x.chunk(3, -1)
+        reset_h, update_h, new_h = read.chunk(3, -1)
+        update = (update_x + update_h).sigmoid()
+        new = (new_x + (reset_x + reset_h).sigmoid() * new_h).tanh()
+        return torch.lerp(new, h, update), c
+    if mode == "LSTM":
+        gate_in, forget, new, gate_out = (x + read).chunk(4, -1)
+        c = forget.sigmoid() * c + gate_in.sigmoid() * new.tanh()
+        return gate_out.sigmoid() * c.tanh(), c
+    return (x + read).tanh() if mode == "RNN_TANH" else (x + read).relu(), c
 
 
 def packed_rows(states: PackedSequence) -> tuple[Tensor, Tensor, Tensor]:

@@ -84,9 +84,8 @@ def projected_states(
         for states in (states_of(call.output).flatten(0, -2) for call in each):
             order = torch.randperm(len(states), generator=generator)
             strength = torch.randn(len(states), 1, generator=generator).to(states)
-            dtype = torch.promote_types(states.dtype, torch.float32)  # half precision is too coarse
-            unit = torch.as_tensor(whitening[name], dtype=dtype, device=states.device)
-            other = (states.detach()[order].to(dtype) @ unit).to(states)
+            unit = torch.as_tensor(whitening[name], device=states.device)
+            other = (states.detach()[order].double() @ unit).to(states)
             total = total + (strength * other * states).sum().to("cpu")
     return total
 
