@@ -2,6 +2,7 @@
 
 import argparse
 
+import fitting
 import importing
 import scale
 import selection
@@ -18,5 +19,6 @@ if __name__ == "__main__":
         selection.speed()
         for part in (*scale.PARTS.values(), *smaller.PARTS.values()):
             part()
+        fitting.main(fitting.available())
     with begin(arguments.more_threads):
         scale.throughput()

@@ -9,7 +9,7 @@ import warnings
 
 import torch
 from goals import begin, medians
-from networks import loader_of
+from networks import DATA, loader_of
 from torch import nn
 from tqdm.auto import tqdm
 from whole_models import MODELS
@@ -17,6 +17,7 @@ from whole_models import MODELS
 from skspectral import SpectralRNNPruner
 
 GOAL = 4.0  # bare passes
+LARGE = "LSTM(1500) x 2"
 
 
 def random_lstm():
@@ -28,7 +29,7 @@ def random_lstm():
 def networks(names):
     """Name, module, batches and likelihood of each network."""
     for name in names:
-        if name == "LSTM(1500) x 2":
+        if name == LARGE:
             yield name, *random_lstm(), "auto"
         else:
             loader = loader_of(name)
@@ -48,14 +49,24 @@ def fit(module, batches, likelihood, **options):
     return SpectralRNNPruner(module, likelihood=likelihood, **options).fit(iter(batches))
 
 
-def main(names, repeats):
+def available():
+    """Names of the networks that can be had."""
+    if DATA is None:
+        print("SKSPECTRAL_DATA is not set: models of others left out")
+        return [LARGE]
+    return [*MODELS, LARGE]
+
+
+def main(names, repeats=3):
     """Print a row for each network."""
+    warnings.simplefilter("ignore", UserWarning)  # what could not be folded
     print(f"{'network':16} {'bare s':>7} {'chosen and refitted':>20} {'goal':>5}  trajectory fit s")
     for name, module, batches, likelihood in tqdm(networks(names), total=len(names), leave=False):
         passes, chosen = medians(
             lambda m=module, b=batches: bare(m, b),
             lambda m=module, b=batches, k=likelihood: fit(m, b, k, trajectory_fit=0),
             repeats=repeats,
+            limit=60.0,
         )
         start = time.perf_counter()
         fit(module, batches, likelihood)
@@ -68,10 +79,8 @@ def main(names, repeats):
 
 
 if __name__ == "__main__":
-    warnings.simplefilter("ignore", UserWarning)  # what could not be folded
-    every = [*MODELS, "LSTM(1500) x 2"]
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("models", nargs="*", default=every, help="all if none is named")
+    parser.add_argument("models", nargs="*", default=available(), help="all if none is named")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()

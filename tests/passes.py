@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 
+from skspectral.rnn.losses.instrumented import InstrumentedRNN
+
 
 @contextmanager
 def passes(n_nodes):
@@ -20,7 +22,7 @@ def passes(n_nodes):
     def hook(module, _args, _output):
         if not (torch.is_grad_enabled() or torch.is_inference_mode_enabled()):
             return
-        if issubclass(type(module), nn.RNNBase) and module.hidden_size == n_nodes:
+        if issubclass(type(module), nn.RNNBase | InstrumentedRNN) and module.hidden_size == n_nodes:
             count["training" if module.training else "evaluation"] += 1
 
     with register_module_forward_hook(hook):

@@ -159,6 +159,32 @@ def test_errors_of_a_layer_reach_the_outputs_through_the_layer_above(cell, rng):
     )
 
 
+class WritingStates(nn.Module):
+    """Writes into the states that it starts from, and into those that it ends with."""
+
+    def __init__(self, cell):
+        super().__init__()
+        self.rnn, self.head = make_rnn(cell), nn.Linear(N_NODES, 2, dtype=torch.float64)
+        self.register_buffer("start", torch.zeros(1, 3, N_NODES, dtype=torch.float64))
+
+    def forward(self, x):
+        start, answer = self.start, self.rnn(x)[0][:, -1]
+        _, last = self.rnn(x, (start, start) if self.rnn.mode == "LSTM" else start)
+        (last[0] if self.rnn.mode == "LSTM" else last).mul_(0.0)
+        start.add_(1.0)
+        return self.head(answer)
+
+
+@every_cell
+def test_forward_may_write_into_states(cell, rng):
+    net, x = WritingStates(cell), rng.normal(size=(3, 4, N_FEATURES))
+    found, _ = products(net, [(torch.as_tensor(x),)], Likelihood("gaussian"))
+    plain = Net(net.rnn, last_step)
+    plain.head = net.head
+    expected, _ = products(plain, [x], Likelihood("gaussian"))
+    np.testing.assert_allclose(2.0 * found, expected, rtol=1e-9)  # of twice as many steps
+
+
 class Packing(nn.Module):
     """Reads the last valid step of padded sequences, packed on the way and started from a state."""
 

@@ -116,7 +116,8 @@ class InstrumentedRNN(InstrumentedLayer):
                 h, c = h[order], c[order]
         else:
             output = torch.stack(states, self._steps(data))
-        last, cells = h.unsqueeze(0), c.unsqueeze(0)
+        # As with the initial states, these are copies, since forward may write into them.
+        last, cells = h[None].clone(), c[None].clone()
         shown = output, ((last, cells) if is_lstm else last)
         self._calls.append(Call([errors, states_of(shown), last], output, hx))
         return shown
@@ -125,7 +126,7 @@ class InstrumentedRNN(InstrumentedLayer):
         """Return the initial hidden and cell states of the sequences in their order."""
         zero = torch.zeros_like(like)
         given = (zero, zero) if hx is None else tuple(hx) if self.rnn.mode == "LSTM" else (hx, zero)
-        h, c = (each.reshape(zero.shape) for each in given)
+        h, c = (each.reshape(zero.shape).clone() for each in given)
         return (h, c) if order is None or hx is None else (h[order], c[order])
 
     def of_states(self, calls: list[Call]) -> Iterator[Tensor]:

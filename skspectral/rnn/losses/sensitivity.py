@@ -27,8 +27,9 @@ def sensitivity(
 
     The error ``e_t`` is added to the hidden state of step t wherever it is read: by ``weight_hh``
     in the next step and by readers outside the layer. ``g_t = ∂ℓ/∂e_t`` at ``e_t = 0``, through
-    all later steps, where ℓ is a random projection of the network's output (of its logits, if it
-    is a classifier). A second G uses a random projection of the states of all layers as ℓ.
+    all later steps and all layers that follow, where ℓ is a random projection of the network's
+    output (of its logits, if it is a classifier). A second G uses a random projection of the states
+    of all layers as ℓ.
 
     Parameters
     ----------
