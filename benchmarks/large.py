@@ -32,7 +32,7 @@ PHASES = [
 
 
 class WordModel(nn.Module):
-    """A language model of two layers; the states come in and go out."""
+    """A language model of two layers."""
 
     def __init__(self):
         super().__init__()
@@ -52,8 +52,8 @@ class Clock:
     def __init__(self, device):
         self.device, self.total = device, 0.0
 
-    def peak(self):
-        """Megabytes now: of the GPU, or of this process."""
+    def held(self):
+        """Megabytes held now, on the GPU or by this process."""
         if self.device == "cuda":
             return torch.cuda.memory_allocated() / 2**20
         return held()
@@ -65,7 +65,7 @@ class Clock:
 
         def watch():
             while not done.wait(0.01):
-                most[0] = max(most[0], self.peak())
+                most[0] = max(most[0], self.held())
 
         watcher = threading.Thread(target=watch)
         watcher.start()

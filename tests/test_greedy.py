@@ -6,7 +6,7 @@ from oracles import direct_greedy, direct_loss, residual
 from problems import random_problem, with_copies, with_dead
 
 from skspectral.solvers import GreedySolver, extend
-from skspectral.solvers.residual import Residual
+from skspectral.solvers.residual import Residual, curvature
 
 WEIGHTS = pytest.mark.parametrize("weight", ["general", "identity"])
 RIDGES = pytest.mark.parametrize("tau", [0.0, 1e-6, 1e-2])
@@ -29,6 +29,15 @@ def test_taking_what_is_left_for_the_whole_changes_nothing(weight, monkeypatch):
     found = GreedySolver().select(problem, 10)
     assert found.order.tolist() == expected.order.tolist()
     np.testing.assert_allclose(found.loss_path, expected.loss_path, atol=1e-12 * problem.total)
+
+
+def test_columns_may_be_multiplied_in_any_blocks(monkeypatch):
+    problem = random_problem(2, tau=1e-6)
+    expected = problem.covariance @ problem.weight @ problem.covariance
+    for size in (1, 3, 5, 10, 16):
+        monkeypatch.setattr("skspectral.solvers.residual.BLOCK", size)
+        found = curvature(problem, problem.covariance)
+        np.testing.assert_allclose(found, expected, atol=1e-12 * np.abs(expected).max())
 
 
 @WEIGHTS

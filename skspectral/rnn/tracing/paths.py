@@ -88,9 +88,9 @@ class PathRecorder(TorchFunctionMode):
             return f"{kinds} {index[-1] if of_nodes and not isinstance(index[-1], Tensor) else ''}"
         if isinstance(value, (list, tuple)):
             return " ".join(self._described(name, each) for each in value)
-        if type(value) is int and self._n_sequences > 1 and value >= self._n_sequences:
-            multiple, rest = divmod(value, self._n_sequences)
-            return f"{value}" if rest else f"{multiple}n"
+        n = self._n_sequences
+        if type(value) is int and 1 < n <= value and value % n == 0:
+            return f"{value // n}n"
         return repr(value) if isinstance(value, (bool, int, float, str, type(None))) else ""
 
 
