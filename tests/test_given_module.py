@@ -9,10 +9,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from networks import N_FEATURES, N_NODES, make_rnn, surgery_of
+from networks import CELLS, N_FEATURES, N_NODES, make_rnn, surgery_of
 from test_paths import M, Net, X, assert_same, fitted, linear, may_stay, rebuilt, sequences
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from skspectral import SpectralRNNPruner, prune
 from skspectral.rnn.layers.stack import merge_layers
@@ -137,6 +138,28 @@ def test_any_weight_that_is_wrong_is_seen(weight, error, is_fitted):
     with torch.no_grad():
         small.get_parameter(weight).flatten()[0] += error
     assert objection(surgery, small, cut)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("is_packed", [False, True])
+@pytest.mark.parametrize("row", range(2))
+def test_a_wrong_gate_is_seen_in_every_kind_of_layer(cell, is_packed, row):
+    """The readers see both networks with the same states, so that only their steps differ."""
+
+    def run(net, x):
+        if is_packed:
+            lengths = [1 + i % x.shape[1] for i in range(len(x))]
+            x = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+            return net.head(net.rnn(x)[0].data)
+        return net.head(net.rnn(x)[0])
+
+    net = Net(run, rnn=make_rnn(cell), head=linear())
+    surgery, cut = surgery_of(net, (X,)), LayerReduction.keep_first(N_NODES, N_NODES // 2)
+    small = surgery.build({"rnn.l0": cut})
+    assert objection(surgery, small, cut) is None
+    with torch.no_grad():
+        small.rnn.weight_hh_l0[-1 - row] += 1e-3
+    assert "takes other steps" in objection(surgery, small, cut)
 
 
 def test_a_small_layer_that_starts_elsewhere_is_seen():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
@@ -43,7 +43,7 @@ class ForwardPass:
         mode: KernelMode,
         paths: Sequence[str],
         seed: int = 0,
-        again: Callable[[ForwardPass, Any], tuple[Any, Any]] | None = None,
+        again: Again | None = None,
     ) -> tuple[list[Tensor], dict[str, list[Tensor]]]:
         """Return the outputs of a module, and those of its parts at some paths.
 
@@ -60,6 +60,10 @@ class ForwardPass:
                 args, kwargs = tree_map(own_copy, again(self, output))
                 outputs += leaves(module(*args, **kwargs))
         return outputs, {path: list(chain.from_iterable(calls)) for path, calls in found.items()}
+
+
+# Returns the arguments of a second call, given a pass and the output of the first.
+Again: TypeAlias = Callable[[ForwardPass, Any], tuple[Any, Any]]
 
 
 def own_copy(value: Any) -> Any:

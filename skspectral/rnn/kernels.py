@@ -75,16 +75,17 @@ class LayerCall:
                 states, *last = function(self.input, self.batch_sizes, start, *options)
         return states, tuple(state.squeeze(0) for state in last)
 
-    def steps(self, states: Tensor) -> list[Tensor]:
-        """Split the rows of all steps into steps, each (n_sequences, ...)."""
+    def steps(self, states: Tensor, most: int | None = None) -> list[Tensor]:
+        """Split the rows of all or the first steps into steps, each (n_sequences, ...)."""
         if self.batch_sizes is None:
-            return list(states)
-        return list(states.split(self.batch_sizes.tolist()))
+            return list(states[:most])
+        sizes = self.batch_sizes.tolist()[:most]
+        return list(states[: sum(sizes)].split(sizes))
 
     def last(self, states: Tensor) -> Tensor:
         """Return the last state of every sequence, (n_sequences, n_nodes)."""
         last = self.start[0].new_empty(*self.start[0].shape[:1], states.shape[-1])
-        for step in self.steps(states):
+        for step in self.steps(states) if self.batch_sizes is not None else states[-1:]:
             last[: len(step)] = step.to(last)
         return last
 

@@ -111,6 +111,6 @@ def are_equal(one: Tensor, other: Tensor) -> bool:
 
 
 def as_columns(output: Tensor) -> Tensor:
-    """Return an output as float64 on the CPU, shape (n_rows, n_columns)."""
-    output = output.detach().to("cpu", torch.float64)
+    """Return an output on the CPU, in float32 or a wider type, shape (n_rows, n_columns)."""
+    output = output.detach().to("cpu", torch.promote_types(output.dtype, torch.float32))
     return output.reshape(-1, output.shape[-1]) if output.ndim else output.reshape(1, 1)

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from ..layers.find import states_of
+from ..kernels import LayerCall
 from ..layers.weights import weights_of
 from ..runtime.kinds import mode_of
 from ..runtime.wrappers import RNNWrapper
+from ..steps import Steps, states_after
+from .through_time import run_layer
 
 
 @dataclass
@@ -73,7 +75,7 @@ class InstrumentedCell(InstrumentedLayer):
         linear = nn.functional.linear
         x = linear(input, weights["weight_ih"], weights.get("bias_ih"))
         read = linear(h + error, weights["weight_hh"], weights.get("bias_hh"))
-        output, c = step(mode, x, read, h, c)
+        output, c = states_after(mode, x, read, h, c, Steps([len(h)]))
         self._calls.append(Call([enters, error, output], output, start))
         return (output, c) if mode == "LSTM" else output
 
@@ -87,103 +89,45 @@ class InstrumentedCell(InstrumentedLayer):
 
 
 class InstrumentedRNN(InstrumentedLayer):
-    """Layer that adds an error of zero to every state that its gates read."""
+    """Layer that adds an error of zero to its states wherever they are read."""
 
     def forward(self, input: Any, hx: Any = None) -> Any:  # noqa: A002  as in torch
-        """Run the layer step by step, which needs no gradients of weights."""
-        packed, is_lstm = isinstance(input, PackedSequence), self.rnn.mode == "LSTM"
-        data, weights = input.data if packed else input, weights_of(self.rnn)
-        linear, recurrent = nn.functional.linear, weights["weight_hh"]
-        x = linear(data, weights["weight_ih"], weights.get("bias_ih"))
-        errors = x.new_zeros(*x.shape[:-1], self.rnn.hidden_size, requires_grad=True)
-        sizes = input.batch_sizes.tolist() if packed else None
-        parts = [
-            rows.split(sizes) if packed else rows.unbind(self._steps(rows)) for rows in (x, errors)
-        ]
-        h, c = self._start(parts[1][0], hx, input.sorted_indices if packed else None)
-        states, ended = [], []
-        for own, error in zip(*parts, strict=True):
-            if packed and len(own) < len(h):
-                ended.append((h[len(own) :], c[len(own) :]))
-                h, c = h[: len(own)], c[: len(own)]
-            read = linear(h + error, recurrent, weights.get("bias_hh"))
-            h, c = step(self.rnn.mode, own, read, h, c)
-            states.append(h)
-        if packed:
-            output: Any = PackedSequence(torch.cat(states), *input[1:])
-            h, c = (torch.cat(rows) for rows in zip((h, c), *reversed(ended), strict=True))
-            if (order := input.unsorted_indices) is not None:
-                h, c = h[order], c[order]
-        else:
-            output = torch.stack(states, self._steps(data))
-        # As with the initial states, these are copies, since forward may write into them.
-        last, cells = h[None].clone(), c[None].clone()
-        shown = output, ((last, cells) if is_lstm else last)
-        self._calls.append(Call([errors, states_of(shown), last], output, hx))
-        return shown
-
-    def _start(self, like: Tensor, hx: Any, order: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return the initial hidden and cell states of the sequences in their order."""
-        zero = torch.zeros_like(like)
-        given = (zero, zero) if hx is None else tuple(hx) if self.rnn.mode == "LSTM" else (hx, zero)
-        h, c = (each.reshape(zero.shape).clone() for each in given)
-        return (h, c) if order is None or hx is None else (h[order], c[order])
+        """Run the layer."""
+        is_lstm, n_nodes = self.rnn.mode == "LSTM", self.rnn.hidden_size
+        packed = isinstance(input, PackedSequence)
+        data, sizes, order, back = input if packed else (self._by_step(input), None, None, None)
+        zero = data.new_zeros(data.shape[1] if sizes is None else int(sizes[0]), n_nodes)
+        given = (zero,) * (1 + is_lstm) if hx is None else hx if is_lstm else (hx,)
+        start = tuple(
+            rows if order is None or hx is None else rows[order]
+            for rows in (each.reshape(zero.shape) for each in given)
+        )
+        call = LayerCall(self.rnn.mode, [*weights_of(self.rnn).values()], data, sizes, start)
+        errors = data.new_zeros(data[..., 0].numel(), n_nodes, requires_grad=True)
+        states, last = run_layer(call, errors)
+        if back is not None:
+            last = tuple(each[back] for each in last)
+        if sizes is not None or input.ndim == 3:
+            last = tuple(each.unsqueeze(0) for each in last)
+        output = self._as_given(states, input)
+        self._calls.append(Call([errors], output, hx))
+        return output, (last if is_lstm else last[0])
 
     def of_states(self, calls: list[Call]) -> Iterator[Tensor]:
-        """Yield the gradient of each state, through outside readers and the next step's gates."""
+        """Yield the gradient of the states in each call."""
         for call in calls:
-            before, gradient, last = call.gradients
-            yield self._joined(call.output, before, gradient.clone(), last)
+            yield from call.gradients
 
-    def _joined(self, output: Any, before: Tensor, gradient: Tensor, last: Tensor) -> Tensor:
-        """Add gradients through the next step and the last state to those through the outputs."""
-        if isinstance(output, PackedSequence):
-            rows, places, ends = packed_rows(output)
-            gradient.index_add_(0, places, before[rows])
-            order = output.sorted_indices
-            return gradient.index_add_(0, ends, last[0] if order is None else last[0][order])
-        steps = self._steps(output)
-        n_steps = output.shape[steps]
-        gradient.narrow(steps, 0, n_steps - 1).add_(before.narrow(steps, 1, n_steps - 1))
-        gradient.select(steps, n_steps - 1).add_(last.squeeze(0))
-        return gradient
+    def _by_step(self, input: Tensor) -> Tensor:  # noqa: A002  as in torch
+        """Return sequences with the steps along the first axis."""
+        if input.ndim == 2:
+            return input.unsqueeze(1)
+        return input.transpose(0, 1) if self.rnn.batch_first else input
 
-    def _steps(self, output: Tensor) -> int:
-        """Return the axis of the steps."""
-        return 1 if self.rnn.batch_first and output.ndim == 3 else 0
-
-
-def step(mode: str, x: Tensor, read: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the state and the cell state after a step; without a cell state, c is returned.
-
-    Parameters
-    ----------
-    mode : str
-        A key of ``GATES``.
-    x, read : Tensor of shape (n_sequences, n_gates * n_nodes)
-        What the gates read of the input, and of the state.
-    h, c : Tensor of shape (n_sequences, n_nodes)
-        State and cell state before the step.
-    """
-    if mode == "GRU":
-        reset_x, update_x, new_x = x.chunk(3, -1)
-        reset_h, update_h, new_h = read.chunk(3, -1)
-        update = (update_x + update_h).sigmoid()
-        new = (new_x + (reset_x + reset_h).sigmoid() * new_h).tanh()
-        return torch.lerp(new, h, update), c
-    if mode == "LSTM":
-        gate_in, forget, new, gate_out = (x + read).chunk(4, -1)
-        c = forget.sigmoid() * c + gate_in.sigmoid() * new.tanh()
-        return gate_out.sigmoid() * c.tanh(), c
-    return (x + read).tanh() if mode == "RNN_TANH" else (x + read).relu(), c
-
-
-def packed_rows(states: PackedSequence) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the rows that follow another step, the rows they follow, and sequences' last rows."""
-    sizes = states.batch_sizes
-    rows = torch.arange(int(sizes[0]), len(states.data))
-    before = rows - sizes[:-1].repeat_interleave(sizes[1:])
-    lengths = (sizes[:, None] > torch.arange(int(sizes[0]))).sum(0)
-    ends = (sizes.cumsum(0) - sizes)[lengths - 1] + torch.arange(int(sizes[0]))
-    device = states.data.device
-    return rows.to(device), before.to(device), ends.to(device)
+    def _as_given(self, states: Tensor, input: Any) -> Any:  # noqa: A002  as in torch
+        """Return states with the axes of the input, or packed as it is."""
+        if isinstance(input, PackedSequence):
+            return PackedSequence(states, *input[1:])
+        if input.ndim == 2:
+            return states.squeeze(1)
+        return states.transpose(0, 1) if self.rnn.batch_first else states

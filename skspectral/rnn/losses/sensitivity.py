@@ -66,7 +66,8 @@ def sensitivity(
             scores = (output, projected_states(calls, whitening, draws[1]))
         for i, score in enumerate(scores):
             for name, gradient in reading_gradients(exposed, calls, score).items():
-                products[name][i] += gradient.T @ gradient
+                rows = gradient.numpy()
+                products[name][i] += torch.from_numpy(rows.T @ rows)  # by a symmetric product
         for name, each in calls.items():
             n_steps[name] += sum(states_of(call.output)[..., 0].numel() for call in each)
     return {name: product / max(n_steps[name], 1) for name, product in products.items()}

@@ -93,9 +93,9 @@ class LayerReduction:
         A, c = (each.to(cells.device) for each in self.of_cells)
         return (cells.double() @ A.T + c).to(cells.dtype)
 
-    def rows(self, rnn: nn.Module) -> Tensor:
-        """Return the rows of the kept nodes in the gate blocks of a layer's weights."""
-        starts = torch.arange(GATES[mode_of(rnn)])[:, None] * self.n_nodes
+    def rows(self, mode: str) -> Tensor:
+        """Return the rows of the kept nodes in the gate blocks of the weights of a mode."""
+        starts = torch.arange(GATES[mode])[:, None] * self.n_nodes
         return (starts + self.support).flatten()
 
     @property
@@ -118,7 +118,7 @@ class LayerReduction:
         if bias_hh is not None:
             bias_ih = in_float64(wide["bias_ih"]) if rnn.bias else torch.zeros_like(bias_hh)
             weights |= {"bias_ih": bias_ih, "bias_hh": bias_hh}
-        return {name: weight[self.rows(rnn)] for name, weight in weights.items()}
+        return {name: weight[self.rows(mode_of(rnn))] for name, weight in weights.items()}
 
     def small_call(self, call: LayerCall) -> LayerCall:
         """Return the call of the fitted layer that replaces a call of the dense layer."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..hooks import captured
 from ..layers.find import RecurrentLayer, output_layers, states_of
 from ..layers.weights import in_float64, independent_copy, reading_of
+from ..runtime.kinds import mode_of
 from ..runtime.wrappers import Expanded, ExpandedCell
 from ..tracing.readers import Readers
 from .reduction import LayerReduction
@@ -159,7 +160,7 @@ class Refit:
             last = output_layers(self.layers, self.module, layer.host)
             return None, Affine.of(host.expand_output[last.index(layer)])
         part = layer.of(self.module)
-        rows = reductions[layer.name].rows(part) if layer.name in reductions else None
+        rows = reductions[layer.name].rows(mode_of(part)) if layer.name in reductions else None
         return Affine.of(part, rows), Affine.of(layer.of(small))
 
 

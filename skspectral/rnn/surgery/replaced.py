@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 from ..kernels import KernelMode, LayerCall
 from ..outputs import columns_apart
+from ..steps import Steps, states_after
 from .reduction import LayerReduction
 
-# Limits on the sequences and steps that are recomputed; all steps use the same weights.
-N_CHECKED, MOST_STEPS = 16, 1024
+# Limits on the steps that are recomputed, and on those of all sequences together.
+MOST_STEPS, MOST_ROWS = 1024, 2048
 ROUNDINGS = 64  # allowed error of a step, in units of rounding
 
 
@@ -167,49 +168,50 @@ def check_steps(call: LayerCall, ran: Ran, reduction: LayerReduction) -> None:
     If the weights of the small layer are fitted, its steps must follow from the fitted weights and
     the inputs of the given layer.
     """
-    cell = getattr(torch, f"{call.mode.lower()}_cell")
-    device, n_sequences = ran.states.device, len(ran.start[0])
-    if n_sequences == 0:
+    n_sequences, device = len(ran.start[0]), ran.states.device
+    every = [call.steps(rows, MOST_STEPS) for rows in (call.input, ran.states)]
+    n_steps = len(every[0])
+    if n_sequences == 0 or n_steps == 0:
         return
-    if reduction.fitted is None:
-        weights, support = [weight.detach().double() for weight in call.weights], reduction.support
-        start = call.start
+    n_few = min(n_sequences, max(2, MOST_ROWS // n_steps))
+    few = torch.linspace(0, n_sequences - 1, n_few).round().long().to(device)
+    taken = [few[few < len(step)] for step in every[0]]
+    x, states = (
+        torch.cat([step[own] for step, own in zip(steps, taken, strict=True)]).double()
+        for steps in every
+    )
+    steps = Steps([len(own) for own in taken])
+    before = steps.before(ran.start[0][few].double(), states)
+    if reduction.fitted is None:  # only the gates of kept nodes, which read all rebuilt nodes
+        rows = reduction.rows(call.mode).to(device)
+        weights = [weight.detach()[rows].double() for weight in call.weights]
+        read = reduction.rebuild(before)
     else:
-        weights = [weight.to(device) for weight in reduction.fitted.values()]
-        support, start = torch.arange(len(reduction.support)), ran.start
-    few = torch.linspace(0, n_sequences - 1, min(N_CHECKED, n_sequences)).round().long()
-    few = few.to(device)
-    state, cells = ran.start[0][few], [each[few].double() for each in start[1:]]
-    found, expected, most = [], [], torch.zeros(2, dtype=torch.float64)
-    steps = zip(call.steps(call.input), call.steps(ran.states), strict=True)
-    for x, states in islice(steps, MOST_STEPS):
-        few = few[few < len(x)]
-        read, before = x[few].double(), state[: len(few)].double()
-        if reduction.fitted is None:
-            before = reduction.rebuild(before)
-        cells = [each[: len(few)] for each in cells]
-        after = cell(read, (before, *cells) if cells else before, *weights)
-        after, *cells = after if cells else (after,)
-        state = states[few]
-        found.append(state.double())
-        expected.append(after[:, support.to(device)])
-        largest = [each.nan_to_num(0.0, 0.0, 0.0).abs().amax().cpu() for each in (read, before)]
-        most = torch.maximum(most, torch.stack(largest))
-    if found:
-        # Rounding errors of a step are proportional to the terms of its sums.
-        n_nodes = weights[1].shape[1]
-        rows = [weight.abs().sum(1).view(-1, n_nodes).amax(0).cpu() for weight in weights[:2]]
-        sums = 1.0 + sum(size * row for size, row in zip(most, rows, strict=True))
-        rounding = (ROUNDINGS + len(found)) * sums[support]
-        if not same_states(torch.cat(found).cpu(), torch.cat(expected).cpu(), rounding, ran):
-            raise Misfit("takes other steps than those of the given layer")
+        weights, read = [weight.to(device) for weight in reduction.fitted.values()], before
+    weight_ih, weight_hh, *biases = weights
+    bias_ih, bias_hh = biases or (None, None)
+    gates = linear(x, weight_ih, bias_ih), linear(read, weight_hh, bias_hh)
+    cells = ran.start[-1][few].double()
+    expected, _ = states_after(call.mode, *gates, before, cells, steps)
+    # Rounding errors of a step are proportional to the terms of its sums.
+    sums = torch.ones_like(states[0])
+    for weight, values in ((weight_ih, x), (weight_hh, read)):
+        sums += weight.abs().sum(1).view(-1, len(sums)).amax(0) * largest(values)
+    rounding = (ROUNDINGS + n_steps) * sums
+    if not same_states(states, expected, rounding, ran.eps):
+        raise Misfit("takes other steps than those of the given layer")
 
 
-def same_states(found: Tensor, expected: Tensor, rounding: Tensor, ran: Ran) -> bool:
+def largest(values: Tensor) -> Tensor:
+    """Return the largest absolute value among those that are finite, or zero."""
+    return values.nan_to_num(0.0, 0.0, 0.0).abs().amax()
+
+
+def same_states(found: Tensor, expected: Tensor, rounding: Tensor, eps: float) -> bool:
     """Return whether states are the same up to rounding, apart from rows that are not finite."""
     finite = (found.isfinite() & expected.isfinite()).all(1)
     found, expected = found[finite], expected[finite]
     if not len(found):
         return True
-    tolerance = ran.eps**0.5 * expected.abs().amax(0) + ran.eps * rounding
+    tolerance = eps**0.5 * expected.abs().amax(0) + eps * rounding
     return bool(((found - expected).abs() <= tolerance).all())

@@ -106,11 +106,17 @@ class Surgery:
         """
         reductions = self._whole(reductions)
         self._check_whole(reductions)
-        plan = self._planned(reductions)
-        if objection := self._objection(reductions, plan):
-            if not self._inner:
-                raise self._refusal(objection)
-            plan = self._plans[is_affine(reductions)] = self._settled(reductions)
+        affine = is_affine(reductions)
+        plan = self._plans.get(affine)
+        all_shrink = all(reduction.is_smaller for reduction in reductions.values())
+        if plan is None and self._inner and all_shrink:
+            plan = self._plans[affine] = self._settled(reductions)
+        else:
+            plan = self._planned(reductions)
+            if objection := self._objection(reductions, plan):
+                if not self._inner:
+                    raise self._refusal(objection)
+                plan = self._plans[affine] = self._settled(reductions)
         smaller = {layer.host for layer in self.layers if reductions[layer.name].is_smaller}
         stays = {host: why for host, why in plan.unfolded.items() if host in smaller}
         self._last = replace(plan, unfolded=stays)
@@ -136,18 +142,19 @@ class Surgery:
             name: LayerReduction.keep_first(n, counts.get(name, n), affine)
             for name, n in sizes.items()
         }
-        plan = self._planned(trial)
-        if not plan.unfolded:
+        if not self._grown_hosts(self.expanded(trial), self._inner):
             return []
-        small = self._built(trial, plan)
-        wide, narrow = (
-            {host: n_parameters(module.get_submodule(host)) for host in plan.unfolded}
-            for module in (self.module, small)
-        )
+        plan = self._planned(trial)
+        grown = self._grown_hosts(self._built(trial, plan), plan.unfolded)
+        return [layer.name for layer in self.layers if layer.host in grown]
+
+    def _grown_hosts(self, small: nn.Module, hosts: Iterable[str]) -> list[str]:
+        """Return the hosts that have more parameters than in the dense module."""
         return [
-            layer.name
-            for layer in self.layers
-            if layer.host in wide and narrow[layer.host] > wide[layer.host]
+            host
+            for host in hosts
+            if n_parameters(small.get_submodule(host))
+            > n_parameters(self.module.get_submodule(host))
         ]
 
     def unfolded(self) -> dict[str, str]:
@@ -218,7 +225,8 @@ class Surgery:
             name: LayerReduction.keep_all(reduction.n_nodes)
             for name, reduction in reductions.items()
         }
-        if objection := self._objection(whole, Plan({})):
+        rebuilt = merge_layers(self._built(whole, Plan({})))
+        if not self._judge.agrees(rebuilt) and (objection := self._judge.objection(rebuilt, whole)):
             raise self._refusal(objection)
         self._is_checked_whole = True
 

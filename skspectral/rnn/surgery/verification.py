@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..forward_pass import ForwardPass
+from ..forward_pass import Again, ForwardPass
 from ..layers.find import FORWARD_ERRORS, RecurrentLayer
 from ..outputs import columns_apart
 from ..tracing.readers import Readers, ReturnedState
@@ -61,6 +61,14 @@ class Judge:
         except Misfit as misfit:
             return str(misfit)
         return None
+
+    @torch.no_grad()
+    def agrees(self, whole: nn.Module) -> bool:
+        """Return whether a module that keeps all nodes has the outputs of the given module."""
+        return all(
+            same_outputs(whole, self.given, forward, self._again(number))
+            for number, forward in self._possible.items()
+        )
 
     @cached_property
     def _possible(self) -> dict[int, ForwardPass]:
@@ -124,7 +132,7 @@ class Judge:
         every = self.readers.returned
         return every[number] if number < len(every) else {}
 
-    def _again(self, number: int) -> Callable[[ForwardPass, Any], tuple[Any, Any]] | None:
+    def _again(self, number: int) -> Again | None:
         """Return what a second call gets; None if no layer goes on from an earlier call."""
         if number not in self._second_calls:
             starts = bool(self.readers.started or self.readers.startable)
@@ -231,11 +239,13 @@ def names_of(module: nn.Module, layers: Sequence[RecurrentLayer]) -> dict[int, s
 
 
 @torch.no_grad()
-def same_outputs(one: nn.Module, other: nn.Module, forward: ForwardPass) -> bool:
+def same_outputs(
+    one: nn.Module, other: nn.Module, forward: ForwardPass, again: Again | None = None
+) -> bool:
     """Return whether two modules have the same outputs up to rounding."""
-    expected, _ = forward.run(other, PlainRun(), [])
+    expected, _ = forward.run(other, PlainRun(), [], again=again)
     try:
-        found, _ = forward.run(one, PlainRun(), [])
+        found, _ = forward.run(one, PlainRun(), [], again=again)
     except FORWARD_ERRORS:
         return False
     eps = torch.finfo(next(other.parameters()).dtype).eps
