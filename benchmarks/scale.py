@@ -14,6 +14,7 @@ from goals import begin, medians, row, seconds
 from torch import nn
 
 from skspectral import HiddenStateMoments, SpectralRNNPruner
+from skspectral.calibration.moments import BLOCK
 from skspectral.data.sequences import of_like_length
 
 FEATURES, N_STEPS, BATCH = 8, 28, 256
@@ -47,23 +48,35 @@ def bare(module, X):
 
 def moments_alone(module):
     """A pruner that does little more than to run the sequences."""
-    return SpectralRNNPruner(module, 8, objective="input", n_refit=0)
+    return SpectralRNNPruner(module, 8, objective="input", n_refit=0, trajectory_fit=0)
+
+
+def products_alone(n_nodes, n_rows, dtype):
+    """Seconds for nothing but the products of the states of so many rows, in blocks."""
+    block = np.random.default_rng(0).normal(size=(BLOCK, n_nodes)).astype(dtype)
+    return seconds(lambda: [block.T @ block for _ in range(50)]) / 50 * n_rows / BLOCK
 
 
 def throughput():
-    """Fit and transform beside bare forward passes over the same batches."""
+    """Fit and transform beside bare forward passes over the same batches.
+
+    The trajectory fit, whose cost does not depend on the number of sequences, is left out.
+    """
     for kind, n_nodes, n_sequences in NETWORKS:
         beside_forward(f"{kind}({n_nodes})", network(kind, n_nodes), sequences(n_sequences))
 
 
 def beside_forward(size, module, X):
     """The rows of one network."""
-    pruner, alone = SpectralRNNPruner(module, 0.5), moments_alone(module)
+    pruner, alone = SpectralRNNPruner(module, 0.5, trajectory_fit=0), moments_alone(module)
     fit, moments, dense = medians(
         lambda: pruner.fit(X), lambda: alone.fit(X), lambda: bare(module, X)
     )
     row(f"fit, {len(X):,} sequences", size, fit / dense, 1.2, "bare forward")
     row("the same, moments alone", size, moments / dense, 1.2, "bare forward")
+    for dtype in (np.float64, np.float32):
+        least = 1 + products_alone(module.hidden_size, len(X) * N_STEPS, dtype) / dense
+        row(f"its products in {np.dtype(dtype)} alone", size, least, 1.2, "bare forward")
     small = pruner.pruned_module_
     transform, dense = medians(lambda: pruner.transform(X), lambda: bare(small, X))
     row("transform", size, transform / dense, 1.1, "bare pruned forward")

@@ -230,6 +230,14 @@ def test_more_batches_are_one_mean(rng):
     np.testing.assert_allclose(parts, whole, rtol=1e-9)
 
 
+def test_after_enough_steps_no_further_batch_is_run(rng, monkeypatch):
+    net, likelihood = Net(make_rnn("gru"), last_step), Likelihood("gaussian")
+    x = rng.normal(size=(24, 4, N_FEATURES))
+    monkeypatch.setattr("skspectral.rnn.losses.sensitivity.MOST_STEPS", 32)
+    parts = products(net, [x[:8], x[8:]], likelihood)
+    np.testing.assert_array_equal(parts, products(net, [x[:8]], likelihood))
+
+
 def test_the_module_is_left_as_it_is(rng):
     net = Net(make_rnn("lstm"), last_step)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}

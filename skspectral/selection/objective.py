@@ -26,7 +26,7 @@ class Objective(BaseEstimator, ABC):
     tau : float
         Ridge on the kept nodes, as a fraction of the mean variance of a node.
     n_sensitivity : int
-        The most sequences that the sensitivity is worked out on, where it is used.
+        Maximum number of sequences that the sensitivity is computed on.
 
     Examples
     --------
@@ -161,10 +161,11 @@ class InformationLoss(Objective):
     recurrent : float, default=1.0
         Weight of the recurrent information loss.
     sensitivity : float, default=200.0
-        Weight of the sensitivity. It takes a backward pass over ``n_sensitivity`` sequences. A
+        Weight of the sensitivity. It takes two backward passes over ``n_sensitivity`` sequences. A
         network whose answer does not depend on the states by derivatives has none.
     n_sensitivity : int, default=512
-        The most sequences that the sensitivity is worked out on.
+        Maximum number of sequences that the sensitivity is computed on. If they are long, fewer
+        are used: after 32,768 steps, no further batch is run.
     tau : float, default=1e-6
         Ridge on the kept nodes, as a fraction of the mean variance of a node.
 

@@ -15,6 +15,8 @@ from ..states.collector import StateCollector
 from .instrumented import Call, InstrumentedCell, InstrumentedLayer, InstrumentedRNN
 from .likelihood import Likelihood, primary_output
 
+MOST_STEPS = 2**15  # after which no further batch is run
+
 
 def sensitivity(
     collector: StateCollector,
@@ -36,7 +38,7 @@ def sensitivity(
     collector : StateCollector
         Collector of the module and its layers; neither is changed.
     batches : iterable
-        Batches to run.
+        Batches to run, until there are ``MOST_STEPS`` steps.
     likelihood : Likelihood
         Distribution of the labels given the outputs.
     whitening : dict of array, each (n_nodes, n_nodes)
@@ -70,6 +72,8 @@ def sensitivity(
                 products[name][i] += torch.from_numpy(rows.T @ rows)  # by a symmetric product
         for name, each in calls.items():
             n_steps[name] += sum(states_of(call.output)[..., 0].numel() for call in each)
+        if max(n_steps.values()) >= MOST_STEPS:
+            break
     return {name: product / max(n_steps[name], 1) for name, product in products.items()}
 
 
