@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+import re
 import weakref
 from itertools import pairwise
 from typing import get_args
@@ -526,8 +527,16 @@ def test_states_that_overflow_are_refused():
 
 
 def test_progress_is_shown_when_verbose(capsys):
-    SpectralRNNPruner(network(), m=5, verbose=1, trajectory_fit=0).fit(X)
-    assert "hidden states" in capsys.readouterr().err
+    pruner = SpectralRNNPruner(network(), m=5, verbose=1, trajectory_fit=0, batch_size=10)
+    pruner.fit(X)
+    shown = capsys.readouterr().err
+    n_batches = -(-len(X) // 10)
+    assert re.search(rf"hidden states: 100%.* {n_batches}/{n_batches} ", shown)
+    assert re.search(r"sensitivity: 100%.* (\d+)/\1 ", shown)
+    pruner.fit([torch.as_tensor(X[:4]), torch.as_tensor(X[4:])])
+    assert re.search(r"hidden states: 100%.* 2/2 ", capsys.readouterr().err)
+    pruner.fit(torch.as_tensor(X[i : i + 4]) for i in range(0, 12, 4))
+    assert "hidden states: 3 batches [" in capsys.readouterr().err
 
 
 def test_feature_names_are_remembered():

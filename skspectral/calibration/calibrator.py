@@ -31,11 +31,10 @@ from ..rnn.trajectory.fit import TrajectoryFit
 from ..selection.objective import Objective
 from ..selection.reconstruction import Kind
 from ..solvers import GreedySolver, SelectionProblem
-from ..utils.progress import phase
 from ..utils.threads import enough_threads
 from .dask_pass import run_chunks
 from .forward_pass import run_through
-from .hidden_states import batch_factory, cell_moments, first_sequences, short_batch
+from .hidden_states import BatchFactory, batch_factory, cell_moments, first_sequences, short_batch
 from .layer_statistics import LayerStatistics, shared_statistics
 from .moments import HiddenStateMoments
 from .previous import PreviousCalibration, averaged, check_layers
@@ -290,18 +289,17 @@ class Calibrator:
         reservoir: Reservoir | None = None,
     ) -> tuple[dict[str, HiddenStateMoments], list[Any]]:
         """Return the moments of the hidden states and the witness batches, in order."""
-        batches_from = batch_factory(collector, sequences, self.batch_size, self.memory)
+        batches = batch_factory(collector, sequences, self.batch_size, self.memory)
         if isinstance(sequences, DaskSequences):
             moments, collector.layout, _, found = run_chunks(sequences, collector, self.batch_size)
             kept = [short_batch(collector, sequences, each) for each in found]
         elif isinstance(sequences, Batches):
-            batches = batches_from(0)
-            watched = batches if reservoir is None else reservoir.tee(batches)
-            moments, collector.layout, kept = self._run(
-                collector, sequences, lambda _: watched, None
-            )
+            if reservoir is not None:
+                watched = reservoir.tee(batches.batches_from(0))
+                batches = BatchFactory(lambda _: watched, batches.total)
+            moments, collector.layout, kept = self._run(collector, sequences, batches, None)
         else:
-            moments, collector.layout, kept = self._run_kept(collector, sequences, batches_from)
+            moments, collector.layout, kept = self._run_kept(collector, sequences, batches)
         if not moments:
             raise ValueError(
                 f"no recurrent layer of {type(collector.module).__name__} ran on X; give sequences "
@@ -311,19 +309,21 @@ class Calibrator:
         kept = [np.array(each) if isinstance(each, np.ndarray) else each for each in kept]
         return moments, kept
 
-    def _run_kept(self, collector: StateCollector, sequences: Sequences, batches_from: Any) -> Any:
+    def _run_kept(
+        self, collector: StateCollector, sequences: Sequences, batches: BatchFactory
+    ) -> Any:
         """Return the result of the pass, from the cache or from a checkpoint if there is one."""
         if self.memory is None:
-            return self._run(collector, sequences, batches_from, None)
+            return self._run(collector, sequences, batches, None)
         digest = content_hash((collector, sequences, self.batch_size))
         place = checkpoint_path(self.memory, digest)
         run = cached(self._run, self.memory, digest)
-        return run(collector, sequences, batches_from, place)
+        return run(collector, sequences, batches, place)
 
     def _run(
-        self, collector: StateCollector, sequences: Any, batches_from: Any, place: Path | None
+        self, collector: StateCollector, sequences: Any, batches: BatchFactory, place: Path | None
     ) -> tuple[dict[str, HiddenStateMoments], str | None, list[Any]]:
-        found = run_through(collector, batches_from, self.n_jobs, place, self.verbose)
+        found = run_through(collector, batches, self.n_jobs, place, self.verbose)
         moments, collector.layout, witnesses = found
         kept = [
             short_batch(collector, sequences, glimpse)
@@ -347,8 +347,9 @@ class Calibrator:
         unit = max(each.scale for each in moments.values())
         units = {name: each.whitening * unit for name, each in moments.items()}
         threads = enough_threads(n_parameters(collector.module))
-        with phase("sensitivity", self.verbose), threads:
-            return self._recall(reading_sensitivity, collector, some, likelihood, units, self.seed)
+        args = collector, some, likelihood, units, self.seed
+        with threads:
+            return cached(reading_sensitivity, self.memory, args)(*args, self.verbose)
 
 
 def forward_passes(collector: StateCollector, batches: list[Any]) -> list[ForwardPass]:

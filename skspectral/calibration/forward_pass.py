@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import count, islice
@@ -15,11 +15,10 @@ import torch
 from joblib import effective_n_jobs
 from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import ThreadpoolController
-from tqdm.auto import tqdm
 
 from ..rnn.states.collector import StateCollector
 from .checkpoint import PassCheckpoint
-from .hidden_states import Found, collect
+from .hidden_states import BatchFactory, Found, collect
 from .moments import HiddenStateMoments
 from .witnesses import Glimpse
 
@@ -30,7 +29,7 @@ MAX_MOMENT_BYTES = 2**28  # limit on the moments of all threads together
 
 def run_through(
     collector: StateCollector,
-    batches_from: Callable[[int], Iterator[tuple[Any, Any]]],
+    batches: BatchFactory,
     n_jobs: int | None,
     path: Path | None,
     verbose: int,
@@ -43,8 +42,8 @@ def run_through(
     ----------
     collector : StateCollector
         Collector of the module and its layers.
-    batches_from : callable
-        Function that yields the batches from a given number on.
+    batches : BatchFactory
+        The batches.
     n_jobs : int or None
         Number of processes that run batches in parallel.
     path : Path or None
@@ -59,9 +58,7 @@ def run_through(
     """
     done = PassCheckpoint.resume(path) if path else PassCheckpoint()
     start, due = done.n_batches, time.monotonic() + CHECKPOINT_INTERVAL_S
-    bar = tqdm(
-        batches_from(start), "hidden states", initial=start, unit="batch", disable=not verbose
-    )
+    bar = batches.bar("hidden states", verbose, start)
     held: dict[int, Any] = {}  # batches until it is known whether they are witnesses
     numbered = remembered(zip(count(start), bar, strict=False), held)
     try:

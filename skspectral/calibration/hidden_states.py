@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,22 +30,53 @@ N_FIRST = 17  # sequences; hardly a batch size, so that these are told apart fro
 Found = tuple[dict[str, HiddenStateMoments], str | None, int, Witnesses]
 
 
+@dataclass(frozen=True)
+class BatchFactory:
+    """Batches of X that can be made more than once.
+
+    Parameters
+    ----------
+    batches_from : callable
+        Function that yields the batches, with the indices of their sequences, from a given number
+        on.
+    total : int or None
+        Number of all batches; None if it is not known.
+    """
+
+    batches_from: Callable[[int], Iterator[tuple[Any, Any]]]
+    total: int | None
+
+    def bar(self, what: str, verbose: int, start: int = 0) -> Any:
+        """Return a progress bar that yields the batches."""
+        return tqdm(
+            self.batches_from(start),
+            what,
+            self.total,
+            initial=start,
+            unit=" batches",
+            disable=not verbose,
+        )
+
+
 def batch_factory(
     collector: StateCollector, sequences: Sequences | Batches, batch_size: int, memory: Any = None
-) -> Callable[[int], Iterator[tuple[Any, Any]]]:
-    """Return a function that yields the batches of X from a given number on.
+) -> BatchFactory:
+    """Return a function that yields the batches of X from a given number on, and their number.
 
     Sequences of unequal length are padded if that does not change the states of the module.
     """
     if isinstance(sequences, Batches):
         read = sequences.of(collector.module)
-        return lambda _start: read.batches(batch_size)
+        return BatchFactory(lambda _start: read.batches(batch_size), read.n_batches)
     pad = sequences.is_ragged
     if pad:
         lengths = sequences.lengths
         ends = [sequences.arrays[place] for place in (lengths.argmax(), lengths.argmin())]
         pad = cached(tolerates_padding, memory, (collector, ends))(collector, ends)
-    return lambda start: sequences.batches(batch_size, pad=pad, start=start)
+    return BatchFactory(
+        lambda start: sequences.batches(batch_size, pad=pad, start=start),
+        sum(1 for _ in sequences.plan(batch_size, pad=pad)),
+    )
 
 
 def tolerates_padding(collector: StateCollector, ends: list[Any]) -> bool:
@@ -54,16 +86,16 @@ def tolerates_padding(collector: StateCollector, ends: list[Any]) -> bool:
 
 
 def run(
-    collector: StateCollector, batches: Iterable[tuple[Any, Any]], what: str, verbose: int
+    collector: StateCollector, batches: BatchFactory, what: str, verbose: int
 ) -> Iterator[tuple[Any, Any, dict[str, Tensor]]]:
     """Yield the indices in X of each batch, the batch, and the hidden states of every layer."""
-    for index, batch in tqdm(batches, desc=what, unit="batch", disable=not verbose):
+    for index, batch in batches.bar(what, verbose):
         yield index, batch, collector.run(batch)
 
 
 def states_in_order(
     collector: StateCollector,
-    batches: Iterable[tuple[Any, Any]],
+    batches: BatchFactory,
     what: str,
     verbose: int,
     pooling: Callable[[Tensor], Any] | None = None,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm.auto import tqdm
 
 from ..rnn.layers.weights import independent_copy
 from ..rnn.losses.likelihood import Likelihood, likelihood_of, primary_output
@@ -33,10 +33,11 @@ def outputs_likelihood(
 
 def reading_sensitivity(
     collector: StateCollector,
-    batches: Iterable[Any],
+    batches: list[Any],
     likelihood: Likelihood,
     whitening: dict[str, NDArray[np.float64]],
     seed: int,
+    verbose: int,
 ) -> dict[str, NDArray[np.float64]] | None:
     """Return G of the outputs and G of the states, by layer; None if gradients cannot be computed.
 
@@ -45,8 +46,9 @@ def reading_sensitivity(
     UserWarning
         If the backward pass fails.
     """
+    bar = tqdm(batches, "sensitivity", unit=" batches", disable=not verbose)
     try:
-        found = sensitivity(collector, batches, likelihood, whitening, seed)
+        found = sensitivity(collector, bar, likelihood, whitening, seed)
         return {name: weight.numpy() for name, weight in found.items()}
     except RuntimeError as error:
         warnings.warn(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
+from operator import length_hint
 from typing import Any
 
 import numpy as np
@@ -157,6 +158,11 @@ class Batches:
             yield None, self.forward.read(batch, number)
         if number == 0:
             raise ValueError("X yields no batches; give an iterable with at least one.")
+
+    @property
+    def n_batches(self) -> int | None:
+        """Number of batches; None if the source does not tell it."""
+        return length_hint(self.source, 0) or None
 
     def in_memory(self) -> Batches:
         """Return the batches with a list as source."""

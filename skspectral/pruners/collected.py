@@ -40,6 +40,6 @@ def collected(
     for is_dense in dense:
         module = split_layers(pruner._dense.module if is_dense else pruner.pruned_module_)
         own = collector(module, [found], pruner._dense.layout).copy()
-        batches = batch_factory(own, sequences, pruner.batch_size)(0)
+        batches = batch_factory(own, sequences, pruner.batch_size)
         recorded.append(states_in_order(own, batches, "states", pruner.verbose))
     return recorded

@@ -33,7 +33,7 @@ def choose(
         By the name of the layer.
     """
     solved: dict[tuple[int, int], Selection] = {}  # layers that are pruned alike share a problem
-    for name, m in tqdm(counts.items(), desc="selection", unit="layer", disable=not verbose):
+    for name, m in tqdm(counts.items(), desc="selection", unit=" layers", disable=not verbose):
         problem = calibration.problems[name]
         if (id(problem), m) not in solved:
             solved[id(problem), m] = solver.select(problem, m)

@@ -19,5 +19,5 @@ def trajectory_fitted(
         return dict(reductions), {}
     steps = fit.n_steps(reductions, n_steps)
     total, what = sum(steps.values()), "trajectory fit"
-    with tqdm(total=total, desc=what, unit="step", disable=not verbose) as bar:
+    with tqdm(total=total, desc=what, unit=" steps", disable=not verbose) as bar:
         return fit.fitted(reductions, steps, bar.update)

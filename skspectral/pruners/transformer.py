@@ -61,7 +61,7 @@ class StateTransformer(TransformerMixin):
         shown = RecurrentLayer(host, host, host)
         # Threads may share the pruner, and so each reads off the states of its own copy.
         collector = StateCollector(self.pruned_module_, [shown], self._layout).copy()
-        batches = batch_factory(collector, sequences, self.batch_size)(0)
+        batches = batch_factory(collector, sequences, self.batch_size)
         pooling, dtype = POOLINGS[self.output], sequences.dtype
         return states_in_order(
             collector,

@@ -25,7 +25,7 @@ class EpochBar(Callback):
 
     def on_train_begin(self, net: NeuralNet, **_: Any) -> None:
         """Open the progress bar."""
-        self.bar_ = tqdm(total=net.max_epochs, desc=self.what, unit="epoch")
+        self.bar_ = tqdm(total=net.max_epochs, desc=self.what, unit=" epochs")
 
     def on_epoch_end(self, net: NeuralNet, **_: Any) -> None:
         """Advance the progress bar."""
