@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from oracles import best_support, direct_loss
-from problems import random_problem, with_copies, with_dead
+from problems import echo_problem, random_problem, with_copies, with_dead
 
 from skspectral.solvers import (
     SOLVERS,
@@ -11,7 +11,7 @@ from skspectral.solvers import (
     GreedySolver,
     PivotedCholeskySolver,
 )
-from skspectral.solvers.swaps import ExchangeState, exchange
+from skspectral.solvers.swaps import ExchangeState, chained, exchange
 
 PROBLEMS = {
     "general weight": random_problem(1, n=12),
@@ -89,6 +89,30 @@ def test_refining_never_makes_a_solver_worse(name):
     assert direct_gains(problem, refined.order).max() <= 1e-8 * problem.total
 
 
+def test_the_chain_finds_the_best_support_where_swaps_do_not():
+    missed = {exchange: 0, chained: 0}
+    for seed in range(10):
+        problem = echo_problem(seed, n=14)
+        best = direct_loss(problem, best_support(problem, 5))
+        for start in np.random.default_rng(seed).permuted(np.tile(np.arange(14), (6, 1)), axis=1):
+            for improve in missed:
+                loss = direct_loss(problem, improve(problem, start[:5]))
+                missed[improve] += loss > 1.0001 * best
+    assert missed[exchange] > 0
+    assert missed[chained] == 0
+
+
+def test_the_chain_leaves_no_swap_and_makes_nothing_worse():
+    problem = echo_problem(0)
+    for m in (1, 2, 24):
+        start = np.arange(m)
+        support = chained(problem, start)
+        assert len(set(support.tolist())) == m
+        assert direct_loss(problem, support) <= direct_loss(problem, exchange(problem, start))
+        assert direct_gains(problem, support).max() <= 1e-8 * problem.total
+
+
 def test_keeping_all_leaves_nothing_to_swap():
     problem = PROBLEMS["ridge"]
-    assert exchange(problem, np.arange(12)).tolist() == list(range(12))
+    for improve in (exchange, chained):
+        assert improve(problem, np.arange(12)).tolist() == list(range(12))

@@ -1,4 +1,4 @@
-"""Exchange: the better of two starting points, both improved by swaps."""
+"""Exchange: the better of two starting points, improved by swaps."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ from ..selection.problem import Selection, SelectionProblem
 from .base import Solver
 from .greedy import GreedySolver
 from .pivoted_cholesky import PivotedCholeskySolver
+from .swaps import chained, refined
 
 
 class ExchangeSolver(Solver):
-    """Start from greedy and from pivoted Cholesky, and swap nodes until no swap helps.
+    """Start from greedy and from pivoted Cholesky, and go on swapping nodes where no swap helps.
 
     Notes
     -----
-    The better of ``GreedySolver(refine=True)`` and ``PivotedCholeskySolver(refine=True)``. A pass
-    over all swaps costs O(n_nodes² m).
+    From the better of ``GreedySolver(refine=True)`` and ``PivotedCholeskySolver(refine=True)``, a
+    tabu search [1]_ makes up to 128 further swaps, and the best support on the way is returned. To
+    rate all swaps takes O(n_nodes² m).
+
+    References
+    ----------
+    .. [1] F. Glover, "Tabu search, part I", ORSA Journal on Computing 1 (1989).
 
     Examples
     --------
@@ -28,4 +34,5 @@ class ExchangeSolver(Solver):
     def _select(self, problem: SelectionProblem, m: int) -> Selection:
         starts = (GreedySolver(refine=True), PivotedCholeskySolver(refine=True))
         found = [start.select(problem, m) for start in starts]
-        return min(found, key=lambda selection: selection.loss_path[-1])
+        best = min(found, key=lambda selection: selection.loss_path[-1])
+        return refined(problem, best, chained)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +14,12 @@ from ..selection.problem import Array, Selection, SelectionProblem
 from .residual import extend
 
 SMALLEST_GAIN = 1e-10  # of the loss of the empty support; below it a swap is rounding
+N_CHAINED, MOST_ENTRIES = 128, 2**22  # swaps, and entries of Σ that they may take in all
+TENURE = 5  # most swaps for which a node that was swapped stays where it is
 SMALLEST_RIDGE = 1e-10  # of the variance of a node; keeps the inverse of a singular block in hand
+
+
+Improve: TypeAlias = Callable[[SelectionProblem, NDArray[np.intp]], NDArray[np.intp]]
 
 
 def exchange(
@@ -50,9 +57,50 @@ def exchange(
     return support
 
 
-def refined(problem: SelectionProblem, selection: Selection) -> Selection:
+def chained(problem: SelectionProblem, support: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Go on swapping where no swap lowers the loss, and return the best support on the way.
+
+    This is a tabu search: each time it makes the best swap, even if it raises the loss, of nodes
+    that were not swapped lately. Its length falls with the size of the problem.
+
+    Parameters
+    ----------
+    problem : SelectionProblem
+        Covariance, weight and ridge.
+    support : ndarray of int, shape (m,)
+        The nodes to begin with.
+
+    Returns
+    -------
+    ndarray of int, shape (m,)
+        Nodes of a loss that is no higher.
+    """
+    if len(support) == problem.n_nodes:
+        return support
+    n_swaps = min(N_CHAINED, MOST_ENTRIES // problem.n_nodes**2)
+    best, loss = support, problem.loss(np.sort(support))
+    tenure = min(TENURE, len(support) // 2, (problem.n_nodes - len(support)) // 2)
+    free_from = np.zeros(problem.n_nodes, dtype=int)
+    for number in range(n_swaps):
+        if number % TENURE == 0:  # afresh, before rounding adds up
+            state = ExchangeState(problem, support)
+        free = free_from <= number
+        gains = state.all_gains()
+        gains[~free[support]] = gains[:, ~free] = -np.inf
+        place, node = np.unravel_index(gains.argmax(), gains.shape)
+        free_from[[support[place], node]] = number + 1 + tenure
+        state.swap(int(place), int(node))
+        support = state.support.copy()
+        if (found := problem.loss(np.sort(support))) < loss - SMALLEST_GAIN * problem.total:
+            best, loss = support, found
+    return exchange(problem, best)
+
+
+def refined(
+    problem: SelectionProblem, selection: Selection, improve: Improve = exchange
+) -> Selection:
     """Return a selection improved by swaps, its nodes in greedy order."""
-    support = exchange(problem, selection.support)
+    support = improve(problem, selection.support)
     better = extend(problem, (), len(support), among=support)
     return replace(better, gap=selection.gap)
 
@@ -118,16 +166,25 @@ class ExchangeState:
         """Swap the node at a place of the support for the best other one, if that helps."""
         if self._P[place, place] <= 0.0:  # lost to rounding; the next pass starts afresh
             return False
-        u = self._A[:, place] / np.sqrt(self._P[place, place])
-        Qu = self.problem.weigh(u)
-        g, w = self._residual_times(Qu), u @ Qu
-        gains = self._gains(u, g, w)
+        removal = self._removal(place)
+        gains = self._gains(*removal)
         node = int(gains.argmax())
         if gains[node] <= threshold:
             return False
-        self._take_out(place, u, g, w)
+        self._take_out(place, *removal)
         self._put_in(place, node)
         return True
+
+    def swap(self, place: int, node: int) -> None:
+        """Swap the node at a place of the support for another one."""
+        self._take_out(place, *self._removal(place))
+        self._put_in(place, node)
+
+    def _removal(self, place: int) -> tuple[Array, Array, float]:
+        """Return u of the node at a place, ``E Q u`` and ``uᵀ Q u``."""
+        u = self._A[:, place] / np.sqrt(self._P[place, place])
+        Qu = self.problem.weigh(u)
+        return u, self._residual_times(Qu), float(u @ Qu)
 
     def _take_out(self, place: int, u: Array, g: Array, w: float) -> None:
         row = self._P[place] / np.sqrt(self._P[place, place])
