@@ -15,8 +15,8 @@ class ExchangeSolver(Solver):
     Notes
     -----
     From the better of ``GreedySolver(refine=True)`` and ``PivotedCholeskySolver(refine=True)``, a
-    tabu search [1]_ makes up to 128 further swaps, and the best support on the way is returned. To
-    rate all swaps takes O(n_nodes² m).
+    tabu search [1]_ of up to 128 further swaps goes on, and the best support on the way is taken;
+    of more than about 900 nodes there is none. To rate all swaps takes O(n_nodes² m).
 
     References
     ----------

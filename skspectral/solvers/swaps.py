@@ -61,7 +61,8 @@ def chained(problem: SelectionProblem, support: NDArray[np.intp]) -> NDArray[np.
     """Go on swapping where no swap lowers the loss, and return the best support on the way.
 
     This is a tabu search: each time it makes the best swap, even if it raises the loss, of nodes
-    that were not swapped lately. Its length falls with the size of the problem.
+    that were not swapped lately. Its length falls with the size of the problem; a thousand nodes
+    are too many.
 
     Parameters
     ----------
@@ -75,9 +76,9 @@ def chained(problem: SelectionProblem, support: NDArray[np.intp]) -> NDArray[np.
     ndarray of int, shape (m,)
         Nodes of a loss that is no higher.
     """
-    if len(support) == problem.n_nodes:
-        return support
     n_swaps = min(N_CHAINED, MOST_ENTRIES // problem.n_nodes**2)
+    if len(support) == problem.n_nodes or n_swaps < TENURE:
+        return support
     best, loss = support, problem.loss(np.sort(support))
     tenure = min(TENURE, len(support) // 2, (problem.n_nodes - len(support)) // 2)
     free_from = np.zeros(problem.n_nodes, dtype=int)
