@@ -342,7 +342,7 @@ if __name__ == "__main__":
         step_costs(arguments)
         parser.exit()
     print(HEAD)
-    results = Results("latency", ["network", "nodes", "batch"], packages)
+    results = Results("latency", ["network", "nodes", "batch"], packages=packages)
     for name, makes in makers().items():
         if not arguments.networks or name in arguments.networks:
             for make in makes:

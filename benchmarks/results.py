@@ -24,12 +24,15 @@ class Results:
         Of the file.
     index : list of str
         What a row of the table is of; rows that differ in nothing but the seed are averaged.
+    across : str or None
+        A key of the rows whose values are columns of the table, one for each number measured.
     packages : tuple of modules
         Those whose versions tell what was measured.
     """
 
-    def __init__(self, name, index, packages=PACKAGES):
+    def __init__(self, name, index, across=None, packages=PACKAGES):
         self.path, self.index, self.packages = FOLDER / f"{name}.json", index, packages
+        self.across = across
         content = json.loads(self.path.read_text()) if self.path.exists() else {}
         self.machines, self.rows = content.get("machines", []), content.get("rows", [])
 
@@ -71,6 +74,8 @@ class Results:
         """Write the file."""
         FOLDER.mkdir(exist_ok=True)
         content = {"machines": self.machines, "index": self.index, "rows": self.rows}
+        if self.across:
+            content["across"] = self.across
         self.path.write_text(json.dumps(content, indent=1) + "\n")
 
 
@@ -92,16 +97,20 @@ def processor():
 def table(path):
     """Head and rows of a table: means over seeds, with the range of several."""
     content = json.loads(Path(path).read_text())
-    index, groups = content["index"], {}
+    index, across, groups = content["index"], content.get("across"), {}
     for row in content["rows"]:
         groups.setdefault(tuple(row[name] for name in index), []).append(row)
-    hidden = {*index, "seed", "date", "threads", "machine", "timed on", "tuned in (s)"}
+    hidden = {*index, across, "seed", "date", "threads", "machine", "timed on", "tuned in (s)"}
     names = dict.fromkeys(name for row in content["rows"] for name in row)
-    columns = [name for name in names if name not in hidden]
-    yield [*index, "seeds", *columns]
+    places = list(dict.fromkeys(row.get(across) for row in content["rows"]))
+    columns = [(name, place) for name in names if name not in hidden for place in places]
+    yield [*index, "seeds", *(f"{name}, {place}" if across else name for name, place in columns)]
     for key, rows in groups.items():
-        cells = [summary([row[name] for row in rows if name in row]) for name in columns]
-        yield [*key, len(rows), *cells]
+        cells = [
+            summary([row[name] for row in rows if name in row and row.get(across) == place])
+            for name, place in columns
+        ]
+        yield [*key, len({row.get("seed") for row in rows}), *cells]
 
 
 def summary(values):
