@@ -571,3 +571,29 @@ def test_a_layer_that_would_grow_keeps_all_nodes(wide):
     assert (pruner.n_parameters_ == n_parameters) == wide
     assert pruner.n_parameters_ <= n_parameters
     assert_same(pruner.pruned_module_(X), net.head(rebuilt(pruner, net.rnn, X).square()))
+
+
+class TrainingByHand(nn.Module):
+    """Runs torch's layer in evaluation, and a loop of its own in training."""
+
+    def __init__(self, scale=1.0):
+        super().__init__()
+        self.rnn, self.head, self.scale = make_rnn("relu"), linear(), scale
+
+    def forward(self, x):
+        if not self.training:
+            return self.head(self.rnn(x)[0][:, -1])
+        rnn, state = self.rnn, x.new_zeros(len(x), self.rnn.weight_hh_l0.shape[1])
+        for step in x.unbind(1):
+            read = F.linear(step, rnn.weight_ih_l0, rnn.bias_ih_l0)
+            state = (read + F.linear(state, rnn.weight_hh_l0, rnn.bias_hh_l0)).relu()
+        return self.scale * self.head(state)
+
+
+def test_a_recurrence_of_its_own_for_training_is_compared_with_evaluation():
+    pruner = fitted(TrainingByHand(), [(X,)])
+    small = pruner.pruned_module_
+    with torch.no_grad():
+        assert_same(small.train()(X), small.eval()(X))
+    with pytest.raises(ValueError, match=r"'rnn\.l0' cannot be pruned"):
+        fitted(TrainingByHand(scale=2.0), [(X,)])
