@@ -2,12 +2,14 @@
 
 Networks of two or three levels, of 64 nodes in each layer, read the digits of scikit-learn in 8 or
 16 steps and are pruned to 32, 20 and 12 nodes. The reconstruction is folded into their readers as
-it is; or the readers outside the recurrent layers are refitted to the states that the pruned network
-reaches; or also the weights by which a level reads the one below it. The default fits the layers to
-trajectories besides. Results are saved in ``results/levels.json``.
+it is; or the readers outside the recurrent layers are refitted to the states that the pruned
+network reaches; or also the weights by which a level reads the one below it. The default fits the
+layers to trajectories besides. Results are saved in ``results/levels.json``.
 """
 
 import warnings
+from functools import partial
+from itertools import product
 from unittest import mock
 
 import numpy as np
@@ -79,8 +81,10 @@ METHODS = {
 }
 
 
-def measured(dense, X, X_test, y_test, m, method):
+def measured(n_steps, shape, m, method):
     """Accuracy in percent, and the divergence from the dense network, on test digits."""
+    X, _, X_test, y_test = digits(n_steps)
+    dense = trained(n_steps, shape)
     pruner = SpectralRNNPruner(dense, m, likelihood="categorical", random_state=0)
     pruner.set_params(**METHODS[method])
     places = heads_alone(Refit.places) if method == "heads refitted" else Refit.places
@@ -96,29 +100,14 @@ def measured(dense, X, X_test, y_test, m, method):
 def table(results):
     """Measure what is missing, and print a row for every network and size."""
     print(f"{'network':22} {'nodes':>5}", " ".join(f"{method:>16}" for method in METHODS))
-    ratios = []
-    for n_steps in (8, 16):
-        X, _, X_test, y_test = digits(n_steps)
-        for shape in SHAPES:
-            name = f"{shape[0]} {n_steps} steps, {shape[1]}{' both' if shape[2] else ''}"
-            for m in SIZES:
-                rows = [
-                    results.row(
-                        lambda own=(m, method), shape=shape, n_steps=n_steps, X=X, test=(X_test, y_test): (
-                            measured(trained(n_steps, shape), X, *test, *own)
-                        ),
-                        network=name,
-                        kept=m,
-                        method=method,
-                        seed=0,
-                    )
-                    for method in METHODS
-                ]
-                ratios.append([np.log(row["divergence"] / rows[0]["divergence"]) for row in rows])
-                cells = (f"{row['accuracy (%)']:7.1f} {row['divergence']:8.4f}" for row in rows)
-                print(f"{name:22} {m:5d}", " ".join(cells), flush=True)
-    means = " ".join(f"{mean:16.3f}" for mean in np.exp(np.mean(ratios, axis=0)))
-    print(f"{'geometric mean of the ratio':28} {means}")
+    for n_steps, shape, m in product((8, 16), SHAPES, SIZES):
+        name = f"{shape[0]} {n_steps} steps, {shape[1]}{' both' if shape[2] else ''}"
+        cells = ""
+        for method in METHODS:
+            key = {"network": name, "kept": m, "method": method, "seed": 0}
+            row = results.row(partial(measured, n_steps, shape, m, method), **key)
+            cells += f" {row['accuracy (%)']:8.1f} {row['divergence']:7.4f}"
+        print(f"{name:22} {m:5d}{cells}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The pictures of "Large data and large models", from what ``benchmarks/curves.py`` has measured."""
+"""The pictures of "Large data and large models", made from ``benchmarks/results/curves.json``."""
 
 import json
 from pathlib import Path

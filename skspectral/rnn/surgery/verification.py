@@ -63,10 +63,10 @@ class Judge:
         return None
 
     @torch.no_grad()
-    def agrees(self, whole: nn.Module) -> bool:
-        """Return whether a module that keeps all nodes has the outputs of the given module."""
+    def agree(self, one: nn.Module, other: nn.Module | None = None) -> bool:
+        """Return whether two modules, by default a module and the given one, have equal outputs."""
         return all(
-            same_outputs(whole, self.given, forward, self._again(number))
+            same_outputs(one, other or self.given, forward, self._again(number))
             for number, forward in self._possible.items()
         )
 
