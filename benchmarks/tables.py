@@ -56,6 +56,11 @@ def models(content):
     return across(content, "measure", "", "fit (s)")
 
 
+def sizes(content):
+    """Accuracy at every number of nodes, by method."""
+    return across(content, "accuracy (%)", "", "fit (s)")
+
+
 def levels(content):
     """Divergence by method, and its ratio to that of the fold in the geometric mean."""
     yield from across(content, "divergence", "")
@@ -113,7 +118,13 @@ def latency(content):
 
 
 RUNTIMES = ("torch", "ONNX Runtime")
-TABLES = {"models": models, "levels": levels, "trajectory": regrets, "latency": latency}
+TABLES = {
+    "models": models,
+    "pixels_sizes": sizes,
+    "levels": levels,
+    "trajectory": regrets,
+    "latency": latency,
+}
 
 
 def grouped(rows, index):
