@@ -59,6 +59,7 @@ WITHOUT_LABELS = {
     "spectral": PLAIN,
     "not fitted": {"trajectory_fit": 0},
     "default": {},
+    "1000 steps": {"trajectory_fit": 1000},
 }
 
 

@@ -74,6 +74,7 @@ def sizes():
         "spectral": (ORANGE, "s", "--"),
         "not fitted": (VERMILION, "^", "-."),
         "default": (BLUE, "o", "-"),
+        "1000 steps": (BLUE, "D", "--"),
     }
     for method, (color, marker, line) in styles.items():
         own = [row for row in every if row["method"] == method]
