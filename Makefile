@@ -67,7 +67,7 @@ bench: $(VENV)/.test  ## Measure every goal of speed and memory (half an hour, n
 	@$(VENV)/bin/python benchmarks/bench.py
 
 clean:  ## Remove what the targets have built, except the environments
-	rm -rf build dist docs/_build docs/auto_examples docs/generated docs/sg_execution_times.rst
+	rm -rf build dist docs/_build docs/auto_examples docs/generated
 	rm -rf .coverage* htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 # Environments: one stamp file for each installed set.

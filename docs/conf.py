@@ -42,6 +42,18 @@ html_theme_options = {"show_prev_next": False, "secondary_sidebar_items": ["page
 # Pages that stand alone in their section have nothing to show beside them.
 html_sidebars = {"api": []}
 
+# MathJax and its fonts are served from here; the menu and speech would need further files.
+mathjax_path = "mathjax/tex-chtml.js"
+mathjax4_config = {
+    "loader": {"paths": {"fonts": "[mathjax]/fonts"}, "load": ["a11y/assistive-mml"]},
+    "options": {
+        "enableMenu": False,
+        "menuOptions": {
+            "settings": {"enrich": False, "speech": False, "braille": False, "assistiveMml": True}
+        },
+    },
+}
+
 autodoc_typehints = "none"  # the docstrings give the types
 autosummary_generate = True
 numpydoc_show_class_members = False
@@ -61,6 +73,7 @@ sphinx_gallery_conf = {
     "backreferences_dir": "generated/backreferences",
     "doc_module": ("skspectral",),
     "show_memory": False,
+    "write_computation_times": False,
 }
 
 # Links to other projects need the network, so they are opt-in.
