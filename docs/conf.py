@@ -43,6 +43,7 @@ html_static_path = ["_static"]
 html_css_files = ["style.css"]
 html_show_sourcelink = False
 html_logo = html_favicon = "_static/logo.svg"
+html_context = {"default_mode": "auto"}  # light or dark, as the system is
 html_theme_options = {
     "logo": {"text": "skspectral"},
     "header_links_before_dropdown": 8,  # all of them
@@ -72,6 +73,7 @@ mathjax4_config = {
 autodoc_typehints = "none"  # the docstrings give the types
 autosummary_generate = True
 numpydoc_show_class_members = False
+toc_object_entries_show_parents = "hide"
 doctest_global_setup = "import warnings; warnings.simplefilter('error')"
 myst_heading_anchors = 2
 
