@@ -43,6 +43,8 @@ lint: $(VENV)/.lint  ## Check style, types, spelling and metadata
 docs: $(VENV)/.docs  ## Build the documentation into docs/_build/html
 	@echo "==> Building the documentation"
 	@OMP_NUM_THREADS=1 $(VENV)/bin/sphinx-build -W --keep-going -b html docs docs/_build/html
+	@echo "==> Checking that no page loads anything from another host"
+	@! grep -rlE '<(script|link|img|iframe)[^>]* (src|href)="(https?:)?//' --include='*.html' docs/_build/html
 	@echo "==> Running the examples in the documentation"
 	@OMP_NUM_THREADS=1 $(VENV)/bin/sphinx-build -W --keep-going -q -b doctest -d docs/_build/html/.doctrees docs docs/_build/doctest
 

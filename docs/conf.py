@@ -33,7 +33,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "auto_examples/**/GALLERY_HEADER.rst"]
+exclude_patterns = ["_build", "_static", "auto_examples/**/GALLERY_HEADER.rst"]
 
 nitpicky = True
 
@@ -103,6 +103,7 @@ sphinx_gallery_conf = {
     "backreferences_dir": "generated/backreferences",
     "doc_module": ("skspectral",),
     "show_memory": False,
+    "show_signature": False,
     "write_computation_times": False,
 }
 
