@@ -1,18 +1,21 @@
 """Measure how the readers of a model of several levels are best made.
 
 Networks of two or three levels, of 64 nodes in each layer, read the digits of scikit-learn in 8 or
-16 steps and are pruned to 32, 20 and 12 nodes. Their readers take in the reconstruction as it is;
-or those outside the recurrent layers are refitted to the states that the pruned network reaches; or
-also the weights by which a level reads the one below it.
+16 steps and are pruned to 32, 20 and 12 nodes. The reconstruction is folded into their readers as
+it is; or the readers outside the recurrent layers are refitted to the states that the pruned
+network reaches; or also the weights by which a level reads the one below it. The default fits the
+layers to trajectories besides. Results are saved in ``results/levels.json``.
 """
 
-import platform
 import warnings
+from functools import partial
+from itertools import product
 from unittest import mock
 
 import numpy as np
 import torch
 from networks import digits, memory
+from results import Results
 from skorch import NeuralNetClassifier
 from skorch.callbacks import GradientNormClipping, LRScheduler
 from torch import nn
@@ -70,39 +73,44 @@ def heads_alone(places):
     return lambda refit, small: [place for place in places(refit, small) if place.layer is None]
 
 
-def measured(dense, X, X_test, y_test, m, n_refit):
+METHODS = {
+    "folded": {"n_refit": 0, "trajectory_fit": 0},
+    "heads refitted": {"trajectory_fit": 0},
+    "all refitted": {"trajectory_fit": 0},
+    "default": {},
+}
+
+
+def measured(n_steps, shape, m, method):
     """Accuracy in percent, and the divergence from the dense network, on test digits."""
-    pruner = SpectralRNNPruner(dense, m, likelihood="categorical", n_refit=n_refit)
-    small, x = pruner.fit(X).pruned_module_, torch.as_tensor(X_test)
+    X, _, X_test, y_test = digits(n_steps)
+    dense = trained(n_steps, shape)
+    pruner = SpectralRNNPruner(dense, m, likelihood="categorical", random_state=0)
+    pruner.set_params(**METHODS[method])
+    places = heads_alone(Refit.places) if method == "heads refitted" else Refit.places
+    with mock.patch.object(Refit, "places", places):
+        small = pruner.fit(X).pruned_module_
     with torch.no_grad():
-        p, q = (module(x).log_softmax(-1) for module in (dense, small))
+        p, q = (module(torch.as_tensor(X_test)).log_softmax(-1) for module in (dense, small))
     divergence = (p.exp() * (p - q)).sum(-1).mean()
-    return 100 * np.mean(q.argmax(-1).numpy() == y_test), float(divergence)
+    accuracy = 100 * np.mean(q.argmax(-1).numpy() == y_test)
+    return {"accuracy (%)": accuracy, "divergence": float(divergence)}
 
 
-def table():
-    """A row for every network and size, and the geometric mean of the ratios."""
-    print(f"{'network':22} {'nodes':>5} {'folded':>16} {'heads refitted':>16} {'all refitted':>16}")
-    ratios = []
-    for n_steps in (8, 16):
-        X, _, X_test, y_test = digits(n_steps)
-        for shape in SHAPES:
-            dense = trained(n_steps, shape)
-            name = f"{shape[0]} {n_steps} steps, {shape[1]}{' both' if shape[2] else ''}"
-            for m in SIZES:
-                row = [measured(dense, X, X_test, y_test, m, 0)]
-                with mock.patch.object(Refit, "places", heads_alone(Refit.places)):
-                    row.append(measured(dense, X, X_test, y_test, m, 2048))
-                row.append(measured(dense, X, X_test, y_test, m, 2048))
-                ratios.append([np.log(divergence / row[0][1]) for _, divergence in row])
-                cells = " ".join(f"{accuracy:7.1f} {kl:8.4f}" for accuracy, kl in row)
-                print(f"{name:22} {m:5d} {cells}", flush=True)
-    means = " ".join(f"{mean:16.3f}" for mean in np.exp(np.mean(ratios, axis=0)))
-    print(f"{'geometric mean of the ratio':28} {means}")
+def table(results):
+    """Measure what is missing, and print a row for every network and size."""
+    print(f"{'network':22} {'nodes':>5}", " ".join(f"{method:>16}" for method in METHODS))
+    for n_steps, shape, m in product((8, 16), SHAPES, SIZES):
+        name = f"{shape[0]} {n_steps} steps, {shape[1]}{' both' if shape[2] else ''}"
+        cells = ""
+        for method in METHODS:
+            key = {"network": name, "kept": m, "method": method, "seed": 0}
+            row = results.row(partial(measured, n_steps, shape, m, method), **key)
+            cells += f" {row['accuracy (%)']:8.1f} {row['divergence']:7.4f}"
+        print(f"{name:22} {m:5d}{cells}", flush=True)
 
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore", UserWarning)
     torch.set_num_threads(1)
-    print(f"one thread, Python {platform.python_version()}, torch {torch.__version__}")
-    table()
+    table(Results("levels", ["network", "kept"], across="method"))

@@ -1,17 +1,19 @@
 """int8 weights on top of pruning, beside int8 weights alone.
 
 Dynamic quantization of PyTorch, in the measures of those who made the models: measure, kilobytes of
-the state, and milliseconds of a forward pass over the first calibration batch.
+the state, and milliseconds of a forward pass over the first calibration batch. Results are saved in
+``results/int8.json``; what is there is not measured again.
 """
 
 import argparse
-import platform
 import warnings
+from functools import cache
 
 import torch
 from jobs import n_milliseconds
 from networks import loader_of
 from protocol import n_kilobytes
+from results import Results
 from torch import nn
 from whole_models import MODELS
 
@@ -26,19 +28,34 @@ def quantized(module):
     return torch.ao.quantization.quantize_dynamic(module, kinds)
 
 
-def table(name):
-    """Two rows for every fraction of the nodes."""
+def table(results, name):
+    """Measure what is missing of a model, and print two rows for every fraction of the nodes."""
     likelihood, cut, _ = MODELS[name]
     loader = loader_of(name)
     dense, batches = loader.load_model(), loader.calibration_inputs(**cut)
     batch = batches[0] if isinstance(batches[0], tuple) else (batches[0],)
     print(f"{name}: {loader.METRIC}")
     for fraction in FRACTIONS:
-        pruner = SpectralRNNPruner(dense, fraction, likelihood=likelihood)
-        small = pruner.fit(iter(batches)).pruned_module_
-        for kind, module in (("float32", small), ("int8", quantized(small))):
-            cells = f"{n_kilobytes(module):8.0f} kB  {n_milliseconds(module, *batch):7.2f} ms"
-            print(f"  {fraction:4.0%} {kind:8} {loader.evaluate(module):8.2f} {cells}", flush=True)
+        small = cache(
+            lambda m=fraction: (
+                SpectralRNNPruner(dense, m, likelihood=likelihood, random_state=0)
+                .fit(iter(batches))
+                .pruned_module_
+            )
+        )
+        for weights in ("float32", "int8"):
+
+            def measured(small=small, weights=weights):
+                module = small() if weights == "float32" else quantized(small())
+                return {
+                    "measure": loader.evaluate(module),
+                    "kB": n_kilobytes(module),
+                    "ms": n_milliseconds(module, *batch),
+                }
+
+            row = results.row(measured, model=name, kept=fraction, weights=weights, seed=0)
+            cells = f"{row['kB']:8.0f} kB  {row['ms']:7.2f} ms"
+            print(f"  {fraction:4.0%} {weights:8} {row['measure']:8.2f} {cells}", flush=True)
 
 
 if __name__ == "__main__":
@@ -48,6 +65,6 @@ if __name__ == "__main__":
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    print(f"{arguments.threads} thread(s), Python {platform.python_version()}, {torch.__version__}")
+    results = Results("int8", ["model", "kept", "weights"])
     for name in arguments.models:
-        table(name)
+        table(results, name)

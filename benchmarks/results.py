@@ -1,6 +1,5 @@
 """Results of a protocol in a file: what is there is not measured again."""
 
-import csv
 import datetime as dt
 import json
 import platform
@@ -25,7 +24,7 @@ class Results:
     index : list of str
         What a row of the table is of; rows that differ in nothing but the seed are averaged.
     across : str or None
-        A key of the rows whose values are columns of the table, one for each number measured.
+        A key of the rows whose values are columns of the table.
     packages : tuple of modules
         Those whose versions tell what was measured.
     """
@@ -92,42 +91,3 @@ def processor():
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
-
-
-def table(path):
-    """Head and rows of a table: means over seeds, with the range of several."""
-    content = json.loads(Path(path).read_text())
-    index, across, groups = content["index"], content.get("across"), {}
-    for row in content["rows"]:
-        groups.setdefault(tuple(row[name] for name in index), []).append(row)
-    hidden = {*index, across, "seed", "date", "threads", "machine", "timed on", "tuned in (s)"}
-    names = dict.fromkeys(name for row in content["rows"] for name in row)
-    places = list(dict.fromkeys(row.get(across) for row in content["rows"]))
-    columns = [(name, place) for name in names if name not in hidden for place in places]
-    yield [*index, "seeds", *(f"{name}, {place}" if across else name for name, place in columns)]
-    for key, rows in groups.items():
-        cells = [
-            summary([row[name] for row in rows if name in row and row.get(across) == place])
-            for name, place in columns
-        ]
-        yield [*key, len({row.get("seed") for row in rows}), *cells]
-
-
-def summary(values):
-    """A mean, and what it is between."""
-    if not values:
-        return ""
-    mean, least, most = np.mean(values), min(values), max(values)
-    if not np.isfinite(mean):
-        return "not finite"
-    digits = max(0, 2 - int(np.floor(np.log10(abs(mean) or 1.0))))
-    text = f"{mean:,.{digits}f}"
-    return text if least == most else f"{text} ({least:,.{digits}f}–{most:,.{digits}f})"
-
-
-def write_tables(folder):
-    """A CSV file of every results file, for the documentation."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in sorted(FOLDER.glob("*.json")):
-        with (folder / f"{path.stem}.csv").open("w", newline="") as file:
-            csv.writer(file).writerows(table(path))

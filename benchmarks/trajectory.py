@@ -16,6 +16,7 @@ import torch
 from networks import DATA, is_batches, loader_of, pixel_task, row_task, vowel_task
 from results import Results
 from sklearn.base import clone
+from tables import regrets
 from tqdm.auto import tqdm
 
 from skspectral import Distillation, SpectralRNNPruner
@@ -25,6 +26,7 @@ from skspectral.rnn.trajectory.dense_outputs import DenseOutputs
 from skspectral.solvers import RandomSolver
 
 FRACTIONS = (0.75, 0.5, 0.33)
+WIDTHS = (24, 13, 11, 24, 9)  # of the table
 DISTILLED = {"distill": Distillation(3)}
 METHODS = {
     "default": {},
@@ -172,14 +174,10 @@ def measure(names, methods, results):
 
 
 def show(results):
-    """A line for every method: geometric mean and worst regret, and seconds over the default's."""
+    """Print the divergence of every network and method, and a line for every method."""
     rows = {(row["network"], row["kept"], row["method"]): row for row in results.rows}
     places = list(dict.fromkeys(key[:2] for key in rows))
     every = list(dict.fromkeys(key[2] for key in rows))
-    least = {
-        place: min(row["divergence"] for key, row in rows.items() if key[:2] == place)
-        for place in places
-    }
     for name, kept in places:
         cells = "".join(
             f"{rows[name, kept, method]['divergence']:11.3g}"
@@ -188,15 +186,9 @@ def show(results):
             for method in every
         )
         print(f"{name:14}{kept:5}{cells}")
-    print(f"\n{'method':26}{'regret':>8}{'most':>10}{'worst at':>24}{'seconds':>9}")
-    for method in every:
-        own = {place: rows[*place, method] for place in places if (*place, method) in rows}
-        regrets = {place: row["divergence"] / least[place] for place, row in own.items()}
-        worst = max(regrets, key=regrets.get)
-        mean = float(np.exp(np.mean(np.log(list(regrets.values())))))
-        seconds = np.mean([row["seconds"] for row in own.values()])
-        at = f"{worst[0]} {worst[1]}"
-        print(f"{method:26}{mean:8.2f}{regrets[worst]:10.2f}{at:>24}{seconds:9.1f}")
+    print()
+    for cells in regrets({"rows": results.rows}):
+        print("".join(f"{cell:>{width}}" for cell, width in zip(cells, WIDTHS, strict=True)))
 
 
 if __name__ == "__main__":

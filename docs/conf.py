@@ -10,7 +10,7 @@ import skspectral
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "benchmarks"))
-from results import write_tables  # noqa: E402  it lies beside the documentation
+from tables import write_tables  # noqa: E402  it lies beside the documentation
 
 write_tables(HERE / "generated" / "results")
 

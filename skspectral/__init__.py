@@ -1,4 +1,4 @@
-"""Smaller recurrent networks that answer the same: spectral pruning for scikit-learn."""
+"""Spectral pruning of recurrent networks as scikit-learn estimators."""
 
 from .calibration.moments import HiddenStateMoments
 from .export.export_onnx import export_onnx

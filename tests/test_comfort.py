@@ -63,7 +63,7 @@ FAILURES = {
     "objective": (lambda: pruner(objective=3).fit(sequences()), "Losses and reconstruction"),
     "distill": (lambda: pruner(distill=-1).fit(sequences()), "Repair and fine-tuning"),
     "finetune": (lambda: pruner(finetune=-1).fit(sequences()), "Repair and fine-tuning"),
-    "n_jobs": (lambda: pruner(n_jobs=0).fit(sequences()), "Scaling out"),
+    "n_jobs": (lambda: pruner(n_jobs=0).fit(sequences()), "Large data and large models"),
     "estimator": (
         lambda: SpectralRNNPruner(nn.Linear(3, 3), trajectory_fit=0).fit(sequences()),
         "Whole models",

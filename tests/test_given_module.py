@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from skspectral import SpectralRNNPruner, prune
 from skspectral.rnn.layers.stack import merge_layers
+from skspectral.rnn.runtime.stack import StackedRNN
 from skspectral.rnn.surgery.reduction import LayerReduction
 
 # Outputs, whatever holds them
@@ -571,3 +572,59 @@ def test_a_layer_that_would_grow_keeps_all_nodes(wide):
     assert (pruner.n_parameters_ == n_parameters) == wide
     assert pruner.n_parameters_ <= n_parameters
     assert_same(pruner.pruned_module_(X), net.head(rebuilt(pruner, net.rnn, X).square()))
+
+
+class TrainingByHand(nn.Module):
+    """Runs torch's layer in evaluation, and a loop of its own in training."""
+
+    def __init__(self, scale=1.0):
+        super().__init__()
+        self.rnn, self.head, self.scale = make_rnn("relu"), linear(), scale
+
+    def forward(self, x):
+        if not self.training:
+            return self.head(self.rnn(x)[0][:, -1])
+        rnn, state = self.rnn, x.new_zeros(len(x), self.rnn.weight_hh_l0.shape[1])
+        for step in x.unbind(1):
+            read = F.linear(step, rnn.weight_ih_l0, rnn.bias_ih_l0)
+            state = (read + F.linear(state, rnn.weight_hh_l0, rnn.bias_hh_l0)).relu()
+        return self.scale * self.head(state)
+
+
+def test_a_recurrence_of_its_own_for_training_is_compared_with_evaluation():
+    pruner = fitted(TrainingByHand(), [(X,)])
+    small = pruner.pruned_module_
+    with torch.no_grad():
+        assert_same(small.train()(X), small.eval()(X))
+    with pytest.raises(ValueError, match=r"'rnn\.l0' cannot be pruned"):
+        fitted(TrainingByHand(scale=2.0), [(X,)])
+
+
+class ReadingBothEnds(nn.Module):
+    """Reads the last state of each direction by the ``hidden_size`` of the layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(
+            N_FEATURES, N_NODES, 2, batch_first=True, bidirectional=True, dtype=torch.float64
+        )
+        self.head = linear(2, 2 * N_NODES)
+
+    def forward(self, x):
+        states, size = self.rnn(x)[0], self.rnn.hidden_size
+        return self.head(torch.cat([states[:, -1, :size], states[:, 0, size:]], -1))
+
+
+def test_separate_levels_tell_the_size_that_they_have():
+    net = ReadingBothEnds().eval()
+    surgery, cut = surgery_of(net, X), LayerReduction.keep_first(N_NODES, N_NODES // 2)
+    small = surgery.build_checked(dict.fromkeys((layer.name for layer in surgery.layers), cut))
+    assert small.rnn.hidden_size == N_NODES // 2
+    with torch.no_grad():
+        assert_same(small(X), merge_layers(small)(X))
+
+
+def test_a_module_that_reads_separate_levels_in_another_way_is_refused(monkeypatch):
+    monkeypatch.setattr(StackedRNN, "hidden_size", N_NODES)
+    with pytest.raises(ValueError, match="while its levels are separate modules"):
+        fitted(ReadingBothEnds(), [(X,)])

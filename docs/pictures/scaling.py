@@ -1,4 +1,4 @@
-"""The pictures of "Scaling out", from what ``benchmarks/curves.py`` has measured."""
+"""The pictures of "Large data and large models", made from ``benchmarks/results/curves.json``."""
 
 import json
 from pathlib import Path
@@ -47,4 +47,3 @@ def extrapolation():
         ax.loglog(further, hours, style, color=GRAY, label=f"extrapolated, cores: {n_cores}")
     ax.set(xlabel="sequences of 28 steps, GRU(64)", ylabel="hours of a fit")
     ax.legend()
-

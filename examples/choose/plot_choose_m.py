@@ -43,8 +43,8 @@ for m, mean, error in zip(pruner.ms, results["mean_test_score"], errors, strict=
     print(f"{m:2d} nodes: accuracy {mean:.3f} ± {error:.3f}")
 
 # %%
-# The answer
-# ----------
+# Result
+# ------
 # Not very small, if nothing may be lost that can be told from chance: fewer than 40 nodes cost more
 # than one standard error. On digits that took no part in the choice, 40 cost a point and a half.
 # Whoever can spare three points in the folds takes 24. How far training after pruning goes is seen

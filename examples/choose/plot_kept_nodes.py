@@ -52,8 +52,8 @@ for name, values in {"second moment": moment, "left over": left_over}.items():
     print(f"{name}: kept {medians[0]:.3f}, lost {medians[1]:.3f} (medians)")
 
 # %%
-# The answer
-# ----------
+# Result
+# ------
 # Those stay of which most is their own. Of a typical kept node about twice as much is left over as
 # of a typical lost one, though some of the lost ones move more than most of the kept. The choice is
 # one of a team: half of the nodes that move most are not needed beside the others.

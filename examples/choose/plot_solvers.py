@@ -65,8 +65,8 @@ best = ExhaustiveSolver(max_nodes=64).select(problem, 3).loss_path[-1]
 print(f"best choice of 3 nodes: {best / bound[0]:.2f}, exchange: {certificates['exchange'][0]:.2f}")
 
 # %%
-# The answer
-# ----------
+# Result
+# ------
 # The convex solver with swaps (``refine=True``). Exchange is as good up to 16 nodes and nearly as
 # good beyond, in less time. Greedy takes the least time, and loses less than the convex solver
 # without swaps. All of them stay far above the bound; at three nodes that is the bound's fault

@@ -52,8 +52,8 @@ for m, error in errors.items():
     print(f"{m:2d} nodes: error {error:.4f}")
 
 # %%
-# The answer
-# ----------
+# Result
+# ------
 # Sixteen: a third of the nodes. Their error is less than a fifth larger than that of the dense
 # network, and both are a thirtieth of that of saying the last value once more. With three nodes the
 # forecast follows the waves and misses their shape.

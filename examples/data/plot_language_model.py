@@ -83,8 +83,8 @@ for name, values in bits.items():
     print(name, "  ".join(f"{m}: {value:.2f}" for m, value in zip(sizes, values, strict=True)))
 
 # %%
-# The answer
-# ----------
+# Result
+# ------
 # A lot. This small model needs nearly all of its nodes: with half of them gone it is far from the
 # dense one, and even an eighth is missed. Distillation wins back a part of it at every size, and
 # never all.

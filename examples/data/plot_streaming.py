@@ -77,8 +77,8 @@ print(f"four parts: {np.abs(moments.covariance - covariance).max():.0e} off")
 folder.cleanup()
 
 # %%
-# The answer
-# ----------
+# Result
+# ------
 # The moments are the same to rounding, whichever way they were added up, and so are the nodes. On
 # the way, the covariance is far from that of the file until the last digits are in. The accuracy is
 # not: after zeros alone it is too low, and from the second batch on it goes up and down around that

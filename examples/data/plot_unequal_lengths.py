@@ -69,8 +69,8 @@ for name, (pruner, *_) in pruners.items():
     print(f"{name}: {pruner.moments_.n_steps} steps, covariance off by {error:.0e}")
 
 # %%
-# The answer
-# ----------
+# Result
+# ------
 # The list gives the covariance of the sequences themselves, to the rounding of float32. In the
 # padded array nearly half of the steps are zeros, the covariance is another, and the smallest
 # networks are the worse for it. From 8 nodes on it makes no difference here.

@@ -88,8 +88,8 @@ for name, size in sizes.items():
     print(f"{name:13} {size:4.1f} kB, accuracy {accuracy[name]:.3f}, as dense on {same:.1%}")
 
 # %%
-# The answer
-# ----------
+# Result
+# ------
 # It does. Either of pruning and int8 brings the file to less than a third, and both together to an
 # eighth. The accuracy that is lost is lost by pruning; int8 costs next to nothing on top. The ONNX
 # file is as large as that of torch.

@@ -75,8 +75,8 @@ for i, m in enumerate(sizes):
         )
 
 # %%
-# The answer
-# ----------
+# Result
+# ------
 # In a few lines. Groups lose less than a random draw at every size, and more than greedy: like
 # nodes are found, but not what several nodes tell together. At 8 nodes they even read fewer digits
 # than the draw. With ``refine=True``, which every solver has from its base class, nodes are swapped

@@ -71,8 +71,8 @@ fresh.fit(X_train, y_train)
 print(f"16 nodes from the start: accuracy {fresh.score(X_test, y_test):.3f}")
 
 # %%
-# The answer
-# ----------
+# Result
+# ------
 # Yes. Ten epochs of further training more than make up for what pruning lost. A net that has had 16
 # nodes from the start is two points behind on new digits after as many epochs, but not on the
 # validation digits, so it is not certain that training large and pruning is the better way here.

@@ -52,8 +52,8 @@ for name, values in accuracies.items():
     print(name, "  ".join(f"{m}: {value:.3f}" for m, value in zip(sizes, values, strict=True)))
 
 # %%
-# The answer
-# ----------
+# Result
+# ------
 # Either, where pruning cost most: at 6 and at 12 nodes they end within half a point of each other,
 # and at 12 they win back three quarters of what was lost. At 24 nodes the labels win: fine-tuning
 # comes up to the dense network, and distillation brings nothing.

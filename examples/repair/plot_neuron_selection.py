@@ -54,8 +54,8 @@ for penalty in (1e-3, 3e-3, 1e-2):
     )
 
 # %%
-# The answer
-# ----------
+# Result
+# ------
 # Here spectral pruning is better at every size, even without training; at 27 nodes fine-tuning
 # finds nothing better than the folded weights. But six epochs are few for gates, which have to
 # close and to be learned around in that time, so with more of them it may come out otherwise. What

@@ -57,8 +57,8 @@ for params, mean, std in zip(
 print(search.best_estimator_["prune"].summary())
 
 # %%
-# The answer
-# ----------
+# Result
+# ------
 # Yes. Its parameters stand in a grid, the search copies and scores it, and the best pipeline
 # predicts from plain images. Half of the nodes are as good as all, within the spread of the folds.
 # Where lost nodes are deleted and not rebuilt, every ratio below one costs much.

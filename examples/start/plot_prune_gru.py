@@ -76,8 +76,8 @@ for m, (n_parameters, accuracy, ms) in found.items():
     print(f"{m:2d} nodes  {n_parameters:6,d} parameters  accuracy {accuracy:.3f}  {ms:4.1f} ms")
 
 # %%
-# The answer
-# ----------
+# Result
+# ------
 # By ``prune(network, X, m=32, likelihood="categorical")``. Half of the nodes read the digits nearly
 # as well, in less than half of the time. A quarter of the nodes costs ten points of accuracy, and
 # from there it gets worse quickly.

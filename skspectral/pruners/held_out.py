@@ -60,10 +60,10 @@ def held_out_losses(
 def measured_divergence(
     calibration: Calibration, small: nn.Module, layers: Mapping[str, PrunedLayer]
 ) -> float:
-    """Return how far the outputs of a pruned module are from those of the dense one.
+    """Return the divergence of the outputs of a pruned module from those of the dense one.
 
-    On batches held out. Of a bare layer the answers are the states of the kept nodes. NaN where
-    there are no batches, or no answers that can be compared.
+    On held-out batches. The outputs of a bare layer are the states of the kept nodes. NaN if there
+    are no batches, or no outputs that can be compared.
     """
     columns = shown_columns(calibration, layers) if calibration.collector.is_bare else None
     return calibration.outputs.divergence(small, columns=columns)

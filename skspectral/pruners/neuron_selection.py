@@ -90,7 +90,7 @@ class NeuronSelectionPruner(PredictorMixin, StateTransformer, AtomicFitMixin):
     finetune : int, FineTune or None, default=None
         Epochs of training after the gates are fixed.
     likelihood : {"auto", "categorical", "bernoulli", "gaussian"}, default="auto"
-        What the answers of the network stand for, as in :class:`SpectralRNNPruner`.
+        Likelihood of the outputs, as in :class:`SpectralRNNPruner`.
     output : {"last", "mean", "sequence"}, default="last"
         What ``transform`` gives: the kept states of the last step, their mean over the
         steps, or all of them.

@@ -17,7 +17,7 @@ from ..utils.doc_hints import refer_to_docs
 from ..utils.validation import check_choice, is_number
 
 
-@refer_to_docs("Scaling out")
+@refer_to_docs("Large data and large models")
 def check_n_jobs(n_jobs: Any) -> None:
     """Refuse what is no number of processes."""
     if n_jobs is not None and not (is_number(n_jobs, Integral) and n_jobs != 0):
@@ -85,7 +85,7 @@ def as_objective(objective: str | Objective) -> Objective:
     return OBJECTIVES[objective]
 
 
-@refer_to_docs("Scaling out")
+@refer_to_docs("Large data and large models")
 def as_moments(moments: Any, sizes: Mapping[str, int]) -> dict[str, HiddenStateMoments]:
     """Return moments by layer; none for None."""
     if moments is None:

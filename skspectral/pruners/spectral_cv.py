@@ -66,7 +66,7 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
     reconstruction : {"linear", "affine", "none"}, default="linear"
         How the lost nodes are rebuilt from the kept ones; ``"none"`` deletes them.
     likelihood : {"auto", "categorical", "bernoulli", "gaussian"}, default="auto"
-        What the answers of the network stand for.
+        Likelihood of the outputs.
     trajectory_fit : int, default=300
         Training steps for each layer by which it is fitted to the states of the dense one, after
         each pruning.

@@ -65,7 +65,7 @@ class SummaryMixin:
             held out, and the lower bound; parameters and multiply-adds per step, after and before;
             whether the reconstruction is folded into the readers, and if not, why, and which
             readers could not be refitted. The last row is of the whole module, with the measured
-            divergence of its answers and the multiply-adds of its recurrent layers.
+            divergence of its outputs and the multiply-adds of its recurrent layers.
         """
         check_is_fitted(self)
         rows = self._rows()

@@ -144,12 +144,12 @@ class Objective(BaseEstimator, ABC):
 class InformationLoss(Objective):
     """Weighted sum of the input, output and recurrent information losses, and the sensitivity.
 
-    With ``E_J`` what the kept nodes J cannot rebuild of the hidden state, the terms are
+    With ``E_J`` the residual of the reconstruction from the kept nodes J, the terms are
     ``Tr E_J`` (input), ``Tr W_o E_J W_oᵀ`` (output, ``W_o`` the readers outside the
     layer), ``Tr W_h E_J W_hᵀ`` (recurrent, ``W_h`` the recurrent weights of all gates) and
-    ``Tr G E_J`` (sensitivity). The first three look one step ahead [1]_; G goes by what an error in
-    reading the state does to the answers and to the states, through all later steps. Each term is
-    divided by its value at the empty support, so the weights have no unit.
+    ``Tr G E_J`` (sensitivity). The first three look one step ahead [1]_. G is the effect of an
+    error in reading the state on the outputs and on the states, through all later steps. Each term
+    is divided by its value at the empty support, so the weights have no unit.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ class InformationLoss(Objective):
         Weight of the recurrent information loss.
     sensitivity : float, default=200.0
         Weight of the sensitivity. It takes two backward passes over ``n_sensitivity`` sequences. A
-        network whose answer does not depend on the states by derivatives has none.
+        network whose outputs have no derivative with respect to the states has none.
     n_sensitivity : int, default=512
         Maximum number of sequences that the sensitivity is computed on. If they are long, fewer
         are used: after 32,768 steps, no further batch is run.
@@ -172,11 +172,11 @@ class InformationLoss(Objective):
     Notes
     -----
     G is the sum of two matrices ``mean_t g_t g_tᵀ``, each divided by its value at the empty
-    support. In the first ``g_t`` is the derivative of a random projection of the answers (of the
-    logits, where they are labels) by a vector added to the state of step t wherever it is read,
-    in the second that of a random projection of the states of all layers: the Gauss–Newton
-    matrices of their squared errors. The first sees what the answers depend on, the second what
-    would drive the states off their way. Neither needs labels.
+    support. In the first, ``g_t`` is the derivative of a random projection of the outputs (of the
+    logits of a classifier) with respect to a vector that is added to the state of step t wherever
+    it is read. In the second, it is that of a random projection of the states of all layers. Both
+    are Gauss–Newton matrices of squared errors: the first measures the effect on the outputs, the
+    second the effect on the future trajectory of the states. Neither needs labels.
 
     References
     ----------

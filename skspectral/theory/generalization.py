@@ -24,7 +24,7 @@ def generalization_gap(
 ) -> float:
     """Return a bound on true minus empirical risk, for all Elman networks of m nodes at once.
 
-    The networks are ``z = σ(W x + U z' + b)``, from ``z = 0``, and answer ``V z + a`` after the
+    The networks are ``z = σ(W x + U z' + b)``, from ``z = 0``, with output ``V z + a`` after the
     last step; σ is tanh or relu. Since the bound is for all of them, it holds for the one that any
     pruning and training on the sample ends with.
 
@@ -39,7 +39,7 @@ def generalization_gap(
     m : int
         Nodes.
     n_outputs : int
-        Numbers in an answer.
+        Number of outputs.
     radius : float
         Most that the norm of all weights of a network together may be.
     recurrent_norm : float
@@ -49,7 +49,7 @@ def generalization_gap(
     state_norm : float or None, default=None
         Most that ``‖z‖`` may be; None is √m, which holds for tanh.
     lipschitz : float, default=1.0
-        Most that the loss changes by, over the distance of two answers.
+        Lipschitz constant of the loss in the output.
     loss_range : float, default=1.0
         The loss lies between zero and this.
     delta : float, default=0.05

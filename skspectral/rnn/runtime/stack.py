@@ -30,12 +30,12 @@ class StackedRNN(Posing, nn.ModuleDict):
     """
 
     __constants__: ClassVar = ["is_lstm"]
-    __jit_unused_properties__: ClassVar = ["layers", "input_size"]
+    __jit_unused_properties__: ClassVar = ["layers", "input_size", "hidden_size"]
 
     def __init__(self, layers: dict[str, nn.RNNBase], like: Any) -> None:
         super().__init__(layers)
         self.mode, self.bias, self.batch_first = like.mode, like.bias, like.batch_first
-        self.hidden_size, self.proj_size = like.hidden_size, 0
+        self.dense_size, self.proj_size = like.hidden_size, 0
         self.num_layers: int = like.num_layers
         self.bidirectional: bool = like.bidirectional
         self.dropout = float(like.dropout)
@@ -55,6 +55,12 @@ class StackedRNN(Posing, nn.ModuleDict):
     def input_size(self) -> int:
         """Number of inputs of the first level."""
         return self.layers["l0"].input_size
+
+    @property
+    def hidden_size(self) -> int:
+        """Size of the layers; if they differ in size, that of the module that it replaces."""
+        sizes = {layer.hidden_size for layer in self.layers.values()}
+        return sizes.pop() if len(sizes) == 1 else self.dense_size
 
     def flatten_parameters(self) -> None:
         """Store the weights of every layer in one piece of memory, as cuDNN prefers."""

@@ -65,7 +65,7 @@ class SmallRun(KernelMode):
 
     def __init__(self, names: Mapping[int, str]) -> None:
         super().__init__()
-        self._names = names
+        self.names = names
         self.ran: dict[str, list[Ran]] = {name: [] for name in names.values()}
         self.eps = 0.0
 
@@ -77,7 +77,7 @@ class SmallRun(KernelMode):
 
     def layer(self, call: LayerCall) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Run the layer and record its states."""
-        name = self._names.get(id(call.weights[1]))
+        name = self.names.get(id(call.weights[1]))
         if name is None:
             raise Misfit("runs with weights that are not its own")
         states, last = call.run()

@@ -15,6 +15,7 @@ from ..layers.find import RecurrentLayer, joined, output_layers
 from ..layers.sizes import set_sizes, sizes_in
 from ..layers.stack import merge_layers
 from ..layers.weights import copy_of, filled, n_parameters, without_computed_weights
+from ..runtime.stack import StackedRNN
 from ..runtime.wrappers import ExpandedCell, ExpandedRNN, InitialStateCell, InitialStateRNN
 from ..tracing.methods import methods_calling
 from ..tracing.readers import Readers
@@ -120,7 +121,12 @@ class Surgery:
         smaller = {layer.host for layer in self.layers if reductions[layer.name].is_smaller}
         stays = {host: why for host, why in plan.unfolded.items() if host in smaller}
         self._last = replace(plan, unfolded=stays)
-        return self._built(reductions, plan)
+        small = self._built(reductions, plan)
+        if any(isinstance(part, StackedRNN) for part in small.modules()) and not self._judge.agree(
+            merge_layers(small), small
+        ):
+            raise self._refusal("is read in another way while its levels are separate modules")
+        return small
 
     def expanded(self, reductions: Mapping[str, LayerReduction]) -> nn.Module:
         """Return a smaller module in which every reconstruction is a linear layer of its own."""
@@ -226,7 +232,7 @@ class Surgery:
             for name, reduction in reductions.items()
         }
         rebuilt = merge_layers(self._built(whole, Plan({})))
-        if not self._judge.agrees(rebuilt) and (objection := self._judge.objection(rebuilt, whole)):
+        if not self._judge.agree(rebuilt) and (objection := self._judge.objection(rebuilt, whole)):
             raise self._refusal(objection)
         self._is_checked_whole = True
 

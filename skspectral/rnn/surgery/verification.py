@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -63,10 +63,10 @@ class Judge:
         return None
 
     @torch.no_grad()
-    def agrees(self, whole: nn.Module) -> bool:
-        """Return whether a module that keeps all nodes has the outputs of the given module."""
+    def agree(self, one: nn.Module, other: nn.Module | None = None) -> bool:
+        """Return whether two modules, by default a module and the given one, have equal outputs."""
         return all(
-            same_outputs(whole, self.given, forward, self._again(number))
+            same_outputs(one, other or self.given, forward, self._again(number))
             for number, forward in self._possible.items()
         )
 
@@ -102,11 +102,30 @@ class Judge:
         if objection:
             rounding = theirs_of(noise=ROUNDINGS * eps)
             objection = columns_apart(ours, theirs, rounding, eps)
-        if objection and forward.training and columns_apart(theirs_of(seed=1), theirs, None, eps):
-            return set()  # the outputs are random, as by dropout
+        if objection and forward.training:
+            if columns_apart(theirs_of(seed=1), theirs, None, eps):
+                return set()  # the outputs are random, as by dropout
+            if self._trains_as_it_evaluates(number, small):
+                return set()
         if objection:
             raise Misfit(objection)
         return self._hosts_read(ran.ran, found_parts)
+
+    def _trains_as_it_evaluates(self, number: int, small: nn.Module) -> bool:
+        """Return whether no layer runs in training, and the outputs are those of evaluation.
+
+        A module with a recurrence of its own for training is one whose states cannot be replaced.
+        """
+        forward = self.passes[number]
+        for module in (self.given, small):
+            training = SmallRun(names_of(module, self.layers))
+            evaluation = SmallRun(training.names)
+            found, _ = forward.run(module, training, [])
+            expected, _ = replace(forward, training=False).run(module, evaluation, [])
+            apart = columns_apart(found, expected, None, evaluation.eps)
+            if apart or any(training.ran.values()) or not any(evaluation.ran.values()):
+                return False
+        return True
 
     def _with_kept(
         self,

@@ -1,0 +1,166 @@
+"""Tables of the documentation, made from the files in ``results``."""
+
+import csv
+import json
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from results import FOLDER
+
+LOADED = {"dense", "trained small from scratch"}  # networks that no method has made
+HIDDEN = {"seed", "date", "threads", "machine", "timed on", "tuned in (s)"}
+
+
+def plain(content):
+    """Head and rows of a table: means over seeds, with the range of several."""
+    index, groups = content["index"], grouped(content["rows"], content["index"])
+    names = dict.fromkeys(name for row in content["rows"] for name in row)
+    columns = [name for name in names if name not in {*index, *HIDDEN}]
+    yield [*index, "seeds", *columns]
+    for key, rows in groups.items():
+        loaded = LOADED & set(key)
+        cells = [
+            "–" if loaded and name == "made in (s)" else summary(values_of(rows, name), name)
+            for name in columns
+        ]
+        yield [*key, len(rows), *cells]
+
+
+def across(content, column, values, seconds=None):
+    """Like ``plain``, with one measured number in a column for each size or method."""
+    index, place = content["index"], content["across"]
+    groups = grouped(content["rows"], index)
+    columns = list(dict.fromkeys(row[place] for row in content["rows"] if place in row))
+    head = [f"{values}{column_name(each)}" for each in columns]
+    yield [*index, "seeds", *head, *([seconds] if seconds else [])]
+    for key, rows in groups.items():
+        n_seeds = len({row.get("seed") for row in rows})
+        cells = [summary([row[column] for row in rows if row[place] == each]) for each in columns]
+        times = [row[seconds] for row in rows if seconds and seconds in row]
+        yield [
+            *key,
+            n_seeds,
+            *cells,
+            *([f"{np.mean(times):.1f}" if times else "–"] if seconds else []),
+        ]
+
+
+def column_name(value):
+    """A part of the nodes in percent, or a name."""
+    return f"{value:.0%}" if isinstance(value, float) else str(value)
+
+
+def models(content):
+    """Measures at every part of the nodes, by model and method."""
+    return across(content, "measure", "", "fit (s)")
+
+
+def sizes(content):
+    """Accuracy at every number of nodes, by method."""
+    return across(content, "accuracy (%)", "", "fit (s)")
+
+
+def levels(content):
+    """Divergence by method, and its ratio to that of the fold in the geometric mean."""
+    yield from across(content, "divergence", "")
+    logs = {}
+    for _, rows in groupby(content["rows"], lambda row: (row["network"], row["kept"])):
+        own = {row["method"]: row["divergence"] for row in rows}
+        for method, divergence in own.items():
+            logs.setdefault(method, []).append(np.log(divergence / own["folded"]))
+    means = [f"{np.exp(np.mean(each)):.3f}" for each in logs.values()]
+    yield ["geometric mean of the ratio", "", "", *means]
+
+
+def regrets(content):
+    """Divergence of every method over the least of all methods: mean, largest, where, seconds."""
+    rows = {(row["network"], row["kept"], row["method"]): row for row in content["rows"]}
+    places = dict.fromkeys(key[:2] for key in rows)
+    least = {
+        place: min(row["divergence"] for key, row in rows.items() if key[:2] == place)
+        for place in places
+    }
+    yield ["method", "mean regret", "largest", "of", "fit (s)"]
+    for method in dict.fromkeys(key[2] for key in rows):
+        own = {place: rows[*place, method] for place in places if (*place, method) in rows}
+        regret = {place: row["divergence"] / least[place] for place, row in own.items()}
+        worst = max(regret, key=regret.get)
+        mean = np.exp(np.mean(np.log(list(regret.values()))))
+        seconds = np.mean([row["seconds"] for row in own.values()])
+        at = f"{worst[0]}, {worst[1]:.0%}"
+        yield [method, f"{mean:.2f}", f"{regret[worst]:.2f}", at, f"{seconds:.1f}"]
+
+
+def latency(content):
+    """Milliseconds of a sequence in both runtimes, and how many times less there is to compute."""
+    yield [
+        "network",
+        "nodes",
+        "parameters",
+        "fewer multiply-adds",
+        "torch (ms)",
+        "ONNX Runtime (ms)",
+        "dense torch to pruned ONNX Runtime",
+    ]
+    for row in content["rows"]:
+        if row["batch"] != 1:
+            continue
+        pairs = [(row[f"{name} before (ms)"], row[f"{name} (ms)"]) for name in RUNTIMES]
+        yield [
+            row["network"],
+            row["nodes"],
+            f"{row['parameters before']:,} → {row['parameters']:,}",
+            f"{row['times fewer multiply-adds']:.1f}×",
+            *(f"{before:.3g} → {after:.3g}" for before, after in pairs),
+            f"{pairs[0][0] / pairs[1][1]:.1f}×",
+        ]
+
+
+RUNTIMES = ("torch", "ONNX Runtime")
+TABLES = {
+    "models": models,
+    "pixels_sizes": sizes,
+    "levels": levels,
+    "trajectory": regrets,
+    "latency": latency,
+}
+
+
+def grouped(rows, index):
+    """Rows by the keys that a row of the table is of."""
+    groups = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in index), []).append(row)
+    return groups
+
+
+def values_of(rows, name):
+    """Those of the rows that have this name."""
+    return [row[name] for row in rows if name in row]
+
+
+def summary(values, name=""):
+    """A mean, and what it is between."""
+    if not values:
+        return "–"
+    mean, least, most = np.mean(values), min(values), max(values)
+    if not np.isfinite(mean):
+        return "not finite"
+    if "perplexity" in name and mean >= LARGEST:
+        return f"over {LARGEST:,}"
+    digits = max(0, 2 - int(np.floor(np.log10(abs(mean) or 1.0))))
+    text = f"{mean:,.{digits}f}"
+    return text if least == most else f"{text} ({least:,.{digits}f}–{most:,.{digits}f})"
+
+
+LARGEST = 10_000  # words: a larger perplexity is worse than that of a guess
+
+
+def write_tables(folder):
+    """Write a CSV file for every results file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted(Path(FOLDER).glob("*.json")):
+        rows = TABLES.get(path.stem, plain)(json.loads(path.read_text()))
+        with (folder / f"{path.stem}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows(rows)

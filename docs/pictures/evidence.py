@@ -1,0 +1,132 @@
+"""The charts of "What was measured", made from the files in ``benchmarks/results``."""
+
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from skspectral.inspection.display import BLUE, GRAY, ORANGE, VERMILION
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+UNITS = {
+    "silero_vad": "ROC AUC (%)",
+    "noaa_lstm": "NSE, as dense",
+    "neuralpi_amp": "error to signal (%) ↓",
+    "g2pm": "accuracy (%)",
+    "date_seq2seq": "exact match (%)",
+    "ptb_lstm": "perplexity ↓",
+    "textgenrnn": "bits/character ↓",
+    "gazenet": "macro F1 (%)",
+    "resemblyzer": "equal error rate (%) ↓",
+}
+STYLES = {
+    "magnitude + fold": (GRAY, "x", ":"),
+    "not fitted": (ORANGE, "s", "--"),
+    "default": (BLUE, "o", "-"),
+    "distilled": (VERMILION, "^", "-."),
+}
+
+
+def rows(name):
+    """Rows of a results file."""
+    return json.loads((RESULTS / f"{name}.json").read_text())["rows"]
+
+
+def models():
+    """The measure of every model against the part of the nodes that is kept."""
+    every = rows("models")
+    _, axes = plt.subplots(3, 3, figsize=(9.5, 7.5), sharex=True, layout="constrained")
+    for (name, unit), ax in zip(UNITS.items(), axes.flat, strict=True):
+        own = [row for row in every if row["model"] == name]
+        dense = [row["measure"] for row in own if row["method"] == "dense"]
+        ax.axhline(np.mean(dense), color=GRAY, linewidth=1)
+        for method, (color, marker, line) in STYLES.items():
+            found = [row for row in own if row["method"] == method]
+            kept = sorted({row["kept"] for row in found})
+            means = [
+                np.mean([row["measure"] for row in found if row["kept"] == each]) for each in kept
+            ]
+            ax.plot(kept, means, color=color, marker=marker, linestyle=line, label=method)
+        ax.set_title(f"{name}: {unit}", fontsize=9)
+        limit(ax, own, dense)
+    for ax in axes[-1]:
+        ax.set_xlabel("kept part of the nodes")
+    axes[0, 0].legend(fontsize=8)
+
+
+def limit(ax, own, dense):
+    """Show what lies near the dense network; the worst rows would hide all others."""
+    near = [row["measure"] for row in own if row["method"] in ("not fitted", "default")]
+    low, high = min(near + dense), max(near + dense)
+    margin = 0.4 * (high - low)
+    ax.set_ylim(low - margin, high + margin)
+
+
+def sizes():
+    """Accuracy on Pixel-MNIST against the number of nodes, without labels."""
+    every = rows("pixels_sizes")
+    _, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+    dense = np.mean([row["accuracy (%)"] for row in every if row["method"] == "dense"])
+    ax.axhline(dense, color=GRAY, linewidth=1, label="dense, 128 nodes")
+    styles = {
+        "deleted": (GRAY, "x", ":"),
+        "spectral": (ORANGE, "s", "--"),
+        "not fitted": (VERMILION, "^", "-."),
+        "default": (BLUE, "o", "-"),
+    }
+    for method, (color, marker, line) in styles.items():
+        own = [row for row in every if row["method"] == method]
+        kept = sorted({row["kept"] for row in own})
+        found = [[row["accuracy (%)"] for row in own if row["kept"] == m] for m in kept]
+        means = [np.mean(each) for each in found]
+        ax.plot(kept, means, color=color, marker=marker, linestyle=line, label=method)
+        least, most = ([function(each) for each in found] for function in (min, max))
+        ax.fill_between(kept, least, most, color=color, alpha=0.15, linewidth=0)
+    ax.set(xlabel="kept nodes", ylabel="accuracy (%) without labels")
+    ax.legend()
+
+
+def latency():
+    """Milliseconds of dense and pruned networks in both runtimes."""
+    every = [row for row in rows("latency") if row["batch"] == 1]
+    names = [f"{row['network']}, {row['nodes'].partition(' to ')[2]}" for row in every]
+    places = np.arange(len(every))
+    bars = {
+        "torch before (ms)": ("dense, torch", GRAY, 0.3),
+        "torch (ms)": ("pruned, torch", ORANGE, 0.1),
+        "ONNX Runtime before (ms)": ("dense, ONNX Runtime", VERMILION, -0.1),
+        "ONNX Runtime (ms)": ("pruned, ONNX Runtime", BLUE, -0.3),
+    }
+    _, ax = plt.subplots(figsize=(8, 9), layout="constrained")
+    for key, (label, color, shift) in bars.items():
+        values = [row[key] for row in every]
+        ax.barh(places[::-1] + shift, values, height=0.2, color=color, label=label)
+    ax.set_yticks(places[::-1], names)
+    ax.set(xscale="log", xlabel="ms per sequence, one thread")
+    ax.legend()
+
+
+def time_and_quality():
+    """Accuracy of what each part of a fit brings, against its seconds."""
+    every = rows("digits")
+    networks = list(dict.fromkeys(row["network"] for row in every))
+    _, axes = plt.subplots(
+        1, len(networks), figsize=(3.2 * len(networks), 3.6), layout="constrained", squeeze=False
+    )
+    for name, ax in zip(networks, axes.flat, strict=True):
+        own = [row for row in every if row["network"] == name]
+        methods = list(dict.fromkeys(row["method"] for row in own))
+        dense = np.mean([row["accuracy (%)"] for row in own if row["method"] == "dense"])
+        ax.axhline(dense, color=GRAY, linewidth=1)
+        for number, method in enumerate(methods[1:]):
+            found = [row for row in own if row["method"] == method]
+            seconds = np.mean([row["fit (s)"] for row in found])
+            accuracy = np.mean([row["accuracy (%)"] for row in found])
+            ax.plot(seconds, accuracy, "os^Dvx"[number], color=COLORS[number % 4], label=method)
+        ax.set(xscale="log", xlabel="seconds of a fit", title=name)
+    axes[0, 0].set_ylabel("accuracy (%)")
+    axes[0, 0].legend(fontsize=7)
+
+
+COLORS = (GRAY, ORANGE, VERMILION, BLUE)
