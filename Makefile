@@ -14,7 +14,7 @@ pytest = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -n 2
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-oldest lint docs review dist bench clean
+.PHONY: help demo test test-oldest lint docs docs-fast serve review dist bench clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -43,8 +43,17 @@ lint: $(VENV)/.lint  ## Check style, types, spelling and metadata
 docs: $(VENV)/.docs  ## Build the documentation into docs/_build/html
 	@echo "==> Building the documentation"
 	@OMP_NUM_THREADS=1 $(VENV)/bin/sphinx-build -W --keep-going -b html docs docs/_build/html
+	@echo "==> Checking that no page loads anything from another host"
+	@! grep -rlE '<(script|link|img|iframe)[^>]* (src|href)="(https?:)?//' --include='*.html' docs/_build/html
 	@echo "==> Running the examples in the documentation"
 	@OMP_NUM_THREADS=1 $(VENV)/bin/sphinx-build -W --keep-going -q -b doctest -d docs/_build/html/.doctrees docs docs/_build/doctest
+
+docs-fast: $(VENV)/.docs  ## Build the documentation without running the gallery
+	@echo "==> Building the documentation, without the gallery's output"
+	@OMP_NUM_THREADS=1 $(VENV)/bin/sphinx-build -W --keep-going -D plot_gallery=0 -b html docs docs/_build/html
+
+serve: $(VENV)/.docs  ## Serve the documentation that was built, at http://localhost:8000
+	@$(VENV)/bin/python -m http.server --bind 127.0.0.1 --directory docs/_build/html 8000
 
 review: $(VENV)/.lint  ## Check the repository against the Scientific Python guide
 	@echo "==> Reviewing the repository"
@@ -67,7 +76,7 @@ bench: $(VENV)/.test  ## Measure every goal of speed and memory (half an hour, n
 	@$(VENV)/bin/python benchmarks/bench.py
 
 clean:  ## Remove what the targets have built, except the environments
-	rm -rf build dist docs/_build docs/auto_examples docs/generated docs/sg_execution_times.rst
+	rm -rf build dist docs/_build docs/auto_examples docs/generated
 	rm -rf .coverage* htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 # Environments: one stamp file for each installed set.

@@ -48,7 +48,7 @@ for m, mean, error in zip(pruner.ms, results["mean_test_score"], errors, strict=
 # Not very small, if nothing may be lost that can be told from chance: fewer than 40 nodes cost more
 # than one standard error. On digits that took no part in the choice, 40 cost a point and a half.
 # Whoever can spare three points in the folds takes 24. How far training after pruning goes is seen
-# in :doc:`/auto_examples/plot_distill_finetune`.
+# in :doc:`/auto_examples/repair/plot_distill_finetune`.
 
 dense, small = network.score(X_test, y_test), pruner.score(X_test, y_test)
 print(f"{pruner.m_} of 64 nodes: accuracy {small:.3f} on new digits, dense {dense:.3f}")
