@@ -1,14 +1,14 @@
 """The charts of "What was measured", made from the files in ``benchmarks/results``."""
 
 import json
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import NullFormatter
+from results import FOLDER
 
 from skspectral.inspection.display import BLUE, GRAY, ORANGE, VERMILION
 
-RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 UNITS = {
     "silero_vad": "ROC AUC (%)",
     "noaa_lstm": "NSE, as dense",
@@ -30,7 +30,7 @@ STYLES = {
 
 def rows(name):
     """Rows of a results file."""
-    return json.loads((RESULTS / f"{name}.json").read_text())["rows"]
+    return json.loads((FOLDER / f"{name}.json").read_text())["rows"]
 
 
 def models():
@@ -126,6 +126,7 @@ def time_and_quality():
             accuracy = np.mean([row["accuracy (%)"] for row in found])
             ax.plot(seconds, accuracy, "os^Dvx"[number], color=COLORS[number % 4], label=method)
         ax.set(xscale="log", xlabel="seconds of a fit", title=name)
+        ax.xaxis.set_minor_formatter(NullFormatter())
     axes[0, 0].set_ylabel("accuracy (%)")
     axes[0, 0].legend(fontsize=7)
 

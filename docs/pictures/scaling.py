@@ -1,14 +1,15 @@
 """The pictures of "Large data and large models", made from ``benchmarks/results/curves.json``."""
 
 import json
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import NullFormatter
+from results import FOLDER
 
 from skspectral.inspection.display import BLUE, GRAY, VERMILION
 
-FILE = Path(__file__).parents[2] / "benchmarks" / "results" / "curves.json"
+FILE = FOLDER / "curves.json"
 NAMES = {
     "n_sequences": "sequences of 28 steps",
     "n_steps": "steps of 16 sequences",
@@ -31,6 +32,7 @@ def curves():
         top.loglog(sizes, seconds, "o-", color=BLUE)
         bottom.loglog(sizes, megabytes, "s-", color=VERMILION)
         bottom.set_xlabel(name)
+        bottom.xaxis.set_minor_formatter(NullFormatter())
     axes[0, 0].set_ylabel("seconds of a fit")
     axes[1, 0].set_ylabel("MB beyond the network")
 
