@@ -82,6 +82,13 @@ plot_html_show_formats = False
 plot_html_show_source_link = False
 plot_rcparams = {"figure.figsize": (6.4, 4.0)}
 plot_apply_rcparams = True
+# The scripts of the pictures find their data from where they lie.
+plot_pre_code = """
+import sys
+import numpy as np
+from matplotlib import pyplot as plt
+__file__ = sys.argv[0]
+"""
 
 # The sections of the gallery and what is in them, the simplest first.
 GALLERY = {
