@@ -47,4 +47,3 @@ def extrapolation():
         ax.loglog(further, hours, style, color=GRAY, label=f"extrapolated, cores: {n_cores}")
     ax.set(xlabel="sequences of 28 steps, GRU(64)", ylabel="hours of a fit")
     ax.legend()
-

@@ -168,9 +168,11 @@ def _check_ragged(arrays: list[NDArray[Any]]) -> Sequences:
         if len(array) == 0:
             raise ValueError(f"X[{i}] is an empty sequence; give sequences of at least one step.")
         if array.shape[1:] != arrays[0].shape[1:]:
+            advice = "give sequences of one number of features"
+            if len({each.shape[0] for each in arrays}) == 1:
+                advice += ", as [x.T for x in X] if these are of shape (n_features, n_steps)"
             raise ValueError(
-                f"X[{i}] has {array.shape[1]} features, X[0] has {arrays[0].shape[1]}; "
-                "give sequences of one number of features."
+                f"X[{i}] has {array.shape[1]} features, X[0] has {arrays[0].shape[1]}; {advice}."
             )
     with np.errstate(over="ignore", invalid="ignore"):
         sound = [is_finite_fast(array) for array in arrays]
@@ -221,8 +223,10 @@ def _remember(checked: Sequences, estimator: BaseEstimator | None, reset: bool) 
         vars(estimator).pop("feature_names_in_", None)
         estimator.n_features_in_ = checked.n_features
     elif checked.has_features and checked.n_features != estimator.n_features_in_:
+        n_features, shape = estimator.n_features_in_, getattr(checked.arrays, "shape", ())
+        transposed = f"; give X.transpose(0, 2, 1), whose last axis has {n_features}"
         raise ValueError(
             f"X has {checked.n_features} features, but {type(estimator).__name__} is expecting "
-            f"{estimator.n_features_in_} features as input."
+            f"{n_features} features as input{transposed * (shape[1:2] == (n_features,))}."
         )
     return checked

@@ -20,6 +20,7 @@ from ..rnn.layers.weights import copied, copied_estimator, in_one_piece
 from ..training.rnn_estimators import RNNClassifier, RNNRegressor
 from ..utils.doc_hints import refer_to_docs
 from ..utils.interrupts import interruptible
+from ..utils.validation import name_of_kind
 
 OURS = (RNNClassifier, RNNRegressor)
 
@@ -41,10 +42,7 @@ def fit_or_copy(pruner: Any, X: Any, y: Any, memory: Any = None) -> Any:
     if estimator is None:
         seed, verbose = pruner._drawn, pruner.verbose
         estimator = default_estimator(y).set_params(random_state=seed, verbose=verbose)
-    if isinstance(estimator, FrozenEstimator):
-        estimator = estimator.estimator
-    if isinstance(estimator, nn.Module):  # a compiled one hides the module that it was made of
-        estimator = getattr(estimator, "_orig_mod", estimator)
+    estimator = unwrapped(estimator)
     if isinstance(estimator, nn.Module) or hasattr(estimator, "module_"):
         is_module = isinstance(estimator, nn.Module)
         dense = copied(estimator, {}) if is_module else copied_estimator(estimator)
@@ -55,14 +53,39 @@ def fit_or_copy(pruner: Any, X: Any, y: Any, memory: Any = None) -> Any:
     else:
         dense = estimator
     if not isinstance(dense, nn.Module) and not hasattr(dense, "module_"):
-        raise TypeError(
-            "estimator must be a torch module, an estimator that holds one as module_ once it is "
-            f"fitted, or None; got {type(estimator).__name__}."
-        )
+        raise no_network(estimator)
     module = in_one_piece(get_module(dense)).eval()
     if pruner.device is not None:
         module.to(pruner.device)
     return dense
+
+
+def unwrapped(estimator: Any) -> Any:
+    """Return the estimator that a FrozenEstimator freezes, or the module that was compiled."""
+    if isinstance(estimator, FrozenEstimator):
+        estimator = estimator.estimator
+    if isinstance(estimator, nn.Module):  # a compiled one hides the module that it was made of
+        estimator = getattr(estimator, "_orig_mod", estimator)
+    return estimator
+
+
+@refer_to_docs("Whole models")
+def check_estimator(estimator: Any) -> None:
+    """Raise if it is known before anything is trained that an estimator holds no torch module."""
+    estimator = unwrapped(estimator)
+    if isinstance(estimator, nn.Module) or hasattr(estimator, "module_") or estimator is None:
+        return
+    is_sklearn = type(estimator).__module__.partition(".")[0] == "sklearn"
+    if isinstance(estimator, type) or is_sklearn or not hasattr(estimator, "fit"):
+        raise no_network(estimator)
+
+
+def no_network(estimator: Any) -> TypeError:
+    """Return the error for an estimator that holds no torch module."""
+    return TypeError(
+        "estimator must be a torch module, an estimator that holds one as module_ once it is "
+        f"fitted, or None; got {name_of_kind(estimator)}."
+    )
 
 
 def fitted(estimator: Any, X: Any, y: Any) -> Any:
