@@ -119,9 +119,10 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AtomicFi
         Epochs of label-free distillation after pruning.
     finetune : int, FineTune or None, default=None
         Epochs of training on the targets after pruning, and after distillation if there is any;
-        None means no training. The targets are y or, if X is an iterable, the second entries of
-        batches ``[inputs, targets]``, as a ``DataLoader`` over labeled data yields them; such
-        batches are held in memory.
+        None means no training. The targets are y or, if X is an iterable or list of batches, the
+        last entries of lists or tuples such as ``[inputs, targets]``, as a ``DataLoader`` over
+        labeled data yields them; such batches are held in memory. Class labels of -100 are left
+        out of the loss.
     state_size : {"pruned", "dense"}, default="pruned"
         Size of the last hidden and cell states that ``forward`` returns beside other outputs, as in
         streaming: ``"pruned"``, those of the kept nodes; ``"dense"``, rebuilt to all nodes. Initial
