@@ -187,7 +187,9 @@ def test_the_last_entry_of_a_list_is_what_training_learns(name):
     [
         (Net, [X], 1),
         (Net, [X, LENGTHS, Y], 1),
-        (Net, (X, Y), 1),
+        (Net, (X,), 1),
+        (Net, (X, LENGTHS, Y), 1),
+        (Net, {"x": X, "y": Y}, 1),
         (WithLengths, [X, LENGTHS], 2),
     ],
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from networks import N_FEATURES, Net, make_rnn
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
@@ -22,6 +22,8 @@ from skspectral import (
     SpectralRNNPruner,
     SpectralRNNPrunerCV,
 )
+from skspectral.data.labeled import task_loss
+from skspectral.rnn.losses.likelihood import Likelihood
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(160, 10, N_FEATURES)).astype(np.float32)
@@ -305,6 +307,207 @@ def test_further_sequences():
     pruner = SpectralRNNPruner(network(), 4, finetune=2, trajectory_fit=0).fit(X[:80], NUMBERS[:80])
     pruner.partial_fit(X[80:], NUMBERS[80:])
     assert len(pruner.fine_tuning_history_["held_out"]) == 3
+
+
+# Taggers, as people have them
+
+
+class Tagger(nn.Module):
+    """A label for every step; lengths are optional, as in many a tagger."""
+
+    def __init__(self, n_classes=2):
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn, self.head = nn.GRU(3, N_NODES, batch_first=True), nn.Linear(N_NODES, n_classes)
+        self.seen = []
+
+    def forward(self, x, lengths=None):
+        self.seen.append(lengths is not None)
+        return self.head(self.rnn(x)[0])
+
+
+class Scaled(Tagger):
+    def forward(self, x, scale):
+        return super().forward(x) * scale
+
+
+STEPS = (X.sum(-1) > 0).astype(np.int64)
+PARTS = [
+    (torch.from_numpy(X[i : i + 20]), torch.full((20,), 10), torch.from_numpy(STEPS[i : i + 20]))
+    for i in range(0, 160, 20)
+]
+SCALE = torch.ones(20, 10, 1)
+
+TAGGED = {
+    "tuples": (Tagger, lambda x, n, y: (x, y)),
+    "lists": (Tagger, lambda x, n, y: [x, y]),
+    "tuples of arrays": (Tagger, lambda x, n, y: (x.numpy(), y.numpy())),
+    "labels in lists": (Tagger, lambda x, n, y: (x, y.tolist())),
+    "an optional input": (Tagger, lambda x, n, y: (x, n, y)),
+    "an optional input, in a list": (Tagger, lambda x, n, y: [x, n, y]),
+    "an inner list": (Tagger, lambda x, n, y: [[x, n], y]),
+    "an inner tuple": (Tagger, lambda x, n, y: ((x, n), y)),
+    "an inner dict": (Tagger, lambda x, n, y: ({"x": x, "lengths": n}, y)),
+    "two inputs": (Scaled, lambda x, n, y: (x, SCALE, y)),
+    "two inputs, in a list": (Scaled, lambda x, n, y: [x, SCALE, y]),
+    "two inputs, in an inner list": (Scaled, lambda x, n, y: [[x, SCALE], y]),
+    "two inputs, in an inner tuple": (Scaled, lambda x, n, y: ((x, SCALE), y)),
+    "two inputs, in a dict": (Scaled, lambda x, n, y: ({"x": x, "scale": SCALE}, y)),
+}
+
+
+@pytest.mark.parametrize("name", TAGGED)
+@pytest.mark.parametrize("wrap", [iter, list])
+def test_labeled_batches_of_every_form_are_the_same(name, wrap):
+    kind, form = TAGGED[name]
+    pruner = SpectralRNNPruner(
+        kind(), 4, objective="input", n_refit=0, trajectory_fit=0, finetune=BRISK, random_state=0
+    )
+    found = pruner.fit(wrap([form(*part) for part in PARTS])).fine_tuning_history_["held_out"]
+    expected = history(Tagger(), PARTS_IN_LISTS, objective="input", n_refit=0)
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert min(found) < 0.9 * found[0]
+    lengths = kind is Tagger and any(
+        word in name for word in ("optional", "inner list", "inner tuple", "inner dict")
+    )
+    assert set(pruner.pruned_module_.seen) <= {lengths}
+
+
+PARTS_IN_LISTS = [[x, y] for x, _, y in PARTS]
+
+
+def test_tuples_may_go_on():
+    pruner = SpectralRNNPruner(
+        Tagger(), 4, objective="input", n_refit=0, trajectory_fit=0, finetune=2
+    )
+    pruner.fit([(x, y) for x, _, y in PARTS[:4]])
+    pruner.partial_fit([(x, y) for x, _, y in PARTS[4:]])
+    assert pruner.moments_.n_steps == 1600
+    assert len(pruner.fine_tuning_history_["held_out"]) == 3
+
+
+def padded_by(value, labels=STEPS):
+    """Half of the steps have no label."""
+    padded = labels.copy()
+    padded[:, 5:] = value
+    return padded
+
+
+def test_padded_labels_are_left_out():
+    class Half(Tagger):
+        def forward(self, x):
+            return super().forward(x)[:, :5]
+
+    found = history(Tagger(), X, padded_by(-100))
+    assert min(found) < 0.8 * found[0]
+    # The same numbers from a network that answers only where there are labels.
+    expected = history(Half(), X, STEPS[:, :5], n_refit=0, objective="input")
+    found = history(Tagger(), X, padded_by(-100), n_refit=0, objective="input")
+    np.testing.assert_allclose(found[0], expected[0], rtol=0.05)
+    np.testing.assert_allclose(min(found), min(expected), rtol=0.2)
+
+
+@pytest.mark.parametrize("family", ["categorical", "bernoulli"])
+def test_the_loss_is_the_mean_over_steps_that_have_labels(family):
+    outputs = torch.randn(4, 10, 2 if family == "categorical" else 1)
+    labels = torch.from_numpy(padded_by(-100)[:4])
+    loss = task_loss(None, Likelihood(family))
+    expected = Likelihood(family).negative_log_likelihood(outputs[:, :5], labels[:, :5])
+    torch.testing.assert_close(loss(outputs, labels), expected)
+    nothing = outputs.requires_grad_()
+    value = loss(nothing, torch.full((4, 10), -100))
+    value.backward()
+    assert value == 0.0
+    assert not nothing.grad.any()
+
+
+def test_a_hundred_below_zero_is_a_number_where_outputs_are_numbers():
+    outputs, targets = torch.zeros(2, 3), torch.full((2, 3), -100.0)
+    assert task_loss(None, Likelihood("gaussian"))(outputs, targets) == 5000.0
+
+
+def test_labels_of_another_number_are_told_with_and_without_padding():
+    for labels in (STEPS[:, :4], padded_by(-100)[:, 2:]):
+        with pytest.raises(ValueError, match="y has targets of shape"):
+            history(Tagger(), X, labels)
+    with pytest.raises(ValueError, match="y must hold class numbers from 0 to 1"):
+        history(Tagger(), X, padded_by(-1))
+
+
+@pytest.mark.parametrize("form", [tuple, list, "object"])
+def test_labels_of_unequal_length_in_any_container(form):
+    ragged = [x[: 4 + i % 3] for i, x in enumerate(X)]
+    steps = [y[: 4 + i % 3] for i, y in enumerate(STEPS)]
+    expected = history(Tagger(), ragged, steps)
+    if form == "object":
+        given = np.empty(len(steps), dtype=object)
+        given[:] = steps
+    else:
+        given = form(each.tolist() for each in steps)
+    assert history(Tagger(), ragged, given) == expected
+
+
+def test_read_only_arrays():
+    frozen = [np.array(each) for each in (X, STEPS, *(x[: 4 + i % 3] for i, x in enumerate(X)))]
+    for each in frozen:
+        each.setflags(write=False)
+    x, y, *ragged = frozen
+    assert history(Tagger(), x, y) == history(Tagger(), X, STEPS)
+    steps = [each[: 4 + i % 3] for i, each in enumerate(y)]
+    assert history(Tagger(), ragged, steps) == history(
+        Tagger(), [np.array(each) for each in ragged], [np.array(each) for each in steps]
+    )
+    assert history(Tagger(), iter([[x, y]])) == history(Tagger(), iter([[X, STEPS]]))
+
+
+class Labeled(ClassifierMixin, BaseEstimator):
+    """An estimator around a tagger, whose labels are words."""
+
+    classes_ = np.array(["no", "yes"])
+
+    def __init__(self):
+        self.module_ = Tagger()
+
+    def fit(self, X, y):
+        return self
+
+
+WORDS = Labeled.classes_[STEPS]
+
+
+@pytest.mark.parametrize("form", [np.asarray, np.ndarray.tolist, lambda y: y.astype(object)])
+def test_labels_in_words_are_numbered_by_the_classes_of_the_estimator(form):
+    found = history(Labeled(), X, form(WORDS))
+    assert found == history(Labeled(), X, STEPS)
+    assert found == history(Tagger(), X, STEPS)
+
+
+def test_labels_in_words_in_batches():
+    parts = [(x, Labeled.classes_[y.numpy()].tolist()) for x, _, y in PARTS]
+    assert history(Labeled(), parts) == history(Labeled(), PARTS_IN_LISTS)
+
+
+def test_batches_have_their_classes_encoded_too():
+    dense = RNNClassifier(N_NODES, max_epochs=2, random_state=0).fit(X, NUMBERS + 3)
+    batches = [(torch.from_numpy(X), torch.from_numpy(NUMBERS + 3))]
+    found = history(FrozenEstimator(dense), batches)
+    expected = history(dense.module_, [(torch.from_numpy(X), torch.from_numpy(NUMBERS))])
+    assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("module", [Tagger, network])
+def test_labels_in_words_are_refused_where_nobody_has_numbered_them(module):
+    labels = WORDS if module is Tagger else LABELS
+    with pytest.raises(ValueError, match=r"y must hold numbers.*got <U\d, so encode the labels"):
+        history(module(), X, labels)
+
+
+def test_a_label_that_the_estimator_has_not_seen_is_named(classifier):
+    labels = LABELS.astype(object)
+    labels[7] = "sideways"
+    message = r"labels that estimator was trained on, \['down', 'up'\]; got 'sideways'"
+    with pytest.raises(ValueError, match=message):
+        history(FrozenEstimator(classifier), X, labels)
 
 
 # In scikit-learn

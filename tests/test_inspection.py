@@ -16,6 +16,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from skspectral import SpectralRNNPruner, SpectralRNNPrunerCV, inspection
 from skspectral.inspection import (
+    LayersDisplay,
     LossPathDisplay,
     ScoreCurveDisplay,
     SpectrumDisplay,
@@ -153,11 +154,42 @@ def test_nodes_that_are_not_there_are_refused(nodes):
 
 
 @pytest.mark.parametrize("display", [*OF_A_PRUNER, TrajectoryDisplay])
-def test_one_of_several_layers_has_to_be_named(display):
+@pytest.mark.parametrize("options", [{"num_layers": 2}, {"num_layers": 2, "bidirectional": True}])
+def test_all_of_several_layers_are_drawn(display, options, drawing):
+    pruner = fitted(**options)
+    found = shown(display, pruner)
+    assert isinstance(found, LayersDisplay)
+    assert list(found.displays) == list(pruner.layers_)
+    assert drawing.get_fignums() == [found.figure_.number]
+    for ax, (name, each) in zip(found.axes_, found.displays.items(), strict=True):
+        assert each.ax_ is ax
+        assert ax.figure is each.figure_ is found.figure_
+        assert ax.get_title().endswith(f", {name}")
+        alone = shown(display, pruner, layer=name)
+        assert type(alone) is type(each) is display
+        assert words(alone) == words(each)
+
+
+@pytest.mark.parametrize("display", [*OF_A_PRUNER, TrajectoryDisplay])
+def test_layers_are_drawn_where_it_is_told(display, drawing):
     pruner = fitted(num_layers=2)
-    with pytest.raises(ValueError, match=r"layer must be one of \['l0', 'l1'\].*; got None"):
-        shown(display, pruner)
+    _, axes = drawing.subplots(1, 2)
+    for ax in (axes, list(axes), axes[:, None]):
+        found = shown(display, pruner, ax=ax)
+        assert list(found.axes_) == list(axes)
+    assert found.plot() is found
+    assert found.figure_ is not axes[0].figure
+    for ax in (axes[0], axes[:1]):
+        with pytest.raises(ValueError, match=r"ax must be 2 .*\['l0', 'l1'\]; got 1, .*layer="):
+            shown(display, pruner, ax=ax)
+
+
+@pytest.mark.parametrize("display", [*OF_A_PRUNER, TrajectoryDisplay])
+def test_one_of_several_layers_can_be_named(display):
+    pruner = fitted(num_layers=2)
     assert shown(display, pruner, layer="l1").ax_.get_title().endswith(", l1")
+    with pytest.raises(ValueError, match=r"layer must be one of \['l0', 'l1'\].*; got 'l2'"):
+        shown(display, pruner, layer="l2")
 
 
 @pytest.mark.parametrize("display", OF_A_PRUNER)

@@ -1,10 +1,13 @@
 """The number of features of sequences, and what it is compared with."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from networks import make_rnn
 from sklearn.base import BaseEstimator
-from test_sequences import HELD, PLAIN, RAGGED, SAME, TOKENS
+from test_sequences import HELD, PLAIN, RAGGED, RNG, SAME, TOKENS
 
+from skspectral import RNNClassifier, RNNRegressor, SpectralRNNPruner
 from skspectral.data.checks import check_sequences
 
 
@@ -23,13 +26,17 @@ def test_the_number_of_features_is_remembered(name):
         (SAME, SAME[:, :, :2]),
         (RAGGED, [x[:, :2] for x in RAGGED]),
         (SAME, [x[:, :2] for x in RAGGED]),
-        (PLAIN, PLAIN[:, :3]),
+        (PLAIN, SAME),
+        (SAME[:, :, :1], SAME),
+        (RAGGED, [x[:, 0] for x in RAGGED]),
+        (SAME, PLAIN),
     ],
 )
 def test_another_number_of_features_is_refused(fitted, given):
     estimator = BaseEstimator()
     check_sequences(fitted, estimator)
-    match = rf"X has {np.shape(given[0])[-1]} features, but BaseEstimator is expecting"
+    n_features = given[0].shape[1] if given[0].ndim > 1 else 1
+    match = rf"X has {n_features} features, but BaseEstimator is expecting \d .* at every step"
     with pytest.raises(ValueError, match=match):
         check_sequences(given, estimator, reset=False)
 
@@ -58,3 +65,72 @@ def test_the_length_of_sequences_in_a_list_is_no_feature(fitted, given):
     estimator = BaseEstimator()
     check_sequences(fitted, estimator)
     assert len(check_sequences(given, estimator, reset=False)) == len(given)
+
+
+UNIVARIATE = {
+    "windows": PLAIN,
+    "shorter windows": PLAIN[:, :2],
+    "longer windows": np.hstack([PLAIN, PLAIN]),
+    "windows in nested lists": PLAIN[:, :3].tolist(),
+    "windows in a frame": pd.DataFrame(PLAIN[:, :3]),
+    "an axis of one feature": PLAIN[:, :3, None],
+    "unequal lengths": [x[:, 0] for x in RAGGED],
+}
+
+
+@pytest.mark.parametrize("fitted", UNIVARIATE)
+@pytest.mark.parametrize("given", UNIVARIATE)
+def test_univariate_sequences_may_have_other_lengths_than_in_fit(fitted, given):
+    estimator = BaseEstimator()
+    check_sequences(UNIVARIATE[fitted], estimator)
+    found = check_sequences(UNIVARIATE[given], estimator, reset=False)
+    assert found.n_step_features == 1
+    rows = UNIVARIATE[given]
+    rows = rows.to_numpy() if isinstance(rows, pd.DataFrame) else rows
+    assert found.lengths.tolist() == [len(row) for row in rows]
+
+
+def test_a_single_column_is_no_sequence():
+    estimator = BaseEstimator()
+    check_sequences(PLAIN, estimator)
+    match = "X has 1 features, .*expecting 5 features as input, which are the steps of univariate"
+    with pytest.raises(ValueError, match=match):
+        check_sequences(PLAIN[:, :1], estimator, reset=False)
+
+
+def test_columns_with_names_have_to_be_the_same():
+    estimator, frame = BaseEstimator(), pd.DataFrame(PLAIN, columns=list("abcde"))
+    check_sequences(frame, estimator)
+    with pytest.raises(ValueError, match="feature names should match"):
+        check_sequences(frame[["a", "b", "c"]], estimator, reset=False)
+    with (
+        pytest.warns(UserWarning, match="does not have valid feature names"),
+        pytest.raises(ValueError, match="X has 3 features, but BaseEstimator is expecting 5"),
+    ):
+        check_sequences(PLAIN[:, :3], estimator, reset=False)
+
+
+WINDOWS = RNG.normal(size=(30, 8))
+
+
+@pytest.mark.parametrize("kind", [RNNRegressor, RNNClassifier])
+@pytest.mark.parametrize("is_pruned", [False, True])
+def test_an_estimator_fitted_on_windows_predicts_on_others(kind, is_pruned):
+    y = WINDOWS.sum(1) if kind is RNNRegressor else np.arange(30) % 2
+    model = kind(8, max_epochs=1, random_state=0).fit(WINDOWS, y)
+    if is_pruned:
+        model = SpectralRNNPruner(model, m=4, n_refit=0, objective="input", trajectory_fit=0)
+        model.fit(WINDOWS)
+        expected = model.transform(WINDOWS[:, :5, None])
+        np.testing.assert_array_equal(model.transform(WINDOWS[:, :5]), expected)
+    expected = model.predict(WINDOWS[:, :5, None])
+    np.testing.assert_array_equal(model.predict(WINDOWS[:, :5]), expected)
+    mixed = [row[: 5 + i % 3] for i, row in enumerate(WINDOWS)]
+    np.testing.assert_allclose(model.predict(mixed)[::3], expected[::3], rtol=1e-5)
+    assert model.n_features_in_ == 8
+
+
+def test_moments_of_windows_of_other_lengths_are_added():
+    pruner = SpectralRNNPruner(make_rnn(n_features=1), m=3, n_refit=0, trajectory_fit=0)
+    pruner.fit(WINDOWS).partial_fit(WINDOWS[:, :5])
+    assert pruner.moments_.n_steps == 30 * 13

@@ -1,5 +1,10 @@
 """What a person reads of a pruned model."""
 
+import copy
+import pickle
+import re
+from xml.etree import ElementTree as ET
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +14,7 @@ from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from skspectral import SpectralRNNPruner
+from skspectral.pruners.summary import HEADS, Summary, as_html
 
 X = np.random.default_rng(0).normal(size=(40, 8, N_FEATURES))
 
@@ -47,10 +53,51 @@ def test_text_is_the_same_table(stays):
     assert f"{stays.information_loss_['rnn.l1']:.4f}" in lines[1]
 
 
-def test_a_notebook_shows_it(stays):
-    assert stays.summary().splitlines()[1].split()[0] in stays._repr_html_()
-    assert "<pre>" in stays._repr_mimebundle_()["text/html"]
-    assert "<pre>layer" not in SpectralRNNPruner(trajectory_fit=0)._repr_html_()
+def test_a_terminal_shows_it_as_it_is_printed(stays, capsys):
+    summary = stays.summary()
+    print(summary)
+    printed = capsys.readouterr().out
+    assert printed == f"{summary!r}\n" == f"{summary}\n"
+    assert printed.count("\n") == len(summary.splitlines()) == 4
+    for again in (pickle.loads(pickle.dumps(summary)), copy.deepcopy(summary)):
+        assert (again, repr(again), again._repr_html_()) == (
+            summary,
+            repr(summary),
+            summary._repr_html_(),
+        )
+
+
+def test_a_notebook_shows_it_as_a_table(stays):
+    html = stays.summary()._repr_html_()
+    rows = ET.fromstring(html).iter("tr")
+    found = [[cell.text or "" for cell in row] for row in rows]
+    cells = [re.split(r" {2,}", line) for line in stays.summary().splitlines()]
+    assert [[text for text in row if text] for row in found] == cells
+    frame = stays.summary(as_frame=True)
+    assert len(found) == 1 + len(frame)
+    assert all(len(row) == 1 + len(frame.columns) for row in found)
+
+
+def test_names_in_a_table_are_escaped():
+    html = as_html([list(HEADS.values()), ["<b>"] + [""] * (len(HEADS) - 1)])
+    assert "&lt;b&gt;" in html
+    assert "<b>" not in html
+
+
+def test_what_has_grown_is_told_below_the_table(stays):
+    rows = stays._rows()
+    rows[-1]["parameters"] = 2 * rows[-1]["parameters_before"]
+    summary = Summary.of(rows)
+    note = summary.splitlines()[-1]
+    assert note.startswith("The pruned module has")
+    assert summary._repr_html_().endswith(f"<p>{note}</p>")
+
+
+def test_the_diagram_of_the_estimator_has_it_below(stays):
+    table = stays.summary()._repr_html_()
+    assert stays._repr_html_().endswith(table)
+    assert stays._repr_mimebundle_()["text/html"].endswith(table)
+    assert "<tbody><tr>" not in SpectralRNNPruner(trajectory_fit=0)._repr_html_()
 
 
 def test_before_fit_there_is_none():

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 from tqdm.auto import tqdm
 
-from ..data.batches import Batches
+from ..data.batches import Batches, as_tensor
 from ..data.memory import cached
 from ..data.sequences import Sequences, in_order
 from ..rnn.layers.find import FORWARD_ERRORS
@@ -82,7 +82,7 @@ def batch_factory(
 def tolerates_padding(collector: StateCollector, ends: list[Any]) -> bool:
     """Return whether padding does not change the states of the longest and shortest sequence."""
     # A copy, since the trial sets the layout, which is part of the cache key of the pass.
-    return collector.copy().ignores_padding(*(torch.as_tensor(each) for each in ends))
+    return collector.copy().ignores_padding(*map(as_tensor, ends))
 
 
 def run(

@@ -48,9 +48,19 @@ class Forward:
     @property
     def n_inputs(self) -> int:
         """Number of first entries of a list that are inputs: the required ones, at least one."""
+        return max(1, sum(map(is_required, self._positional)))
+
+    @property
+    def n_most(self) -> int:
+        """Number of inputs with the optional ones, which are None by default, such as lengths."""
+        optional = sum(each.default is None for each in self._positional)
+        return max(1, sum(map(is_required, self._positional)) + optional)
+
+    @property
+    def _positional(self) -> list[inspect.Parameter]:
         parameters = self.signature.parameters.values() if self.signature else ()
-        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        return max(1, sum(each.kind in positional and is_required(each) for each in parameters))
+        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        return [each for each in parameters if each.kind in kinds]
 
     def read(self, batch: Any, number: int) -> Batch:
         """Return the arguments of ``forward`` for one batch of an iterable.
@@ -76,29 +86,30 @@ class Forward:
         return arguments
 
     def labeled(self, batch: Any, number: int) -> tuple[Batch, Any]:
-        """Return the arguments and the targets of a batch; targets are the last entry of a list.
+        """Return the arguments and the targets of a batch, its last entry.
 
         Raises
         ------
         ValueError
             If the batch has no targets.
         """
-        n_inputs = len(batch) - 1 if isinstance(batch, list) else 0
-        is_nested = n_inputs == 1 and isinstance(batch[0], list | tuple | Mapping)
-        if not (n_inputs == self.n_inputs or is_nested):
+        inputs: list[Any] = list(batch[:-1]) if is_list(batch) else []
+        is_nested = len(inputs) == 1 and (is_list(inputs[0]) or isinstance(inputs[0], Mapping))
+        if not (self.n_inputs <= len(inputs) <= self.n_most or is_nested):
             raise ValueError(
-                f"batch {number} of X brings no targets to train on; give an iterable of lists "
-                f"[inputs, targets], as a DataLoader over labeled data is, with {self.n_inputs} "
-                "of inputs, as many as forward requires."
+                f"batch {number} of X brings no targets to train on; give an iterable of lists or "
+                "tuples [inputs, targets], as a DataLoader over labeled data is, with "
+                f"{self.n_inputs} of inputs, as many as forward requires."
             )
-        return self.read(batch[:-1], number), batch[-1]
+        given = self._inputs(inputs) if is_nested else tuple(inputs)
+        return self.read(given, number), batch[-1]
 
     def _inputs(self, entries: list[Any]) -> Any:
         """Return the inputs of a list, which may be nested, ``[[inputs, lengths], targets]``."""
         first = entries[0]
         if isinstance(first, Mapping):
             return first
-        if self.n_inputs > 1 and isinstance(first, list | tuple) and not is_packed(first):
+        if is_list(first) and (self.n_inputs > 1 or 1 < len(first) <= self.n_most):
             return tuple(first)
         return tuple(entries[: self.n_inputs])
 
@@ -120,7 +131,8 @@ class Forward:
         except TypeError as error:
             raise TypeError(
                 f"batch {number} of X does not fit forward{self.signature} of {self.name}: "
-                f"{error}; give tuples for module(*batch) or dicts for module(**batch)."
+                f"{error}; give tuples for module(*batch), dicts for module(**batch), or lists "
+                "of inputs and targets."
             ) from error
 
 
@@ -188,6 +200,11 @@ def is_required(parameter: inspect.Parameter) -> bool:
 def is_packed(value: Any) -> bool:
     """Return whether a value is a ``PackedSequence``, which must not be taken for a tuple."""
     return isinstance(value, PackedSequence)
+
+
+def is_list(value: Any) -> bool:
+    """Return whether a value is a list or tuple of entries."""
+    return isinstance(value, list | tuple) and not is_packed(value)
 
 
 def is_numbers(value: Any) -> bool:

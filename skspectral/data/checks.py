@@ -26,6 +26,7 @@ FORMS = (
     "X must be an array of shape (n_sequences, n_steps) or (n_sequences, n_steps, n_features), "
     "a list of arrays of shape (n_steps, n_features), or an iterable of batches"
 )
+STEP = "_n_step_features"  # attribute of an estimator, the number of features of a step in fit
 INTEGERS = frozenset(np.dtype(kind) for kind in np.typecodes["AllInteger"])
 
 
@@ -85,10 +86,37 @@ def _read(X: Any, estimator: BaseEstimator | None, reset: bool) -> Sequences | B
         return _remember(_check_ragged(X), estimator, reset)
     if getattr(X, "ndim", 2) > 2:
         return _remember(_check_3d(X), estimator, reset)
-    # Integers may be token ids, whose number of steps may differ from that in fit.
-    named = estimator is not None and (reset or getattr(X, "dtype", None) not in INTEGERS)
-    X = validate_data(estimator, X, reset=reset) if named else check_array(X, input_name="X")
-    return Sequences(X, X.shape[1])
+    is_table = estimator is not None and (reset or not has_other_steps(X, estimator))
+    X = validate_data(estimator, X, reset=reset) if is_table else check_array(X, input_name="X")
+    checked = Sequences(X, X.shape[1])
+    if reset and estimator is not None:
+        vars(estimator)[STEP] = 1
+    return checked if is_table else _remember(checked, estimator, reset)
+
+
+def has_other_steps(X: Any, estimator: BaseEstimator) -> bool:
+    """Return whether the columns of X are another number of steps than in fit.
+
+    Columns with names are those of a table, and have to be the same.
+
+    Raises
+    ------
+    ValueError
+        If sequences of several steps are expected and X has a single column.
+    """
+    if getattr(X, "dtype", None) in INTEGERS:
+        return True
+    shape: tuple[int, ...] = np.shape(X)
+    expected = estimator.n_features_in_
+    is_table = hasattr(estimator, "feature_names_in_") or not hasattr(estimator, STEP)
+    if is_table or len(shape) != 2 or shape[1] == expected:
+        return False
+    if shape[1] == 1:
+        raise ValueError(
+            f"X has 1 features, but {type(estimator).__name__} is expecting {expected} features as "
+            "input, which are the steps of univariate sequences; give more than one step."
+        )
+    return True
 
 
 def is_iterable_of_batches(X: Any) -> bool:
@@ -168,9 +196,11 @@ def _check_ragged(arrays: list[NDArray[Any]]) -> Sequences:
         if len(array) == 0:
             raise ValueError(f"X[{i}] is an empty sequence; give sequences of at least one step.")
         if array.shape[1:] != arrays[0].shape[1:]:
+            advice = "give sequences of one number of features"
+            if len({each.shape[0] for each in arrays}) == 1:
+                advice += ", as [x.T for x in X] if these are of shape (n_features, n_steps)"
             raise ValueError(
-                f"X[{i}] has {array.shape[1]} features, X[0] has {arrays[0].shape[1]}; "
-                "give sequences of one number of features."
+                f"X[{i}] has {array.shape[1]} features, X[0] has {arrays[0].shape[1]}; {advice}."
             )
     with np.errstate(over="ignore", invalid="ignore"):
         sound = [is_finite_fast(array) for array in arrays]
@@ -214,15 +244,23 @@ def _check_3d(X: Any) -> Sequences:
 
 
 def _remember(checked: Sequences, estimator: BaseEstimator | None, reset: bool) -> Sequences:
-    """Set ``n_features_in_`` or compare with it, unless X are token ids, without features."""
+    """Set ``n_features_in_`` or compare the features of a step, unless X are token ids."""
     if estimator is None:
         return checked
     if reset:
         vars(estimator).pop("feature_names_in_", None)
         estimator.n_features_in_ = checked.n_features
-    elif checked.has_features and checked.n_features != estimator.n_features_in_:
+        vars(estimator)[STEP] = checked.n_step_features
+        return checked
+    expected = getattr(estimator, STEP, estimator.n_features_in_)
+    array = checked.arrays[0] if isinstance(checked.arrays, list) else checked.arrays
+    are_tokens = not checked.has_features and np.dtype(array.dtype).kind in "iu"
+    if not are_tokens and checked.n_step_features != expected:
+        shape: tuple[int, ...] = getattr(checked.arrays, "shape", ())
+        transposed = f"; give X.transpose(0, 2, 1), whose last axis has {expected}"
         raise ValueError(
-            f"X has {checked.n_features} features, but {type(estimator).__name__} is expecting "
-            f"{estimator.n_features_in_} features as input."
+            f"X has {checked.n_step_features} features, but {type(estimator).__name__} is "
+            f"expecting {expected} features as input at every step"
+            f"{transposed * (len(shape) == 3 and shape[1] == expected)}."
         )
     return checked

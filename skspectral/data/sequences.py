@@ -8,13 +8,12 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_array
 
 from ..rnn.states.collector import BLOCK
 from ..rnn.states.padded import Padded
-from .batches import reading
+from .batches import as_tensor, reading
 
 MOST_PADDED = 1.1  # limit on the steps with padding, relative to those without
 READ = 1024  # sequences that are read at once if some of them are needed
@@ -64,6 +63,11 @@ class Sequences:
         if isinstance(self.arrays, list):
             return self.arrays[0].ndim == 2
         return len(self.arrays.shape) == 3
+
+    @property
+    def n_step_features(self) -> int:
+        """Number of features of a step: one without an axis of features."""
+        return self.n_features if self.has_features else 1
 
     def batches(
         self, batch_size: int, *, pad: bool = False, start: int = 0
@@ -123,7 +127,7 @@ class Sequences:
         found = [self.arrays[i] for i in index]
         if len({len(sequence) for sequence in found}) == 1:
             return np.stack(found)
-        return Padded.of([torch.as_tensor(sequence) for sequence in found])
+        return Padded.of([as_tensor(sequence) for sequence in found])
 
 
 class LazySequences(Sequences):

@@ -1,5 +1,6 @@
 """Displays of what pruning did, in the style of scikit-learn's displays."""
 
+from .display import LayersDisplay
 from .loss_path import LossPathDisplay
 from .score_curve import ScoreCurveDisplay
 from .spectrum import SpectrumDisplay
@@ -7,6 +8,7 @@ from .support import SupportDisplay
 from .trajectory import TrajectoryDisplay
 
 __all__ = [
+    "LayersDisplay",
     "LossPathDisplay",
     "ScoreCurveDisplay",
     "SpectrumDisplay",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from math import ceil, sqrt
 from typing import Any, Self
 
 import numpy as np
@@ -44,35 +46,116 @@ class Display(ABC):
         """Draw on some axes."""
 
 
+class LayersDisplay:
+    """Displays of several layers, which ``from_estimator`` of the other displays returns.
+
+    Parameters
+    ----------
+    displays : dict of Display
+        The display of each layer, by its name.
+
+    Attributes
+    ----------
+    axes_ : ndarray of matplotlib Axes
+        Where they were drawn, in the order of ``displays``.
+    figure_ : matplotlib Figure
+        The figure of that.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skspectral import SpectralRNNPruner
+    >>> from skspectral.inspection import SpectrumDisplay
+    >>> lstm = torch.nn.LSTM(input_size=3, hidden_size=32, num_layers=2, batch_first=True)
+    >>> pruner = SpectralRNNPruner(lstm, m=8).fit(torch.randn(50, 20, 3))
+    >>> layers = SpectrumDisplay.from_estimator(pruner)
+    >>> list(layers.displays), layers.displays["l1"].m
+    (['l0', 'l1'], 8)
+    """
+
+    def __init__(self, displays: Mapping[str, Display]) -> None:
+        self.displays = displays
+
+    def plot(self, ax: Any = None) -> Self:
+        """Draw all of them.
+
+        Parameters
+        ----------
+        ax : sequence of matplotlib Axes or None, default=None
+            Where to draw, one for each layer; None makes a new figure.
+
+        Returns
+        -------
+        LayersDisplay
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If there are not as many axes as layers.
+        """
+        n_layers = len(self.displays)
+        axes = self._new_axes() if ax is None else np.ravel(np.asarray(ax, dtype=object))
+        if len(axes) != n_layers:
+            raise ValueError(
+                f"ax must be {n_layers} matplotlib Axes, one for each of the layers "
+                f"{list(self.displays)}; got {len(axes)}, so give more or name a layer by layer=."
+            )
+        self.axes_, self.figure_ = axes, axes[0].figure
+        for display, each in zip(self.displays.values(), axes, strict=True):
+            display.plot(each)
+        return self
+
+    def _new_axes(self) -> Any:
+        """Return one axes for each layer, in a new figure that is about as wide as high."""
+        plt = pyplot_for(self)
+        n_layers = len(self.displays)
+        n_columns = ceil(sqrt(n_layers))
+        n_rows = ceil(n_layers / n_columns)
+        width, height = plt.rcParams["figure.figsize"]
+        size = (width * n_columns, height * n_rows)
+        figure = plt.figure(figsize=size, layout="constrained")
+        return np.array([figure.add_subplot(n_rows, n_columns, i + 1) for i in range(n_layers)])
+
+
+def draw(displays: Mapping[str, Display], ax: Any) -> Any:
+    """Draw the display of a layer, or those of several; return it, or a LayersDisplay."""
+    if len(displays) > 1:
+        return LayersDisplay(displays).plot(ax)
+    (display,) = displays.values()
+    return display.plot(ax)
+
+
 class LayerDisplay(Display):
     """A plot of one layer of a fitted pruner."""
 
     @classmethod
-    def from_estimator(cls, pruner: Any, *, layer: str | None = None, ax: Any = None) -> Self:
-        """Draw what a fitted pruner knows of a layer.
+    def from_estimator(cls, pruner: Any, *, layer: str | None = None, ax: Any = None) -> Any:
+        """Draw what a fitted pruner knows of a layer, or of every layer.
 
         Parameters
         ----------
         pruner : SpectralRNNPruner
             A fitted pruner.
         layer : str or None, default=None
-            Name of the layer; None if there is one alone.
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a new figure.
+            Name of the layer; None draws all layers.
+        ax : matplotlib Axes, sequence of them or None, default=None
+            Where to draw, one for each layer; None makes a new figure.
 
         Returns
         -------
-        Display
-            The display.
+        Display or LayersDisplay
+            The display; a :class:`LayersDisplay` of several layers.
 
         Raises
         ------
         ValueError
-            If there are several layers and none is named, or none of that name.
+            If there is no layer of that name, or another number of axes than of layers.
         TypeError
             If it is no pruner.
         """
-        return cls._of(*pruned_layer(pruner, layer)).plot(ax)
+        layers = pruned_layers(pruner, layer)
+        return draw({name: cls._of(name, found) for name, found in layers.items()}, ax)
 
     @classmethod
     @abstractmethod
@@ -82,8 +165,11 @@ class LayerDisplay(Display):
 
 def axes_for(display: object, ax: Any) -> Any:
     """Return the given axes, or new ones."""
-    if ax is not None:
-        return ax
+    return pyplot_for(display).subplots(layout="constrained")[1] if ax is None else ax
+
+
+def pyplot_for(display: object) -> Any:
+    """Return ``matplotlib.pyplot``."""
     try:
         import matplotlib.pyplot as plt  # noqa: PLC0415  needed to draw, and for nothing else
     except ImportError as error:
@@ -91,12 +177,12 @@ def axes_for(display: object, ax: Any) -> Any:
             f"{type(display).__name__} draws with matplotlib, which is not installed; "
             "pip install 'skspectral[plot]'."
         ) from error
-    return plt.subplots(layout="constrained")[1]
+    return plt
 
 
 @refer_to_docs("Reading the plots")
-def pruned_layer(pruner: Any, layer: str | None) -> tuple[str, PrunedLayer]:
-    """Return a layer of a fitted pruner, and its name."""
+def pruned_layers(pruner: Any, layer: str | None) -> dict[str, PrunedLayer]:
+    """Return a layer of a fitted pruner by its name, or all layers."""
     check_is_fitted(pruner)
     found = getattr(pruner, "layers_", {})
     if not all(isinstance(each, PrunedLayer) for each in found.values()) or not found:
@@ -104,8 +190,8 @@ def pruned_layer(pruner: Any, layer: str | None) -> tuple[str, PrunedLayer]:
             "pruner must be a fitted SpectralRNNPruner or SpectralRNNPrunerCV; got "
             f"{type(pruner).__name__}."
         )
-    name = name_among(found, layer)
-    return name, found[name]
+    names = found if layer is None else [name_among(found, layer)]
+    return {name: found[name] for name in names}
 
 
 def titled(title: str, layer: str) -> str:

@@ -8,7 +8,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from .display import COLORS, Display, pruned_layer, titled
+from ..pruners.pruned_layer import PrunedLayer
+from .display import COLORS, Display, draw, pruned_layers, titled
 from .trajectories import Trajectories
 
 
@@ -73,7 +74,7 @@ class TrajectoryDisplay(Display):
         nodes: Sequence[int] | None = None,
         layer: str | None = None,
         ax: Any = None,
-    ) -> Self:
+    ) -> Any:
         """Plot the states of both networks on a sequence.
 
         Parameters
@@ -85,21 +86,29 @@ class TrajectoryDisplay(Display):
         nodes : sequence of int or None, default=None
             Nodes to show; None is the three that move most among those that were lost.
         layer : str or None, default=None
-            Name of the layer; None if there is one alone.
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a new figure.
+            Name of the layer; None draws all layers.
+        ax : matplotlib Axes, sequence of them or None, default=None
+            Where to draw, one for each layer; None makes a new figure.
 
         Returns
         -------
-        TrajectoryDisplay
-            The display.
+        TrajectoryDisplay or LayersDisplay
+            The display; a :class:`LayersDisplay` of several layers.
 
         Raises
         ------
         ValueError
-            If the layer has no such nodes.
+            If a layer has no such nodes, or there is another number of axes than of layers.
         """
-        name, found = pruned_layer(pruner, layer)
+        layers = pruned_layers(pruner, layer)
+        shown = {name: cls._of(pruner, X, nodes, name, found) for name, found in layers.items()}
+        return draw(shown, ax)
+
+    @classmethod
+    def _of(
+        cls, pruner: Any, X: Any, nodes: Sequence[int] | None, name: str, found: PrunedLayer
+    ) -> Self:
+        """Return the display of a layer."""
         if nodes is None:
             nodes = livest(found.statistics.covariance, found.statistics.mean, found.support)
         n_nodes = found.problem.n_nodes
@@ -115,7 +124,7 @@ class TrajectoryDisplay(Display):
             rebuilt=rebuilt[turned, nodes],
             nodes=nodes,
             layer=name,
-        ).plot(ax)
+        )
 
     def _draw(self, ax: Any) -> None:
         steps = np.arange(1, len(self.dense) + 1)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import update_wrapper
+from types import MethodType
+from typing import Any, cast
 
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, is_classifier, is_regressor
 from sklearn.utils import get_tags
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
@@ -20,11 +21,58 @@ def estimator_has(name: str) -> Callable[[Any], bool]:
     """Return a check for ``available_if``: whether the wrapped estimator has a method."""
 
     def check(pruner: Any) -> bool:
-        wrapped = getattr(pruner, "pruned_estimator_", pruner.estimator)
-        wrapped = RNNClassifier if wrapped is None else wrapped
+        wrapped = wrapped_by(pruner)
         return not isinstance(wrapped, nn.Module) and hasattr(wrapped, name)
 
     return check
+
+
+def wrapped_by(pruner: Any) -> Any:
+    """Return what a pruner wraps: pruned once it is fitted, before that as it was given."""
+    wrapped = getattr(pruner, "pruned_estimator_", pruner.estimator)
+    return RNNClassifier() if wrapped is None else wrapped
+
+
+def missing(pruner: Any, name: str) -> AttributeError:
+    """Return the error for an attribute that the wrapped estimator does not have."""
+    kind, wrapped = type(pruner).__name__, wrapped_by(pruner)
+    if isinstance(wrapped, nn.Module):
+        return AttributeError(
+            f"{kind} has no {name} around a torch module; call pruned_module_ on tensors, or give "
+            f"as estimator one that holds the {type(wrapped).__name__} as module_ and has {name}."
+        )
+    return AttributeError(f"{kind} has no {name}, since its {type(wrapped).__name__} has none.")
+
+
+def check_targets(pruner: Any, y: Any) -> None:
+    """Raise if the wrapped classifier or regressor cannot be scored, since there are no targets."""
+    wrapped = wrapped_by(pruner)
+    if y is not None or isinstance(wrapped, nn.Module):
+        return
+    if is_classifier(wrapped) or is_regressor(wrapped):
+        raise ValueError(
+            f"The score of {type(wrapped).__name__} requires y to be passed, but the target y is "
+            "None; give y, or as estimator the torch module, whose score needs none."
+        )
+
+
+class Delegated:
+    """Method that exists if the wrapped estimator has it; otherwise, the error tells why not.
+
+    ``available_if`` of scikit-learn does the same, but words the error itself.
+    """
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        self.method = method
+        self.is_available = estimator_has(method.__name__)
+        update_wrapper(cast(Any, self), method)
+
+    def __get__(self, pruner: Any, owner: Any = None) -> Callable[..., Any]:
+        if pruner is None:
+            return self.method
+        if not self.is_available(pruner):
+            raise missing(pruner, self.method.__name__)
+        return MethodType(self.method, pruner)
 
 
 class PredictorMixin:
@@ -48,7 +96,7 @@ class PredictorMixin:
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
-    @available_if(estimator_has("predict"))
+    @Delegated
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict with the smaller network.
 
@@ -64,7 +112,7 @@ class PredictorMixin:
         """
         return self._delegate("predict", X)
 
-    @available_if(estimator_has("predict_proba"))
+    @Delegated
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Predict class probabilities with the smaller network.
 
@@ -80,7 +128,7 @@ class PredictorMixin:
         """
         return self._delegate("predict_proba", X)
 
-    @available_if(estimator_has("score"))
+    @Delegated
     def score(self, X: Any, y: Any = None) -> float:
         """Return the score of the smaller network.
 
@@ -96,6 +144,8 @@ class PredictorMixin:
         float
             The score of the wrapped estimator.
         """
+        check_is_fitted(self)
+        check_targets(self, y)
         return self._delegate("score", X, y)
 
     def _delegate(self, method: str, X: Any, *args: Any) -> Any:
@@ -106,4 +156,6 @@ class PredictorMixin:
     def classes_(self) -> NDArray[Any]:
         """Class labels, if the wrapped estimator has any."""
         check_is_fitted(self)
+        if not estimator_has("classes_")(self):
+            raise missing(self, "classes_")
         return self.pruned_estimator_.classes_

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from numbers import Integral
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.multiclass import type_of_target
@@ -13,13 +15,14 @@ from torch import nn
 
 from ..data.batches import Batches
 from ..data.dask_sequences import DaskSequences
-from ..data.labeled import LabeledSequences
+from ..data.labeled import Encoding, LabeledSequences, targets_of
 from ..data.memory import cached
 from ..data.sequences import Sequences
 from ..rnn.layers.weights import copied, copied_estimator, in_one_piece
 from ..training.rnn_estimators import RNNClassifier, RNNRegressor
 from ..utils.doc_hints import refer_to_docs
 from ..utils.interrupts import interruptible
+from ..utils.validation import name_of_kind
 
 OURS = (RNNClassifier, RNNRegressor)
 
@@ -41,10 +44,7 @@ def fit_or_copy(pruner: Any, X: Any, y: Any, memory: Any = None) -> Any:
     if estimator is None:
         seed, verbose = pruner._drawn, pruner.verbose
         estimator = default_estimator(y).set_params(random_state=seed, verbose=verbose)
-    if isinstance(estimator, FrozenEstimator):
-        estimator = estimator.estimator
-    if isinstance(estimator, nn.Module):  # a compiled one hides the module that it was made of
-        estimator = getattr(estimator, "_orig_mod", estimator)
+    estimator = unwrapped(estimator)
     if isinstance(estimator, nn.Module) or hasattr(estimator, "module_"):
         is_module = isinstance(estimator, nn.Module)
         dense = copied(estimator, {}) if is_module else copied_estimator(estimator)
@@ -55,14 +55,39 @@ def fit_or_copy(pruner: Any, X: Any, y: Any, memory: Any = None) -> Any:
     else:
         dense = estimator
     if not isinstance(dense, nn.Module) and not hasattr(dense, "module_"):
-        raise TypeError(
-            "estimator must be a torch module, an estimator that holds one as module_ once it is "
-            f"fitted, or None; got {type(estimator).__name__}."
-        )
+        raise no_network(estimator)
     module = in_one_piece(get_module(dense)).eval()
     if pruner.device is not None:
         module.to(pruner.device)
     return dense
+
+
+def unwrapped(estimator: Any) -> Any:
+    """Return the estimator that a FrozenEstimator freezes, or the module that was compiled."""
+    if isinstance(estimator, FrozenEstimator):
+        estimator = estimator.estimator
+    if isinstance(estimator, nn.Module):  # a compiled one hides the module that it was made of
+        estimator = getattr(estimator, "_orig_mod", estimator)
+    return estimator
+
+
+@refer_to_docs("Whole models")
+def check_estimator(estimator: Any) -> None:
+    """Raise if it is known before anything is trained that an estimator holds no torch module."""
+    estimator = unwrapped(estimator)
+    if isinstance(estimator, nn.Module) or hasattr(estimator, "module_") or estimator is None:
+        return
+    is_sklearn = type(estimator).__module__.partition(".")[0] == "sklearn"
+    if isinstance(estimator, type) or is_sklearn or not hasattr(estimator, "fit"):
+        raise no_network(estimator)
+
+
+def no_network(estimator: Any) -> TypeError:
+    """Return the error for an estimator that holds no torch module."""
+    return TypeError(
+        "estimator must be a torch module, an estimator that holds one as module_ once it is "
+        f"fitted, or None; got {name_of_kind(estimator)}."
+    )
 
 
 def fitted(estimator: Any, X: Any, y: Any) -> Any:
@@ -104,11 +129,27 @@ def is_classification(estimator: Any, y: Any) -> bool | None:
     return is_classifier(estimator) if known else None
 
 
-def encode_targets(estimator: Any, y: Any) -> Any:
-    """Return targets in the encoding of the network's outputs: class numbers for a classifier."""
-    if y is None or not isinstance(estimator, RNNClassifier):
-        return y
-    return np.searchsorted(estimator.classes_, np.asarray(y))
+def encoding_of(estimator: Any) -> Encoding | None:
+    """Return the function from labels to class numbers that an estimator has been trained with.
+
+    Numbers are class numbers already, unless it is our classifier.
+    """
+    if not hasattr(estimator, "classes_"):
+        return None
+    classes = np.asarray(estimator.classes_)
+
+    def encode(labels: NDArray[Any]) -> NDArray[Any]:
+        if not isinstance(estimator, RNNClassifier) and labels.dtype.kind in "biuf":
+            return labels
+        known = np.isin(labels, classes)
+        if not known.all():
+            raise ValueError(
+                f"y must hold labels that estimator was trained on, {classes.tolist()}; got "
+                f"{labels[~known].tolist()[0]!r}."
+            )
+        return np.searchsorted(classes, labels)
+
+    return encode
 
 
 def memory_for(memory: Any, sequences: Sequences | Batches) -> Any:
@@ -122,8 +163,11 @@ def labeled_data(
     """Return sequences, batches of them in memory, and the same with their targets."""
     if isinstance(sequences, Batches):
         sequences = sequences.in_memory()
-    targets = encode_targets(estimator, y)
-    return sequences, LabeledSequences.of(sequences, targets, get_module(estimator))
+    module, encoding = get_module(estimator), encoding_of(estimator)
+    labeled = LabeledSequences.of(sequences, y, module, encoding)
+    if isinstance(sequences, Batches):  # without targets, which a tuple does not tell from inputs
+        sequences = replace(sequences, source=cast(list[Any], labeled.data))
+    return sequences, labeled
 
 
 def is_discrete(y: Any) -> bool:
@@ -133,9 +177,10 @@ def is_discrete(y: Any) -> bool:
 
 def holds_labels(y: Any) -> bool:
     """Return whether targets, possibly several per sequence, are class labels."""
-    if isinstance(y, list) and np.ndim(y[0]) > 0:
-        return np.asarray(y[0]).dtype.kind in "iub"
-    targets = np.asarray(y)
+    targets = targets_of(y)
+    if isinstance(targets, list):
+        return np.asarray(targets[0]).dtype.kind in "iub"
+    targets = np.asarray(targets)
     return targets.dtype.kind in "iub" if targets.ndim > 1 else is_discrete(targets)
 
 

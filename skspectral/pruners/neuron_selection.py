@@ -27,9 +27,10 @@ from ..rnn.surgery.surgery import Surgery
 from ..rnn.tracing.tracer import find_readers
 from ..training.finetune import FineTune, as_finetune, fine_tuned, training_steps
 from ..utils.atomic_fit import AtomicFitMixin, unfitted_copy
-from ..utils.validation import check_choice, check_count, is_number
+from ..utils.validation import check_choice, check_count, check_device, is_number
 from .delegation import PredictorMixin
 from .dense_network import (
+    check_estimator,
     fit_or_copy,
     get_module,
     is_classification,
@@ -313,6 +314,7 @@ class NeuronSelectionPruner(PredictorMixin, StateTransformer, AtomicFitMixin):
         return settings
 
     def _check_params(self) -> None:
+        check_estimator(self.estimator)
         for name in ("penalty_inputs", "penalty_nodes"):
             value = getattr(self, name)
             if not (is_number(value) and 0.0 <= value < np.inf):
@@ -324,6 +326,7 @@ class NeuronSelectionPruner(PredictorMixin, StateTransformer, AtomicFitMixin):
         check_choice("likelihood", self.likelihood, FAMILIES)
         check_choice("output", self.output, POOLINGS)
         check_count("batch_size", self.batch_size)
+        check_device(self.device)
         as_memory(self.memory)
 
 

@@ -28,11 +28,11 @@ from ..solvers import Solver
 from ..training.distillation import Distillation, as_distillation
 from ..training.finetune import FineTune, as_finetune
 from ..utils.atomic_fit import AtomicFitMixin, unfitted_copy
-from ..utils.validation import check_choice, check_count
+from ..utils.validation import check_choice, check_count, check_device
 from .allocation import ALLOCATIONS, check_nodes
 from .collected import collected
-from .delegation import PredictorMixin, estimator_has
-from .dense_network import memory_for, planned_size
+from .delegation import PredictorMixin, check_targets, estimator_has
+from .dense_network import check_estimator, memory_for, planned_size
 from .held_out import held_out_losses, warn_of_few_steps
 from .options import Allocation, NodeCount, ObjectiveName, Pooling, SolverName, StateSize
 from .parameters import (
@@ -119,9 +119,10 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AtomicFi
         Epochs of label-free distillation after pruning.
     finetune : int, FineTune or None, default=None
         Epochs of training on the targets after pruning, and after distillation if there is any;
-        None means no training. The targets are y or, if X is an iterable, the second entries of
-        batches ``[inputs, targets]``, as a ``DataLoader`` over labeled data yields them; such
-        batches are held in memory.
+        None means no training. The targets are y or, if X is an iterable or list of batches, the
+        last entries of lists or tuples such as ``[inputs, targets]``, as a ``DataLoader`` over
+        labeled data yields them; such batches are held in memory. Class labels of -100 are left
+        out of the loss.
     state_size : {"pruned", "dense"}, default="pruned"
         Size of the last hidden and cell states that ``forward`` returns beside other outputs, as in
         streaming: ``"pruned"``, those of the kept nodes; ``"dense"``, rebuilt to all nodes. Initial
@@ -490,11 +491,13 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AtomicFi
         """
         check_is_fitted(self)
         if estimator_has("score")(self):
+            check_targets(self, y)
             return self._delegate("score", X, y)
         sequences = check_sequences(X, self, reset=False)
         return 1.0 - relative_loss(self.layers_, dense_moments(self, self._dense, sequences))
 
     def _check_params(self) -> None:
+        check_estimator(self.estimator)
         self._check_m()
         check_choice("allocation", self.allocation, ALLOCATIONS)
         check_tol(self.tol)
@@ -512,6 +515,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AtomicFi
         check_choice("state_size", self.state_size, get_args(StateSize))
         check_choice("output", self.output, POOLINGS)
         check_count("batch_size", self.batch_size)
+        check_device(self.device)
         as_memory(self.memory)
         check_n_jobs(self.n_jobs)
 

@@ -26,6 +26,7 @@ from ..training.finetune import FineTune, as_finetune
 from ..utils.validation import check_choice, is_number
 from .allocation import check_nodes
 from .cross_validation import best_index, fold_scores, tabulate
+from .delegation import check_targets
 from .dense_network import default_estimator, planned_size
 from .options import Allocation, ObjectiveName, Pooling, SolverName, StateSize
 from .spectral import SpectralRNNPruner
@@ -176,6 +177,8 @@ class SpectralRNNPrunerCV(SpectralRNNPruner):
                 f"X is of type {type(X).__name__}, which cannot be split into folds; give an array "
                 "or a list of sequences."
             )
+        if self.estimator is not None and not callable(self.scoring):
+            check_targets(self, y)
         X_and_y = indexable(X, y)
         jobs = (
             delayed(fold_scores)(self._candidate(), self.ms, self.scoring, X_and_y, fold)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.utils import estimator_html_repr
@@ -56,21 +56,22 @@ class SummaryMixin:
         Parameters
         ----------
         as_frame : bool, default=False
-            Whether to give a pandas DataFrame instead of a text.
+            Whether to return a pandas DataFrame.
 
         Returns
         -------
-        str or DataFrame
-            A row for every layer: nodes kept, of how many; the relative loss, that on sequences
-            held out, and the lower bound; parameters and multiply-adds per step, after and before;
-            whether the reconstruction is folded into the readers, and if not, why, and which
-            readers could not be refitted. The last row is of the whole module, with the measured
-            divergence of its outputs and the multiply-adds of its recurrent layers.
+        Summary or DataFrame
+            A table: a str that prints as one and that notebooks show as one, or a DataFrame. A row
+            for every layer: nodes kept, of how many; the relative loss, that on sequences held out,
+            and the lower bound; parameters and multiply-adds per step, after and before; whether
+            the reconstruction is folded into the readers, and if not, why, and which readers could
+            not be refitted. The last row is of the whole module, with the measured divergence of
+            its outputs and the multiply-adds of its recurrent layers.
         """
         check_is_fitted(self)
         rows = self._rows()
         if not as_frame:
-            return "\n".join(filter(None, (as_text(rows), growth(rows))))
+            return Summary.of(rows)
         import pandas as pd  # noqa: PLC0415  not needed for anything else
 
         return pd.DataFrame(rows, columns=list(HEADS)).set_index("layer")
@@ -106,7 +107,7 @@ class SummaryMixin:
         diagram: str = estimator_html_repr(self)
         if not hasattr(self, "pruned_module_"):
             return diagram
-        return f"{diagram}<pre>{escape(self.summary())}</pre>"
+        return f"{diagram}{self.summary()._repr_html_()}"
 
     def _repr_html_inner(self) -> str:
         return self._html_repr()
@@ -223,9 +224,57 @@ def expanding(module: nn.Module) -> int:
     return sum(linear.weight.numel() for each in linears for linear in each)
 
 
-def as_text(rows: list[dict[str, Any]]) -> str:
-    """Return the rows as a text table."""
-    table = [list(HEADS.values()), *([cell(row.get(key, "")) for key in HEADS] for row in rows)]
+class Summary(str):
+    """Text of a summary, which a terminal shows as it is printed, and a notebook as a table."""
+
+    html: str
+
+    def __new__(cls, text: str, html: str) -> Self:
+        """Return the text, with its form for notebooks."""
+        summary = super().__new__(cls, text)
+        summary.html = html
+        return summary
+
+    @classmethod
+    def of(cls, rows: list[dict[str, Any]]) -> Self:
+        """Return the summary of some rows."""
+        table, note = cells_of(rows), growth(rows)
+        text = "\n".join(filter(None, (as_text(table), note)))
+        return cls(text, as_html(table) + (f"<p>{escape(note)}</p>" if note else ""))
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+    def __reduce__(self) -> tuple[type[Summary], tuple[str, str]]:
+        return type(self), (str(self), self.html)
+
+
+def cells_of(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """Return the head and the rows as a table of texts."""
+    return [list(HEADS.values()), *([cell(row.get(key, "")) for key in HEADS] for row in rows)]
+
+
+def as_html(table: list[list[str]]) -> str:
+    """Return a table in HTML, with numbers aligned to the right."""
+    sides = ["left" if name in ("layer", "reconstruction") else "right" for name in HEADS]
+
+    def row(tag: str, line: list[str]) -> str:
+        cells = (
+            f'<{tag} style="text-align: {side}">{escape(text)}</{tag}>'
+            for side, text in zip(sides, line, strict=True)
+        )
+        return f"<tr>{''.join(cells)}</tr>"
+
+    head, *lines = table
+    body = "".join(row("td", line) for line in lines)
+    return f"<table><thead>{row('th', head)}</thead><tbody>{body}</tbody></table>"
+
+
+def as_text(table: list[list[str]]) -> str:
+    """Return a table as text."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     last = len(widths) - 1
     lines = (

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..utils.atomic_fit import same_random_numbers
 from ..utils.doc_hints import refer_to_docs
 from ..utils.safetensors_io import header, read_header, replacing
+from ..utils.validation import name_of_kind
 from .file_checks import check_description, check_structure, check_supports, check_tensors
 from .layers.delegating import CORE, TORCH, delegate, is_customized, restore
 from .layers.sizes import set_size, sizes_in
@@ -122,13 +123,14 @@ def load_pruned(path: str | PathLike[str], into: nn.Module) -> nn.Module:
     """
     if not isinstance(into, nn.Module):
         raise TypeError(
-            f"into must be a torch module; got {into!r}. Give an instance, not a class."
+            f"into must be a torch module, an instance of the class that was pruned; got "
+            f"{name_of_kind(into)}."
         )
     with refer_to_docs("Deployment"), same_random_numbers():
         head = read_header(path, FORMAT, VERSION, "save_pruned")
+        device = next(into.parameters(), torch.empty(0)).device
+        module = without_computed_weights(into).cpu()
         try:
-            device = next(into.parameters(), torch.empty(0)).device
-            module = without_computed_weights(into).cpu()
             module = loaded(path, head.get("parts"), with_buffers(module, head["buffers"]))
             restore_sizes(module, head["sizes"])
             return module.to(device).eval()

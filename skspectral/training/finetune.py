@@ -21,6 +21,7 @@ class FineTune(TrainingSettings):
     Training starts from the pruned weights, or from the distilled ones if there is distillation
     too, and all of the network is trained. The loss is that of the wrapped skorch net, or else the
     negative log-likelihood of the targets: cross entropy for classes, squared error for numbers.
+    Steps whose class label is -100, the ``ignore_index`` of torch, are left out of the latter.
     Training is done by skorch, with Adam, a learning rate that decays to zero and clipped
     gradients. The weights with the least loss on held-out sequences are kept; the initial weights
     are among the candidates.

@@ -18,7 +18,7 @@ from ..data.checks import check_sequences
 from ..data.sequences import Sequences
 from ..rnn.states.collector import whole_blocks
 from ..utils.atomic_fit import AtomicFitMixin, same_random_numbers, unfitted_copy
-from ..utils.validation import check_choice, check_count, is_number
+from ..utils.validation import check_choice, check_count, check_device, is_number
 from .network import CELLS, RecurrentNet
 
 
@@ -71,6 +71,7 @@ class RecurrentEstimator(AtomicFitMixin):
         check_choice("cell", self.cell, CELLS)
         for name in ("hidden_size", "max_epochs", "batch_size", "patience"):
             check_count(name, getattr(self, name))
+        check_device(self.device)
         for name in ("lr", "validation_fraction"):
             value = getattr(self, name)
             if not (is_number(value) and 0.0 < value < 1.0):

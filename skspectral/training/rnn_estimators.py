@@ -54,7 +54,7 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
     classes_ : ndarray of shape (n_classes,)
         The class labels.
     n_features_in_ : int
-        Size of the last axis of X.
+        Size of the last axis of X; the number of steps if X has two axes.
     feature_names_in_ : ndarray of str
         Column names, if X has any.
     n_iter_ : int
@@ -108,7 +108,7 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
         Parameters
         ----------
         X : array-like or list of array-like
-            Sequences, as in ``fit``.
+            Sequences, as in ``fit``, of any length.
 
         Returns
         -------
@@ -123,7 +123,7 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
         Parameters
         ----------
         X : array-like or list of array-like
-            Sequences, as in ``fit``.
+            Sequences, as in ``fit``, of any length.
 
         Returns
         -------
@@ -169,7 +169,7 @@ class RNNRegressor(RegressorMixin, RecurrentEstimator):
         The trained network, with the parts ``rnn`` and ``head``; its outputs are in the units of
         the target.
     n_features_in_ : int
-        Size of the last axis of X.
+        Size of the last axis of X; the number of steps if X has two axes.
     feature_names_in_ : ndarray of str
         Column names, if X has any.
     n_iter_ : int
@@ -237,7 +237,7 @@ class RNNRegressor(RegressorMixin, RecurrentEstimator):
         Parameters
         ----------
         X : array-like or list of array-like
-            Sequences, as in ``fit``.
+            Sequences, as in ``fit``, of any length.
 
         Returns
         -------

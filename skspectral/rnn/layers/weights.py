@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from pickle import PicklingError
 from typing import Any, cast
 
 import torch
@@ -117,7 +118,7 @@ def copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
         for tensor in tensors(list(vars(part).values())):
             if not tensor.is_leaf and id(tensor) not in memo:
                 memo[id(tensor)] = tensor.detach().clone()
-    whole: nn.Module = copy.deepcopy(module, memo)
+    whole: nn.Module = deep_copy(module, memo)
     for part in whole.modules():
         rebind_closures(vars(part), memo)
     return whole
@@ -130,7 +131,41 @@ def copied_estimator(estimator: Any, module: nn.Module | None = None) -> Any:
         copied(estimator.module_, memo)  # so that the copied optimizer holds the copied parameters
     else:
         memo[id(estimator.module_)] = module
-    return copy.deepcopy(estimator, memo)
+    return deep_copy(estimator, memo)
+
+
+def deep_copy(value: Any, memo: dict[int, Any]) -> Any:
+    """Return a deep copy of a module or estimator.
+
+    Raises
+    ------
+    TypeError
+        If an attribute, which the error names, cannot be copied.
+    """
+    try:
+        return copy.deepcopy(value, memo)
+    except (TypeError, PicklingError) as error:
+        raise TypeError(
+            f"{type(value).__name__} cannot be copied{uncopyable(value)} ({error}); keep such an "
+            "object outside of it, or leave it out of copies by a __getstate__ or __deepcopy__."
+        ) from error
+
+
+def uncopyable(value: Any) -> str:
+    """Return words that name the attribute that cannot be copied; none if it is not found."""
+    parts = value.named_modules() if isinstance(value, nn.Module) else [("", value)]
+    for path, part in parts:
+        for name, attribute in getattr(part, "__dict__", {}).items():
+            if name in ("_parameters", "_buffers", "_modules"):
+                continue
+            try:
+                copy.deepcopy(attribute)
+            except (TypeError, PicklingError):
+                where = f"{path}.{name}" if path else name
+                return f" because of its attribute {where!r}"
+            except RuntimeError:  # a computed tensor, which ``copied`` can copy
+                continue
+    return ""
 
 
 def without_computed_weights(module: nn.Module) -> nn.Module:

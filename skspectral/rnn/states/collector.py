@@ -17,7 +17,7 @@ from ..kernels import KERNELS
 from ..layers.delegating import ForeignForward
 from ..layers.find import FORWARD_ERRORS, RecurrentLayer, states_of
 from ..layers.weights import independent_copy
-from ..tracing.paths import PathRecorder
+from ..tracing.paths import PathRecorder, TokenError
 from .padded import Padded
 
 BLOCK = 16  # float32 numbers in the widest vector register of today's CPUs
@@ -61,11 +61,16 @@ class StateCollector:
         floating = (each.dtype for each in module.parameters() if each.is_floating_point())
         self._dtypes = {str(dtype).removeprefix("torch."): dtype for dtype in floating}
         self._numbers = {id(each): number for number, each in enumerate(module.parameters())}
-        self._embeds = any(isinstance(part, nn.Embedding) for part in module.modules())
+        self._embeddings = {
+            id(weight): name
+            for name, part in module.named_modules()
+            if isinstance(part, nn.Embedding)
+            for weight in part.parameters(recurse=False)
+        }
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the attributes that another process needs, or that identify equal results."""
-        known = ("path", "_fills", "_numbers")
+        known = ("path", "_fills", "_numbers", "_embeddings")
         return {name: value for name, value in vars(self).items() if name not in known}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -210,7 +215,7 @@ class StateCollector:
         return (self._laid_out(sequences, self.layout),), {}
 
     def _are_tokens(self, sequences: Tensor) -> bool:
-        return self._embeds and sequences.ndim == 2 and not sequences.is_floating_point()
+        return bool(self._embeddings) and sequences.ndim == 2 and not sequences.is_floating_point()
 
     def _laid_out(self, sequences: Tensor, layout: str) -> Tensor:
         """Return sequences in a layout and its dtype."""
@@ -233,7 +238,7 @@ class StateCollector:
     def _forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         """Run a copy of the module, so that no pass depends on what an earlier pass left behind."""
         sizes = (len(leaf) for leaf in tree_leaves((args, kwargs)) if getattr(leaf, "ndim", 0))
-        path = PathRecorder(self._numbers, next(sizes, 0))
+        path = PathRecorder(self._numbers, next(sizes, 0), self._embeddings)
         module = independent_copy(self.module)
         layers = {layer.name: layer.of(module) for layer in self.layers}
 
@@ -247,9 +252,7 @@ class StateCollector:
 
     def _find_layout(self, sequences: Tensor) -> str:
         """Return the layout in which a layer runs on as many sequences as the module was given."""
-        n_copies = 3 if sequences.shape[1] == 2 else 2
-        copies = sequences[:1].expand(n_copies, *sequences.shape[1:])
-        layout, _ = self._layout_of(copies)
+        layout, _ = self._layout_of(copies_of(sequences))
         if layout is not None:
             return layout
         # A module of fixed batch size fails because of the number of copies, not of the layout.
@@ -260,22 +263,37 @@ class StateCollector:
                 f"{kind} takes {len(sequences)} sequences at a time and no other number; give X as "
                 "an iterable of batches of that many, each a tuple for forward."
             )
+        if isinstance(reason, TokenError):
+            raise reason
+        if self._takes_transposed(sequences):
+            raise ValueError(
+                f"X with sequences of shape {shape} does not go through {kind}, which takes "
+                f"{shape[0]} features at every step; give X with its last two axes exchanged, of "
+                "shape (n_sequences, n_steps, n_features), as X.transpose(0, 2, 1)."
+            )
+        reason = explained(reason, self.module) if isinstance(reason, Exception) else reason
         raise ValueError(
             f"X with sequences of shape {shape} does not go through {kind}: {reason.rstrip('.')}. "
             "Give sequences of shape (n_steps, n_features) like those the module was trained on, "
             "or an iterable of batches, each a tuple for forward."
         )
 
-    def _layout_of(self, fed: Tensor) -> tuple[str | None, str]:
+    def _takes_transposed(self, sequences: Tensor) -> bool:
+        """Return whether the module runs once steps and features change places."""
+        if sequences.ndim != 3 or sequences.shape[1] == sequences.shape[2]:
+            return False
+        return self._layout_of(copies_of(sequences.transpose(1, 2)))[0] is not None
+
+    def _layout_of(self, fed: Tensor) -> tuple[str | None, str | Exception]:
         """Return the layout in which the module runs, or None and the reason why it does not."""
-        reasons: list[str] = []
+        reasons: list[str | Exception] = []
         for layout in self._candidates(fed):
             try:
                 states = self._forward(self._laid_out(fed, layout))
             except ForeignForward:
                 raise
             except FORWARD_ERRORS as error:
-                reasons.append(explained(error, self.module))
+                reasons.append(error)
             else:
                 if any(each.ndim == 3 and len(each) == len(fed) for each in states.values()):
                     return layout, ""
@@ -309,6 +327,12 @@ class StepCollector(StateCollector):
     def kept(part: nn.Module, given: Any, output: Any) -> Tensor:
         """Return the input and the states of a call."""
         return torch.cat([batch_first(part, each, output) for each in (given, output)], -1)
+
+
+def copies_of(sequences: Tensor) -> Tensor:
+    """Return copies of the first sequence, another number of them than it has steps."""
+    n_copies = 3 if sequences.shape[1] == 2 else 2
+    return sequences[:1].expand(n_copies, *sequences.shape[1:])
 
 
 def explained(error: Exception, module: nn.Module) -> str:

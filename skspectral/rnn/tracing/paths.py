@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -13,6 +15,10 @@ from ..kernels import KERNELS
 from ..outputs import inside
 
 NOBODY: frozenset[int] = frozenset()
+
+
+class TokenError(ValueError):
+    """Error for token ids that an embedding cannot look up."""
 
 
 class PathRecorder(TorchFunctionMode):
@@ -28,10 +34,18 @@ class PathRecorder(TorchFunctionMode):
     n_sequences : int
         Number of sequences in the batch. Arguments that are multiples of it, such as the sizes in
         ``view``, are recorded as such, so that the path does not depend on the size of the batch.
+    embeddings : dict of str, optional
+        Names of the embeddings, by the ids of their weights, for errors about token ids.
     """
 
-    def __init__(self, numbers: Mapping[int, int], n_sequences: int = 0) -> None:
+    def __init__(
+        self,
+        numbers: Mapping[int, int],
+        n_sequences: int = 0,
+        embeddings: Mapping[int, str] | None = None,
+    ) -> None:
         super().__init__()
+        self._embeddings = embeddings or {}
         self._numbers, self._before = numbers, ""
         self._n_sequences = n_sequences
         self._pairs: set[tuple[str, str]] = set()
@@ -40,6 +54,8 @@ class PathRecorder(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name: str = func.__name__
         kwargs = kwargs or {}
+        if func is F.embedding:
+            self._check_tokens(*args[:2])
         values = [*args, *kwargs.values()] if kwargs else args
         layers, words = NOBODY, [name]
         for value in values:
@@ -57,6 +73,26 @@ class PathRecorder(TorchFunctionMode):
             for tensor in parts(result):
                 self._layers[tensor] = layers
         return result
+
+    def _check_tokens(self, tokens: Tensor, weight: Tensor) -> None:
+        """Raise if token ids cannot be looked up; on a GPU, that would end the process."""
+        which = f"the embedding {self._embeddings.get(id(weight), '')!r}".removesuffix(" ''")
+        if tokens.dtype not in (torch.int32, torch.int64):
+            kind = str(tokens.dtype).removeprefix("torch.")
+            raise TokenError(
+                f"X must hold token ids as integers, since {which} looks them up; got "
+                f"{'floating-point numbers' if tokens.is_floating_point() else kind}, which "
+                "X.astype('int64') converts."
+            )
+        if not tokens.numel():
+            return
+        first, last = torch.stack(torch.aminmax(tokens)).tolist()
+        if first < 0 or last >= len(weight):
+            raise TokenError(
+                f"X must hold token ids from 0 to {len(weight) - 1}, since {which} has "
+                f"{len(weight)} rows; got ids from {first} to {last}, so encode X by the "
+                "vocabulary that the network was trained with."
+            )
 
     def finished(self, output: Any) -> frozenset[tuple[str, str]]:
         """Return the recorded pairs; the last one ends with the output of the module."""
