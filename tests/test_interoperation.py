@@ -122,3 +122,28 @@ def test_a_pruned_module_can_be_pruned_again():
     twice = SpectralRNNPruner(once, m=4, trajectory_fit=0).fit(X)
     assert type(twice.pruned_module_.rnn) is nn.LSTM
     assert set(twice.m_.values()) == {4}
+
+
+class ReluBetween(nn.Module):
+    """Reads its states through a ReLU, so that the reconstruction stays a layer of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.head = nn.LSTM(3, 8, batch_first=True), nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.head(self.rnn(x)[0].relu())
+
+
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore:torch.quantize_per_tensor:UserWarning"
+)
+def test_a_quantized_module_with_a_reconstruction_can_be_saved():
+    torch.manual_seed(0)
+    x = torch.randn(20, 6, 3)
+    with pytest.warns(UserWarning, match="remains a separate linear layer"):
+        small = prune(ReluBetween(), x, m=4, trajectory_fit=0)
+    quantized = torch.ao.quantization.quantize_dynamic(small, {nn.LSTM, nn.Linear})
+    assert n_bytes(quantized) > 0
+    with torch.no_grad():
+        torch.testing.assert_close(quantized(x), small(x), atol=0.05, rtol=0.0)

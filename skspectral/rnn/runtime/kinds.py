@@ -15,6 +15,6 @@ def mode_of(rnn: nn.Module) -> str:
 
 
 def type_of(rnn: nn.Module) -> Any:
-    """Return the torch class of a layer, which may be of a subclass; a quantized one has its own."""
+    """Return the torch class of a layer of a subclass, or the own class of a quantized layer."""
     kinds = (nn.RNN, nn.GRU, nn.LSTM, nn.RNNCell, nn.GRUCell, nn.LSTMCell)
     return next((kind for kind in kinds if isinstance(rnn, kind)), type(rnn))
