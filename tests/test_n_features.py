@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from networks import make_rnn
 from sklearn.base import BaseEstimator
 from test_sequences import HELD, PLAIN, RAGGED, RNG, SAME, TOKENS
@@ -29,7 +30,6 @@ def test_the_number_of_features_is_remembered(name):
         (PLAIN, SAME),
         (SAME[:, :, :1], SAME),
         (RAGGED, [x[:, 0] for x in RAGGED]),
-        (SAME, PLAIN),
     ],
 )
 def test_another_number_of_features_is_refused(fitted, given):
@@ -69,33 +69,36 @@ def test_the_length_of_sequences_in_a_list_is_no_feature(fitted, given):
 
 UNIVARIATE = {
     "windows": PLAIN,
-    "shorter windows": PLAIN[:, :2],
-    "longer windows": np.hstack([PLAIN, PLAIN]),
-    "windows in nested lists": PLAIN[:, :3].tolist(),
-    "windows in a frame": pd.DataFrame(PLAIN[:, :3]),
+    "windows in nested lists": PLAIN.tolist(),
     "an axis of one feature": PLAIN[:, :3, None],
+    "longer, with an axis of one feature": np.hstack([PLAIN, PLAIN])[:, :, None],
     "unequal lengths": [x[:, 0] for x in RAGGED],
+    "unequal lengths, with an axis of one feature": [x[:, :1] for x in RAGGED],
 }
 
 
-@pytest.mark.parametrize("fitted", UNIVARIATE)
+@pytest.mark.parametrize("fitted", [UNIVARIATE["windows"], UNIVARIATE["windows in nested lists"]])
 @pytest.mark.parametrize("given", UNIVARIATE)
 def test_univariate_sequences_may_have_other_lengths_than_in_fit(fitted, given):
     estimator = BaseEstimator()
-    check_sequences(UNIVARIATE[fitted], estimator)
+    check_sequences(fitted, estimator)
     found = check_sequences(UNIVARIATE[given], estimator, reset=False)
     assert found.n_step_features == 1
-    rows = UNIVARIATE[given]
-    rows = rows.to_numpy() if isinstance(rows, pd.DataFrame) else rows
-    assert found.lengths.tolist() == [len(row) for row in rows]
+    assert found.lengths.tolist() == [len(sequence) for sequence in UNIVARIATE[given]]
 
 
-def test_a_single_column_is_no_sequence():
-    estimator = BaseEstimator()
-    check_sequences(PLAIN, estimator)
-    match = "X has 1 features, .*expecting 5 features as input, which are the steps of univariate"
-    with pytest.raises(ValueError, match=match):
-        check_sequences(PLAIN[:, :1], estimator, reset=False)
+@pytest.mark.parametrize("fitted", [PLAIN, PLAIN[:, :, None]])
+@pytest.mark.parametrize("n_steps", [1, 3, 8])
+def test_windows_of_another_length_are_told_how_to_be_given(fitted, n_steps):
+    estimator, given = BaseEstimator(), np.ones((4, n_steps))
+    check_sequences(fitted, estimator)
+    if n_steps == fitted.shape[-1]:
+        assert check_sequences(given, estimator, reset=False).lengths.tolist() == [1] * 4
+        return
+    match = rf"X has {n_steps} features, .*expecting {fitted.shape[-1]} .*; give X\[:, :, None\]"
+    for form in (given, given.tolist(), pd.DataFrame(given), torch.as_tensor(given)):
+        with pytest.raises(ValueError, match=match):
+            check_sequences(form, estimator, reset=False)
 
 
 def test_columns_with_names_have_to_be_the_same():
@@ -121,16 +124,16 @@ def test_an_estimator_fitted_on_windows_predicts_on_others(kind, is_pruned):
     if is_pruned:
         model = SpectralRNNPruner(model, m=4, n_refit=0, objective="input", trajectory_fit=0)
         model.fit(WINDOWS)
-        expected = model.transform(WINDOWS[:, :5, None])
-        np.testing.assert_array_equal(model.transform(WINDOWS[:, :5]), expected)
-    expected = model.predict(WINDOWS[:, :5, None])
-    np.testing.assert_array_equal(model.predict(WINDOWS[:, :5]), expected)
+        assert model.transform(WINDOWS[:, :5, None]).shape == (30, 4)
+    found = model.predict(WINDOWS[:, :5, None])
+    assert found.shape == (30,)
+    np.testing.assert_array_equal(model.predict(WINDOWS[:, :, None]), model.predict(WINDOWS))
     mixed = [row[: 5 + i % 3] for i, row in enumerate(WINDOWS)]
-    np.testing.assert_allclose(model.predict(mixed)[::3], expected[::3], rtol=1e-5)
+    np.testing.assert_allclose(model.predict(mixed)[::3], found[::3], rtol=1e-5)
     assert model.n_features_in_ == 8
 
 
 def test_moments_of_windows_of_other_lengths_are_added():
     pruner = SpectralRNNPruner(make_rnn(n_features=1), m=3, n_refit=0, trajectory_fit=0)
-    pruner.fit(WINDOWS).partial_fit(WINDOWS[:, :5])
+    pruner.fit(WINDOWS).partial_fit(WINDOWS[:, :5, None])
     assert pruner.moments_.n_steps == 30 * 13

@@ -156,7 +156,9 @@ def test_token_ids_of_batches_and_of_transform_are_checked_too():
 def test_token_ids_as_floats_are_told_to_be_integers(form, dtype):
     X = TOKENS.astype(dtype)
     X = iter([(torch.as_tensor(X),)]) if form is iter else form(X)
-    message = r"X must hold token ids as integers, since the embedding 'embedding' .*got float.*\)"
+    message = (
+        r"X must hold token ids as integers .*, since the embedding 'embedding' .*got float.*\)"
+    )
     told(lambda: pruner(Words()).fit(X), ValueError, message)
 
 
@@ -224,6 +226,25 @@ def test_two_steps_are_told_apart_from_two_features():
     told(lambda: pruner(Tagger()).fit(short), ValueError, r"shape \(3, 2\).*X\.transpose")
 
 
+@pytest.mark.parametrize("wrap", [iter, list])
+def test_batches_that_do_not_fit_are_named(wrap):
+    x, start = torch.as_tensor(X), "batch 1 of X does not go through Tagger"
+    with pytest.raises(ValueError, match=f"{start}: .*Expected 3, got 2; give batches like those"):
+        pruner(Tagger()).fit(wrap([(x,), (x[:, :, :2],)]))
+    lists = [(x,), ([x, x],)]
+    told(lambda: pruner(Tagger()).fit(wrap(lists)), ValueError, f"{start}: 'list' object has no")
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, KeyError])
+def test_errors_that_are_not_about_the_batch_are_raised_as_they_are(error):
+    class Failing(Tagger):
+        def forward(self, x):
+            raise error("at all")
+
+    with pytest.raises(error, match="at all"):
+        pruner(Failing()).fit(iter([(torch.as_tensor(X),)]))
+
+
 def test_where_an_exchange_does_not_help_it_is_not_told():
     with pytest.raises(ValueError, match="does not go through") as caught:
         pruner(Tagger()).fit(X[:, :, :2])
@@ -236,7 +257,9 @@ def test_after_fit_an_exchange_is_told_by_the_number_of_features(fit):
     read = fit.transform if isinstance(fit, SpectralRNNPruner) else fit.predict
     message = r"X has 6 features, but \w+ is expecting 3 features .*; give X\.transpose\(0, 2, 1\)"
     told(lambda: read(X.transpose(0, 2, 1)), ValueError, message)
-    told(lambda: read(X[:, :, :2]), ValueError, r"is expecting 3 features as input\.$")
+    told(
+        lambda: read(X[:, :, :2]), ValueError, r"is expecting 3 features as input at every step\.$"
+    )
 
 
 def test_in_a_list_an_exchange_is_told_by_the_equal_number_of_features():

@@ -155,7 +155,7 @@ def collect(collector: StateCollector, batches: Iterable[tuple[int, Any, Any]]) 
     sums: dict[str, HiddenStateMoments | DeviceMoments] = {}
     n_batches, witnesses = 0, Witnesses()
     for number, index, batch in batches:
-        states = collector.rows(batch)
+        states = rows_of(collector, batch, number, is_given=index is None)
         n_states = sum(len(rows) for rows in states.values())
         places = None if index is None else tuple(int(place) for place in index)
         witnesses = witnesses.plus(Glimpse(n_batches, places, n_states, collector.path))
@@ -172,6 +172,23 @@ def collect(collector: StateCollector, batches: Iterable[tuple[int, Any, Any]]) 
         n_batches += 1
     moments = {name: to_cpu(each) for name, each in sums.items()}
     return moments, collector.layout, n_batches, witnesses
+
+
+def rows_of(
+    collector: StateCollector, batch: Any, number: int, *, is_given: bool
+) -> dict[str, Tensor]:
+    """Return the states of a batch; raise an error that names a given batch if it does not fit."""
+    try:
+        return collector.rows(batch)
+    except FORWARD_ERRORS as error:
+        # Subclasses tell of something else than the batch, such as too little memory.
+        if not is_given or isinstance(error, ValueError) or type(error) not in FORWARD_ERRORS:
+            raise
+        kind, reason = type(collector.module).__name__, str(error).partition("\n")[0].rstrip(".")
+        raise ValueError(
+            f"batch {number} of X does not go through {kind}: {reason}; give batches like those "
+            "the network was trained on."
+        ) from error
 
 
 def short_batch(collector: StateCollector, sequences: Sequences, glimpse: Glimpse) -> Any:

@@ -86,37 +86,30 @@ def _read(X: Any, estimator: BaseEstimator | None, reset: bool) -> Sequences | B
         return _remember(_check_ragged(X), estimator, reset)
     if getattr(X, "ndim", 2) > 2:
         return _remember(_check_3d(X), estimator, reset)
-    is_table = estimator is not None and (reset or not has_other_steps(X, estimator))
-    X = validate_data(estimator, X, reset=reset) if is_table else check_array(X, input_name="X")
-    checked = Sequences(X, X.shape[1])
+    # Integers may be token ids, whose number of steps may differ from that in fit.
+    named = estimator is not None and (reset or getattr(X, "dtype", None) not in INTEGERS)
+    if named and not reset and vars(estimator).get(STEP) == 1:
+        check_n_steps(X, estimator)
+    X = validate_data(estimator, X, reset=reset) if named else check_array(X, input_name="X")
     if reset and estimator is not None:
         vars(estimator)[STEP] = 1
-    return checked if is_table else _remember(checked, estimator, reset)
+    return Sequences(X, X.shape[1])
 
 
-def has_other_steps(X: Any, estimator: BaseEstimator) -> bool:
-    """Return whether the columns of X are another number of steps than in fit.
+def check_n_steps(X: Any, estimator: BaseEstimator) -> None:
+    """Raise if the columns of X are another number of steps than in fit, unless they have names.
 
-    Columns with names are those of a table, and have to be the same.
-
-    Raises
-    ------
-    ValueError
-        If sequences of several steps are expected and X has a single column.
+    Scikit-learn wants tables with other columns refused, so that sequences of other lengths need an
+    axis of features.
     """
-    if getattr(X, "dtype", None) in INTEGERS:
-        return True
-    shape: tuple[int, ...] = np.shape(X)
-    expected = estimator.n_features_in_
-    is_table = hasattr(estimator, "feature_names_in_") or not hasattr(estimator, STEP)
-    if is_table or len(shape) != 2 or shape[1] == expected:
-        return False
-    if shape[1] == 1:
+    shape: tuple[int, ...] = X.shape if hasattr(X, "shape") else np.asarray(X).shape
+    is_named = hasattr(estimator, "feature_names_in_")
+    if len(shape) == 2 and shape[1] != estimator.n_features_in_ and not is_named:
         raise ValueError(
-            f"X has 1 features, but {type(estimator).__name__} is expecting {expected} features as "
-            "input, which are the steps of univariate sequences; give more than one step."
+            f"X has {shape[1]} features, but {type(estimator).__name__} is expecting "
+            f"{estimator.n_features_in_} features as input; give X[:, :, None] if these are the "
+            "steps of univariate sequences, which may have another length than in fit."
         )
-    return True
 
 
 def is_iterable_of_batches(X: Any) -> bool:

@@ -144,8 +144,8 @@ class LayerDisplay(Display):
 
         Returns
         -------
-        Display or LayersDisplay
-            The display; a :class:`LayersDisplay` of several layers.
+        LayerDisplay or LayersDisplay
+            The display; a :class:`~skspectral.inspection.LayersDisplay` of several layers.
 
         Raises
         ------

@@ -93,7 +93,7 @@ class TrajectoryDisplay(Display):
         Returns
         -------
         TrajectoryDisplay or LayersDisplay
-            The display; a :class:`LayersDisplay` of several layers.
+            The display; a :class:`~skspectral.inspection.LayersDisplay` of several layers.
 
         Raises
         ------

@@ -194,7 +194,7 @@ class NeuronSelectionPruner(PredictorMixin, StateTransformer, AtomicFitMixin):
         Parameters
         ----------
         X : array-like, list, torch.Tensor, Dataset, DataLoader or iterable
-            Sequences, as in :meth:`SpectralRNNPruner.fit`; an iterable yields lists
+            Sequences, as in :meth:`SpectralRNNPruner.fit`; an iterable yields lists or tuples
             ``[inputs, targets]``, as a ``DataLoader`` over labeled data does.
         y : array-like, default=None
             The target of every sequence, one for each or one for each of its steps.

@@ -108,7 +108,7 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
         Parameters
         ----------
         X : array-like or list of array-like
-            Sequences, as in ``fit``, of any length.
+            Sequences, as in ``fit``; with an axis of features or in a list, of any length.
 
         Returns
         -------
@@ -123,7 +123,7 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
         Parameters
         ----------
         X : array-like or list of array-like
-            Sequences, as in ``fit``, of any length.
+            Sequences, as in ``fit``; with an axis of features or in a list, of any length.
 
         Returns
         -------
@@ -237,7 +237,7 @@ class RNNRegressor(RegressorMixin, RecurrentEstimator):
         Parameters
         ----------
         X : array-like or list of array-like
-            Sequences, as in ``fit``, of any length.
+            Sequences, as in ``fit``; with an axis of features or in a list, of any length.
 
         Returns
         -------

@@ -13,8 +13,10 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
+from .doc_link import DocLinkMixin
 
-class AtomicFitMixin(BaseEstimator):
+
+class AtomicFitMixin(DocLinkMixin, BaseEstimator):
     """Mixin of estimators that are fitted as a copy, whose results are adopted on success."""
 
     random_state: int | np.random.RandomState | None

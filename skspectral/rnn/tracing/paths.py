@@ -80,7 +80,8 @@ class PathRecorder(TorchFunctionMode):
         if tokens.dtype not in (torch.int32, torch.int64):
             kind = str(tokens.dtype).removeprefix("torch.")
             raise TokenError(
-                f"X must hold token ids as integers, since {which} looks them up; got "
+                "X must hold token ids as integers of shape (n_sequences, n_steps), since "
+                f"{which} looks them up; got "
                 f"{'floating-point numbers' if tokens.is_floating_point() else kind}, which "
                 "X.astype('int64') converts."
             )
