@@ -77,21 +77,20 @@ def chained(problem: SelectionProblem, support: NDArray[np.intp]) -> NDArray[np.
         Nodes of a loss that is no higher.
     """
     n_swaps = min(N_CHAINED, MOST_ENTRIES // problem.n_nodes**2)
-    if len(support) == problem.n_nodes or n_swaps < TENURE:
-        return support
+    is_active = problem.covariance.diagonal() > 0.0  # a node that never fires is never swapped in
+    n_others = int(is_active.sum() - is_active[support].sum())
     best, loss = support, problem.loss(np.sort(support))
-    tenure = min(TENURE, len(support) // 2, (problem.n_nodes - len(support)) // 2)
+    if n_others == 0 or n_swaps < TENURE or loss <= SMALLEST_GAIN * problem.total:
+        return support
+    tenure = min(TENURE, len(support) // 2, n_others // 2)
     free_from = np.zeros(problem.n_nodes, dtype=int)
     for number in range(n_swaps):
-        if number % TENURE == 0:  # afresh, before rounding adds up
-            state = ExchangeState(problem, support)
         free = free_from <= number
-        gains = state.all_gains()
-        gains[~free[support]] = gains[:, ~free] = -np.inf
+        gains = ExchangeState(problem, support).all_gains()
+        gains[~free[support]] = gains[:, ~(free & is_active)] = -np.inf
         place, node = np.unravel_index(gains.argmax(), gains.shape)
         free_from[[support[place], node]] = number + 1 + tenure
-        state.swap(int(place), int(node))
-        support = state.support.copy()
+        support = np.where(np.arange(len(support)) == place, node, support)
         if (found := problem.loss(np.sort(support))) < loss - SMALLEST_GAIN * problem.total:
             best, loss = support, found
     return exchange(problem, best)
@@ -167,25 +166,16 @@ class ExchangeState:
         """Swap the node at a place of the support for the best other one, if that helps."""
         if self._P[place, place] <= 0.0:  # lost to rounding; the next pass starts afresh
             return False
-        removal = self._removal(place)
-        gains = self._gains(*removal)
+        u = self._A[:, place] / np.sqrt(self._P[place, place])
+        Qu = self.problem.weigh(u)
+        g, w = self._residual_times(Qu), u @ Qu
+        gains = self._gains(u, g, w)
         node = int(gains.argmax())
         if gains[node] <= threshold:
             return False
-        self._take_out(place, *removal)
+        self._take_out(place, u, g, w)
         self._put_in(place, node)
         return True
-
-    def swap(self, place: int, node: int) -> None:
-        """Swap the node at a place of the support for another one."""
-        self._take_out(place, *self._removal(place))
-        self._put_in(place, node)
-
-    def _removal(self, place: int) -> tuple[Array, Array, float]:
-        """Return u of the node at a place, ``E Q u`` and ``uᵀ Q u``."""
-        u = self._A[:, place] / np.sqrt(self._P[place, place])
-        Qu = self.problem.weigh(u)
-        return u, self._residual_times(Qu), float(u @ Qu)
 
     def _take_out(self, place: int, u: Array, g: Array, w: float) -> None:
         row = self._P[place] / np.sqrt(self._P[place, place])
