@@ -112,6 +112,11 @@ class SummaryMixin:
     def _repr_html_inner(self) -> str:
         return self._html_repr()
 
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        parent: Any = super()  # scikit-learn's, which the estimators inherit too
+        bundle: dict[str, Any] = parent._repr_mimebundle_(**kwargs)
+        return bundle | ({"text/html": self._html_repr()} if "text/html" in bundle else {})
+
 
 HEADS = {
     "layer": "layer",
