@@ -83,7 +83,7 @@ def fit(n_nodes, n_sequences, n_steps, n_levels, n_jobs):
 
 
 def measured(sizes):
-    """The same in a process of its own."""
+    """Return the result of ``fit`` in a process of its own."""
     command = [sys.executable, __file__, "--one", json.dumps(sizes)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)

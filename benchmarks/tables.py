@@ -136,7 +136,7 @@ def grouped(rows, index):
 
 
 def values_of(rows, name):
-    """Those of the rows that have this name."""
+    """Return the values of a column, of the rows that have it."""
     return [row[name] for row in rows if name in row]
 
 

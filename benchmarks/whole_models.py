@@ -53,7 +53,7 @@ def measure(loader, module):
 
 @dataclass
 class Pruned:
-    """What methods make of a model."""
+    """Model that is pruned by several methods."""
 
     name: str
 

@@ -325,7 +325,7 @@ def test_a_lock_in_an_estimator_is_named():
 
 
 class Shared:
-    """What the advice leads to: an object that copies share."""
+    """Object that copies share, as the error message advises."""
 
     def __init__(self):
         self.lock = threading.Lock()

@@ -32,7 +32,7 @@ Found = tuple[dict[str, HiddenStateMoments], str | None, int, Witnesses]
 
 @dataclass(frozen=True)
 class BatchFactory:
-    """Batches of X that can be made more than once.
+    """Function that makes the batches of X, and their number.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class BatchFactory:
 def batch_factory(
     collector: StateCollector, sequences: Sequences | Batches, batch_size: int, memory: Any = None
 ) -> BatchFactory:
-    """Return a function that yields the batches of X from a given number on, and their number.
+    """Return the batches of X.
 
     Sequences of unequal length are padded if that does not change the states of the module.
     """
