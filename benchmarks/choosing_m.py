@@ -1,9 +1,14 @@
-"""What do ten ratios cost beside one? Seconds, and forward passes of the dense network."""
+"""What do ten ratios cost beside one? Seconds, and forward passes of the dense network.
 
+Every ratio has a trajectory fit of its own; ``--trajectory-fit 0`` leaves it out.
+"""
+
+import argparse
 import os
 import platform
 import tempfile
 import time
+from functools import partial
 
 import numpy as np
 import sklearn
@@ -29,21 +34,21 @@ def digits():
     return (X.reshape(-1, 8, 8) / 16).astype(np.float32), y
 
 
-def cross_validate(estimator, ratios, X, y):
+def cross_validate(options, estimator, ratios, X, y):
     """Choose among ratios with the estimator that does it by itself."""
-    return SpectralRNNPrunerCV(estimator, ratios, cv=FOLDS).fit(X, y)
+    return SpectralRNNPrunerCV(estimator, ratios, cv=FOLDS, **options).fit(X, y)
 
 
-def grid_search(estimator, ratios, X, y):
+def grid_search(options, estimator, ratios, X, y):
     """Choose among ratios by a grid search with an empty memory."""
     with tempfile.TemporaryDirectory() as folder:
-        pruner = SpectralRNNPruner(estimator, memory=folder)
-        return GridSearchCV(pruner, {"m": ratios}, cv=FOLDS).fit(X, y)
+        return plain_grid_search(options | {"memory": folder}, estimator, ratios, X, y)
 
 
-def plain_grid_search(estimator, ratios, X, y):
+def plain_grid_search(options, estimator, ratios, X, y):
     """Choose among ratios by a grid search without memory."""
-    return GridSearchCV(SpectralRNNPruner(estimator), {"m": ratios}, cv=FOLDS).fit(X, y)
+    pruner = SpectralRNNPruner(estimator, **options)
+    return GridSearchCV(pruner, {"m": ratios}, cv=FOLDS).fit(X, y)
 
 
 def measure(choose, *args):
@@ -60,8 +65,9 @@ def measure(choose, *args):
         return time.perf_counter() - start, passes
 
 
-def main():
+def main(trajectory_fit):
     """Print a row for each way to choose."""
+    options = {"trajectory_fit": trajectory_fit}
     X, y = digits()
     network = RNNClassifier(N_NODES, max_epochs=10, random_state=0)
     trained = FrozenEstimator(clone(network).fit(X, y))
@@ -74,11 +80,13 @@ def main():
     rows = []
     with tqdm(total=len(kinds) * len(ways)) as bar:
         for kind, estimator in kinds.items():
-            for way, choose in ways.items():
-                costs = [measure(choose, estimator, ms, X, y) for ms in (RATIOS[4:5], RATIOS)]
-                rows.append((kind, way, *zip(*costs, strict=True)))
+            for name, choose in ways.items():
+                way = partial(choose, options)
+                costs = [measure(way, estimator, ms, X, y) for ms in (RATIOS[4:5], RATIOS)]
+                rows.append((kind, name, *zip(*costs, strict=True)))
                 bar.update()
     print(f"GRU({N_NODES}) on {len(X)} digits, {FOLDS} folds, one ratio and {len(RATIOS)}")
+    print(f"trajectory_fit={trajectory_fit}")
     print(f"{'network':21} {'choice':21} {'seconds':>15} {'times':>6} {'passes':>13} {'times':>6}")
     for kind, way, seconds, passes in rows:
         (one, ten), (few, many) = seconds, passes
@@ -94,4 +102,6 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trajectory-fit", type=int, default=300, help="steps")
+    main(parser.parse_args().trajectory_fit)

@@ -91,6 +91,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="?", choices=["protocol", "sizes"], default="protocol")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--methods", nargs="*", help="of the protocol; all if none is named")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1, help="rows at the same time")
     parser.add_argument("--device", default="cpu", help="where smaller networks are trained")
@@ -103,5 +104,6 @@ if __name__ == "__main__":
     for seed in arguments.seeds:
         small = partial(trained, f"pixels-42-{seed}")
         methods = METHODS if seed else METHODS | PEERS
+        methods = {name: methods[name] for name in arguments.methods or methods}
         jobs = jobs_of("IRNN(128)", seed, partial(task, seed, arguments.device), small, methods)
         collect(results, [*jobs], [EXAMPLE], arguments.jobs)
