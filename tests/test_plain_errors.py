@@ -235,6 +235,13 @@ def test_batches_that_do_not_fit_are_named(wrap):
     told(lambda: pruner(Tagger()).fit(wrap(lists)), ValueError, f"{start}: 'list' object has no")
 
 
+@pytest.mark.parametrize("form", [lambda x: (x,), lambda x: {"x": x}, lambda x: x])
+def test_batches_with_features_before_steps_are_told_to_be_exchanged(form):
+    x = torch.as_tensor(X)
+    message = "batch 1 of X goes through Tagger only with its last two axes exchanged"
+    told(lambda: pruner(Tagger()).fit([form(x), form(x.mT)]), ValueError, message)
+
+
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, KeyError])
 def test_errors_that_are_not_about_the_batch_are_raised_as_they_are(error):
     class Failing(Tagger):

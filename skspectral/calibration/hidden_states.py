@@ -185,10 +185,30 @@ def rows_of(
         if not is_given or isinstance(error, ValueError) or type(error) not in FORWARD_ERRORS:
             raise
         kind, reason = type(collector.module).__name__, str(error).partition("\n")[0].rstrip(".")
+        if goes_through(collector, tree_map(exchanged, batch)):
+            raise ValueError(
+                f"batch {number} of X goes through {kind} only with its last two axes exchanged; "
+                "give sequences of shape (n_sequences, n_steps, n_features)."
+            ) from error
         raise ValueError(
             f"batch {number} of X does not go through {kind}: {reason}; give batches like those "
             "the network was trained on."
         ) from error
+
+
+def exchanged(value: Any) -> Any:
+    """Return sequences with steps and features exchanged, and any other value itself."""
+    is_sequences = isinstance(value, Tensor) and value.ndim == 3 and value.is_floating_point()
+    return value.transpose(1, 2) if is_sequences else value
+
+
+def goes_through(collector: StateCollector, batch: Any) -> bool:
+    """Return whether the module runs on a batch."""
+    try:
+        collector.rows(batch)
+    except FORWARD_ERRORS:
+        return False
+    return True
 
 
 def short_batch(collector: StateCollector, sequences: Sequences, glimpse: Glimpse) -> Any:
