@@ -52,8 +52,15 @@ def column_name(value):
 
 
 def models(content):
-    """Measures at every part of the nodes, by model and method."""
-    return across(content, "measure", "", "fit (s)")
+    """Measures at every part of the nodes, by model and method, beside that of the dense model."""
+    dense = {row["model"]: row["measure"] for row in content["rows"] if row["method"] == "dense"}
+    pruned = [row for row in content["rows"] if row["method"] != "dense"]
+    head, *rows = across(content | {"rows": pruned}, "measure", "", "fit (s)")
+    yield ["model", "dense", *head[1:]]
+    named = None
+    for model, *cells in rows:
+        yield [*(["", ""] if model == named else [model, summary([dense[model]])]), *cells]
+        named = model
 
 
 def sizes(content):
@@ -75,21 +82,28 @@ def levels(content):
 
 def regrets(content):
     """Divergence of every method over the least of all methods: mean, largest, where, seconds."""
-    rows = {(row["network"], row["kept"], row["method"]): row for row in content["rows"]}
-    places = dict.fromkeys(key[:2] for key in rows)
-    least = {
-        place: min(row["divergence"] for key, row in rows.items() if key[:2] == place)
-        for place in places
-    }
+    least, regret, seconds = {}, {}, {}
+    for row in content["rows"]:
+        place = place_of(row)
+        least[place] = min(row["divergence"], least.get(place, np.inf))
+    for row in content["rows"]:
+        place, method = place_of(row), row["method"]
+        regret.setdefault(method, {})[place] = row["divergence"] / least[place]
+        seconds.setdefault(method, []).append(row["seconds"])
     yield ["method", "mean regret", "largest", "of", "fit (s)"]
-    for method in dict.fromkeys(key[2] for key in rows):
-        own = {place: rows[*place, method] for place in places if (*place, method) in rows}
-        regret = {place: row["divergence"] / least[place] for place, row in own.items()}
-        worst = max(regret, key=regret.get)
-        mean = np.exp(np.mean(np.log(list(regret.values()))))
-        seconds = np.mean([row["seconds"] for row in own.values()])
+    for method, own in regret.items():
+        logs = {}
+        for (_, _, seed), ratio in own.items():
+            logs.setdefault(seed, []).append(np.log(ratio))
+        worst = max(own, key=own.get)
+        means = summary([float(np.exp(np.mean(each))) for each in logs.values()])
         at = f"{worst[0]}, {worst[1]:.0%}"
-        yield [method, f"{mean:.2f}", f"{regret[worst]:.2f}", at, f"{seconds:.1f}"]
+        yield [method, means, f"{own[worst]:.2f}", at, f"{np.mean(seconds[method]):.1f}"]
+
+
+def place_of(row):
+    """Where methods are compared."""
+    return row["network"], row["kept"], row.get("seed", 0)
 
 
 def latency(content):

@@ -10,6 +10,8 @@ again. ``--table`` prints the table of what is there.
 import argparse
 import time
 import warnings
+from functools import partial
+from itertools import product
 
 import numpy as np
 import torch
@@ -26,7 +28,7 @@ from skspectral.rnn.trajectory.dense_outputs import DenseOutputs
 from skspectral.solvers import RandomSolver
 
 FRACTIONS = (0.75, 0.5, 0.33)
-WIDTHS = (24, 13, 11, 24, 9)  # of the table
+WIDTHS = (24, 24, 11, 24, 9)  # of the table
 DISTILLED = {"distill": Distillation(3)}
 METHODS = {
     "default": {},
@@ -41,7 +43,7 @@ METHODS = {
     "affine": {"reconstruction": "affine"},
     "150 steps": {"trajectory_fit": 150},
     "1000 steps": {"trajectory_fit": 1000},
-    "random nodes": {"solver": RandomSolver(random_state=0)},
+    "random nodes": {"solver": RandomSolver()},
 }
 
 
@@ -67,11 +69,13 @@ class Network:
         passes = [ForwardPass(batch, {}) for batch in others]
         self._answers = DenseOutputs(module, passes, stands_for)
 
-    def row(self, parameters, fraction):
+    def row(self, parameters, fraction, seed):
         """Return what is measured of a method."""
-        options = {"likelihood": self.likelihood, "random_state": 0}
+        options = {"likelihood": self.likelihood, "random_state": seed}
         pruner = clone(SpectralRNNPruner(self.module, fraction, **options))
         pruner.set_params(**parameters)
+        if isinstance(pruner.solver, RandomSolver):
+            pruner.set_params(solver__random_state=seed)
         start = time.perf_counter()
         pruner.fit(iter(self.X) if is_batches(self.X) else self.X)
         seconds = time.perf_counter() - start
@@ -161,30 +165,27 @@ FROM_DATA = {
 }
 
 
-def measure(names, methods, results):
+def measure(names, methods, seeds, results):
     """Fill the file."""
+    keys = [*product(FRACTIONS, methods, seeds)]
     for name in names:
         network = None
-        for fraction in FRACTIONS:
-            for method in tqdm(methods, f"{name} {fraction}", leave=False):
-                key = {"network": name, "kept": fraction, "method": method}
-                if results.find(**key) is None:
-                    network = network or {**NETWORKS, **FROM_DATA}[name]()
-                    results.row(lambda n=network, m=method, f=fraction: n.row(METHODS[m], f), **key)
+        for fraction, method, seed in tqdm(keys, name, leave=False):
+            key = {"network": name, "kept": fraction, "method": method, "seed": seed}
+            if results.find(**key) is None:
+                network = network or {**NETWORKS, **FROM_DATA}[name]()
+                results.row(partial(network.row, METHODS[method], fraction, seed), **key)
 
 
 def show(results):
     """Print the divergence of every network and method, and a line for every method."""
-    rows = {(row["network"], row["kept"], row["method"]): row for row in results.rows}
-    places = list(dict.fromkeys(key[:2] for key in rows))
-    every = list(dict.fromkeys(key[2] for key in rows))
-    for name, kept in places:
-        cells = "".join(
-            f"{rows[name, kept, method]['divergence']:11.3g}"
-            if (name, kept, method) in rows
-            else " " * 11
-            for method in every
-        )
+    found = {}
+    for row in results.rows:
+        place = found.setdefault((row["network"], row["kept"]), {})
+        place.setdefault(row["method"], []).append(row["divergence"])
+    every = list(dict.fromkeys(row["method"] for row in results.rows))
+    for (name, kept), own in found.items():
+        cells = "".join(f"{np.mean(own.get(method, np.nan)):11.3g}" for method in every)
         print(f"{name:14}{kept:5}{cells}")
     print()
     for cells in regrets({"rows": results.rows}):
@@ -196,6 +197,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("networks", nargs="*", help="all if none is named")
     parser.add_argument("--methods", nargs="*", default=list(METHODS))
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
@@ -203,5 +205,5 @@ if __name__ == "__main__":
     results = Results("trajectory", ["network", "kept", "method"])
     if not arguments.table:
         available = [*NETWORKS, *(FROM_DATA if DATA else ())]
-        measure(arguments.networks or available, arguments.methods, results)
+        measure(arguments.networks or available, arguments.methods, arguments.seeds, results)
     show(results)

@@ -1,0 +1,91 @@
+"""Figures in prose are those of the results files, or of a run."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from skspectral import prune
+
+ROOT = Path(__file__).parent.parent
+NETWORKS = {
+    "nn.RNN": nn.RNN(3, 32, batch_first=True),
+    "nn.GRU": nn.GRU(3, 32, batch_first=True),
+    "nn.LSTM": nn.LSTM(3, 32, batch_first=True),
+    "nn.LSTM, two layers": nn.LSTM(3, 32, num_layers=2, batch_first=True),
+    "nn.LSTM, bidirectional": nn.LSTM(3, 32, bidirectional=True, batch_first=True),
+}
+
+
+class Tagger(nn.Module):
+    """A head that reads the states of every step."""
+
+    def __init__(self, rnn):
+        super().__init__()
+        self.rnn = rnn
+        self.head = nn.Linear(32 * (1 + rnn.bidirectional), 4)
+
+    def forward(self, x):
+        return self.head(self.rnn(x)[0])
+
+
+def prose(name):
+    """Return the text of a page, without line breaks."""
+    return " ".join((ROOT / name).read_text().split())
+
+
+def mean(name, value, **key):
+    """Return the mean of a value over the rows of a results file that have a key."""
+    rows = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())["rows"]
+    found = [row[value] for row in rows if row.items() >= key.items()]
+    assert found, key
+    return float(np.mean(found))
+
+
+def model(name, kept):
+    """Return the measure of a model, dense or pruned with the defaults."""
+    return mean(
+        "models", "measure", model=name, kept=kept, method="default" if kept < 1 else "dense"
+    )
+
+
+def test_real_models_in_the_readme_are_those_measured():
+    text = prose("README.md")
+    assert (
+        "a third of the nodes of a voice activity detector keep an AUC of "
+        f"{model('silero_vad', 0.33):.1f} % ({model('silero_vad', 1.0):.1f} % before)"
+    ) in text
+    assert (
+        "a third of the nodes of a date translator keep "
+        f"{model('date_seq2seq', 0.33):.1f} % exact matches"
+    ) in text
+    assert (
+        f"a perplexity of {model('ptb_lstm', 1.0):.0f} to {model('ptb_lstm', 0.5):.0f} at half"
+    ) in text
+
+
+def test_milliseconds_in_the_readme_are_those_measured():
+    text, names = prose("README.md"), ("torch before (ms)", "torch (ms)", "ONNX Runtime (ms)")
+
+    def milliseconds(network, nodes):
+        return [
+            f"{mean('latency', each, network=network, nodes=nodes, batch=1):.1f}" for each in names
+        ]
+
+    before, after, onnx = milliseconds("GRU(512)", "512 to 171")
+    assert f"a GRU with 512 nodes takes {before} ms in torch" in text
+    assert f"Pruned to 171 nodes, it takes {after} ms in torch and {onnx} ms in ONNX" in text
+    before, after, onnx = milliseconds("words, LSTM(1500) x 2", "3000 to 688")
+    assert f"goes from {float(before):.0f} ms to {after} and {onnx} ms" in text
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_parameters_on_the_page_of_comparisons_are_those_of_pruned_networks(name):
+    net = Tagger(NETWORKS[name]).eval()
+    small = prune(net, torch.randn(64, 12, 3), m=0.5)
+    before, after = (sum(p.numel() for p in each.parameters()) for each in (net, small))
+    kind, comma, rest = name.partition(",")
+    assert f"* - ``{kind}``{comma}{rest} - {before:,} to {after:,}" in prose("docs/compared.rst")
