@@ -1,4 +1,4 @@
-"""Displays of what pruning did, in the style of scikit-learn's displays."""
+"""Displays of fitted pruners, in the style of scikit-learn."""
 
 from .display import LayersDisplay
 from .loss_path import LossPathDisplay

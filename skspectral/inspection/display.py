@@ -24,17 +24,17 @@ class Display(ABC):
     """A plot that can be drawn again."""
 
     def plot(self, ax: Any = None) -> Self:
-        """Draw it.
+        """Draw the display.
 
         Parameters
         ----------
         ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a new figure.
+            Axes to draw on; None creates a new figure.
 
         Returns
         -------
         Display
-            Itself.
+            The display itself.
         """
         self.ax_ = axes_for(self, ax)
         self.figure_ = self.ax_.figure
@@ -43,23 +43,23 @@ class Display(ABC):
 
     @abstractmethod
     def _draw(self, ax: Any) -> None:
-        """Draw on some axes."""
+        """Draw on the given axes."""
 
 
 class LayersDisplay:
-    """Displays of several layers, which ``from_estimator`` of the other displays returns.
+    """Displays of several layers, as returned by ``from_estimator`` of the other displays.
 
     Parameters
     ----------
     displays : dict of Display
-        The display of each layer, by its name.
+        The display of each layer, by the name of the layer.
 
     Attributes
     ----------
     axes_ : ndarray of matplotlib Axes
-        Where they were drawn, in the order of ``displays``.
+        The axes of the displays, in the order of ``displays``.
     figure_ : matplotlib Figure
-        The figure of that.
+        The figure that contains the axes.
 
     Examples
     --------
@@ -77,22 +77,22 @@ class LayersDisplay:
         self.displays = displays
 
     def plot(self, ax: Any = None) -> Self:
-        """Draw all of them.
+        """Draw all displays.
 
         Parameters
         ----------
         ax : sequence of matplotlib Axes or None, default=None
-            Where to draw, one for each layer; None makes a new figure.
+            Axes to draw on, one for each layer; None creates a new figure.
 
         Returns
         -------
         LayersDisplay
-            Itself.
+            The display itself.
 
         Raises
         ------
         ValueError
-            If there are not as many axes as layers.
+            If the number of axes differs from the number of layers.
         """
         n_layers = len(self.displays)
         axes = self._new_axes() if ax is None else np.ravel(np.asarray(ax, dtype=object))
@@ -107,7 +107,7 @@ class LayersDisplay:
         return self
 
     def _new_axes(self) -> Any:
-        """Return one axes for each layer, in a new figure that is about as wide as high."""
+        """Return one axes for each layer, in a nearly square grid in a new figure."""
         plt = pyplot_for(self)
         n_layers = len(self.displays)
         n_columns = ceil(sqrt(n_layers))
@@ -119,7 +119,7 @@ class LayersDisplay:
 
 
 def draw(displays: Mapping[str, Display], ax: Any) -> Any:
-    """Draw the display of a layer, or those of several; return it, or a LayersDisplay."""
+    """Draw the display of each layer; return the display, or a LayersDisplay of several."""
     if len(displays) > 1:
         return LayersDisplay(displays).plot(ax)
     (display,) = displays.values()
@@ -131,7 +131,7 @@ class LayerDisplay(Display):
 
     @classmethod
     def from_estimator(cls, pruner: Any, *, layer: str | None = None, ax: Any = None) -> Any:
-        """Draw what a fitted pruner knows of a layer, or of every layer.
+        """Draw the display of one layer of a fitted pruner, or of all layers.
 
         Parameters
         ----------
@@ -140,19 +140,20 @@ class LayerDisplay(Display):
         layer : str or None, default=None
             Name of the layer; None draws all layers.
         ax : matplotlib Axes, sequence of them or None, default=None
-            Where to draw, one for each layer; None makes a new figure.
+            Axes to draw on, one for each layer; None creates a new figure.
 
         Returns
         -------
         LayerDisplay or LayersDisplay
-            The display; a :class:`~skspectral.inspection.LayersDisplay` of several layers.
+            The display, or a :class:`~skspectral.inspection.LayersDisplay` of several layers.
 
         Raises
         ------
         ValueError
-            If there is no layer of that name, or another number of axes than of layers.
+            If there is no layer of that name, or the number of axes differs from the number of
+            layers.
         TypeError
-            If it is no pruner.
+            If ``pruner`` is not a SpectralRNNPruner or SpectralRNNPrunerCV.
         """
         layers = pruned_layers(pruner, layer)
         return draw({name: cls._of(name, found) for name, found in layers.items()}, ax)
@@ -164,7 +165,7 @@ class LayerDisplay(Display):
 
 
 def axes_for(display: object, ax: Any) -> Any:
-    """Return the given axes, or new ones."""
+    """Return the given axes, or new ones if there are none."""
     return pyplot_for(display).subplots(layout="constrained")[1] if ax is None else ax
 
 
@@ -182,7 +183,7 @@ def pyplot_for(display: object) -> Any:
 
 @refer_to_docs("Reading the plots")
 def pruned_layers(pruner: Any, layer: str | None) -> dict[str, PrunedLayer]:
-    """Return a layer of a fitted pruner by its name, or all layers."""
+    """Return the named layer of a fitted pruner, or all layers."""
     check_is_fitted(pruner)
     found = getattr(pruner, "layers_", {})
     if not all(isinstance(each, PrunedLayer) for each in found.values()) or not found:

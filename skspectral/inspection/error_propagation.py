@@ -30,23 +30,23 @@ Array = NDArray[np.float64]
 class ErrorPropagation:
     """Distances of a pruned Elman network from the dense one at every step, and their bounds.
 
-    Each is of shape (n_sequences, n_steps), or a list of (n_steps,) when sequences are of unequal
-    length.
+    The arrays have the shape (n_sequences, n_steps). For sequences of unequal length, they are
+    lists of arrays of shape (n_steps,).
 
     Parameters
     ----------
     state_errors : ndarray
-        ``‖h_J − z‖``, of the kept states.
+        ``‖h_J − z‖``, the errors of the kept states.
     state_bounds : ndarray
-        Their upper bounds.
+        Upper bounds on ``state_errors``.
     output_errors : ndarray
-        The distance of what the readers outside the layer make of the states; of the kept states,
-        where they are not read by linear maps.
+        Errors of the outputs of the readers outside the layer; errors of the kept states if no
+        linear maps read them.
     output_bounds : ndarray
-        Their upper bounds.
+        Upper bounds on ``output_errors``.
     recurrent_norm : float
-        The largest singular value of the pruned network's ``weight_hh``, the factor by which
-        bounds grow in a step.
+        The largest singular value of ``weight_hh`` of the pruned network, the growth factor of the
+        bounds per step.
 
     Examples
     --------
@@ -70,25 +70,25 @@ class ErrorPropagation:
 def error_propagation(pruner: Any, X: Any) -> ErrorPropagation:
     """Compute the errors of a pruned Elman network through time, and their bounds.
 
-    The bound is that of :func:`~skspectral.theory.propagated_errors`. It holds for every sequence.
+    The bounds are those of :func:`~skspectral.theory.propagated_errors` and hold for each sequence.
 
     Parameters
     ----------
     pruner : SpectralRNNPruner
-        Fitted to a network with one ``nn.RNN`` of one level and direction, which starts from zero
-        and whose inputs do not depend on its outputs.
+        A pruner fitted to a network with one ``nn.RNN`` of one level and direction, whose states
+        start from zero and whose inputs do not depend on its outputs.
     X : array-like, list, torch.Tensor, Dataset, DataLoader or iterable
         Sequences, as in ``fit``.
 
     Returns
     -------
     ErrorPropagation
-        Errors and their bounds.
+        The errors and their bounds.
 
     Raises
     ------
     ValueError
-        If the network is another.
+        If the network does not meet these conditions.
 
     References
     ----------
@@ -118,14 +118,14 @@ def error_propagation(pruner: Any, X: Any) -> ErrorPropagation:
 
 @dataclass(frozen=True)
 class Affine:
-    """A linear map and a constant."""
+    """An affine map."""
 
     weight: Array
     bias: Array
 
     @classmethod
     def of(cls, weight: Any, *biases: Any) -> Affine:
-        """Return the map of a weight and of biases, some of which may be None."""
+        """Return the map with a weight and the sum of the biases that are not None."""
         found = [in_float64(each).numpy() for each in biases if each is not None]
         return cls(in_float64(weight).numpy(), np.sum([np.zeros(len(weight)), *found], axis=0))
 
@@ -135,7 +135,7 @@ class Affine:
         return float(np.linalg.norm(self.weight, 2))
 
     def __call__(self, states: Array) -> Array:
-        """Return the value of the map."""
+        """Apply the map to states."""
         return states @ self.weight.T + self.bias
 
 
@@ -148,10 +148,10 @@ class Maps:
     support : ndarray of int, shape (m,)
         The kept nodes.
     recurrent : tuple of Affine
-        What the kept nodes read of the input and the state before, side by side, by the dense and
-        by the pruned network.
+        Maps from the concatenated input and previous state to the pre-activations of the kept
+        nodes, in the dense and in the pruned network.
     readers : tuple of Affine
-        The same of what reads the layer from outside.
+        Maps of the readers outside the layer, in the dense and in the pruned network.
     """
 
     support: NDArray[np.intp]
@@ -184,14 +184,15 @@ class Maps:
 
     @property
     def recurrent_norm(self) -> float:
-        """Return that of the pruned network."""
+        """Return the largest singular value of ``weight_hh`` of the pruned network."""
         m = len(self.support)
         return float(np.linalg.norm(self.recurrent[1].weight[:, -m:], 2))
 
     def errors(self, wide: Array, narrow: Array) -> tuple[Array, Array, Array, Array]:
-        """Return errors of states and outputs, each with its bound, shape (..., n_steps).
+        """Return the errors of states and outputs, each with its bound, shape (..., n_steps).
 
-        Given are the inputs and states, side by side, of the dense and of the pruned network.
+        ``wide`` and ``narrow`` hold the concatenated inputs and states of the dense and of the
+        pruned network.
         """
         n_features = narrow.shape[-1] - len(self.support)
         inputs, states = zip(
@@ -229,12 +230,12 @@ def shown(n_nodes: int, support: NDArray[np.intp]) -> tuple[Affine, Affine]:
 
 
 def distance(one: Array, other: Array) -> Array:
-    """Return distances of vectors along the last axis."""
+    """Return the distances between vectors along the last axis."""
     return np.linalg.norm(one - other, axis=-1)
 
 
 def check_elman(rnn: nn.Module, layer: RecurrentLayer, readers: Readers) -> None:
-    """Refuse what the bound does not hold for."""
+    """Raise if the bound does not hold for the layer."""
     if not mode_of(rnn).startswith("RNN"):
         raise ValueError(
             f"pruner has pruned an nn.{type(rnn).__name__}, and the bound is for nn.RNN alone: "

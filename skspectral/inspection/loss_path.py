@@ -19,16 +19,16 @@ class LossPathDisplay(LayerDisplay):
     loss_path : ndarray of shape (m + 1,)
         Relative loss of the first 0, 1, …, m nodes of the ranking.
     lower_bound : ndarray of shape (n_nodes + 1,)
-        Relative loss that no 0, 1, …, n_nodes nodes can go below.
+        Lower bound on the relative loss of any 0, 1, …, n_nodes nodes.
     layer : str, default=""
         Name of the layer, for the title.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where it was drawn.
+        The axes of the plot.
     figure_ : matplotlib Figure
-        The figure of that.
+        The figure that contains the axes.
     loss_ : matplotlib Line2D
         The loss.
     bound_ : matplotlib Line2D

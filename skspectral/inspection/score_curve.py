@@ -18,23 +18,23 @@ class ScoreCurveDisplay(Display):
     Parameters
     ----------
     curves : dict of dict
-        By the values of the other parameters that were tried, in words: ``m``, ``mean`` and ``std``
-        of the score over the folds, each of shape (n_ms,), by ascending m.
+        ``m``, ``mean`` and ``std`` of the score over the folds, each of shape (n_ms,) and sorted by
+        m, for each setting of the other parameters. Keys describe the setting.
     chosen : tuple of (str, float)
-        Which curve, and which m on it.
+        The key of the chosen curve, and the chosen m.
     score_name : str, default="score"
-        What was measured.
+        Name of the score.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where it was drawn.
+        The axes of the plot.
     figure_ : matplotlib Figure
-        The figure of that.
+        The figure that contains the axes.
     lines_ : list of matplotlib Line2D
-        The means.
+        The mean scores.
     chosen_ : matplotlib Line2D
-        What was chosen.
+        The chosen candidate.
 
     Examples
     --------
@@ -65,12 +65,12 @@ class ScoreCurveDisplay(Display):
 
         Parameters
         ----------
-        search : SpectralRNNPrunerCV, GridSearchCV or the like
-            A fitted search over m, alone or with other parameters; what has ``cv_results_``.
+        search : SpectralRNNPrunerCV, GridSearchCV or another search with ``cv_results_``
+            A fitted search over m, alone or with other parameters.
         score_name : str, default="score"
-            What was measured, for the axis.
+            Name of the score, for the axis label.
         ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a new figure.
+            Axes to draw on; None creates a new figure.
 
         Returns
         -------
@@ -80,7 +80,7 @@ class ScoreCurveDisplay(Display):
         Raises
         ------
         ValueError
-            If the search was not over m, or some of its m are numbers and others fractions.
+            If the search was not over m, or if it mixes numbers and fractions of nodes.
         """
         check_is_fitted(search, "cv_results_")
         results = search.cv_results_
@@ -135,7 +135,7 @@ def key_of_m(results: Mapping[str, Any]) -> str:
 
 
 def sizes(given: Any) -> NDArray[np.float64]:
-    """Return every m that was tried, as comparable numbers."""
+    """Return the values of m that were tried, as an array."""
     try:
         ms = np.asarray(given, dtype=np.float64)
     except TypeError:
@@ -149,7 +149,7 @@ def sizes(given: Any) -> NDArray[np.float64]:
 
 
 def labels_of(results: Mapping[str, Any], key: str) -> list[str]:
-    """Return labels for the other parameters that were varied with m."""
+    """Return labels for the settings of the other parameters."""
     others = [name for name in results if name.startswith("param_") and name != key]
     names = [name.removeprefix("param_").rpartition("__")[2] for name in others]
     return [

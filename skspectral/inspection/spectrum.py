@@ -15,24 +15,24 @@ from .display import BLUE, GRAY, VERMILION, LayerDisplay, positive_or_nan, title
 class SpectrumDisplay(LayerDisplay):
     """Eigenvalues of the covariance of the hidden state, with its degrees of freedom.
 
-    Where the spectrum falls fast, few nodes rebuild the others. N(λ), a smooth count of the
-    eigenvalues above λ, is drawn in the same axes: across, how many; up, the λ.
+    If the spectrum falls fast, few nodes can rebuild the others. N(λ), a smooth count of the
+    eigenvalues above λ, is drawn on the same axes: N(λ) on the horizontal axis, λ on the vertical.
 
     Parameters
     ----------
     eigenvalues : ndarray of shape (n_nodes,)
-        Of Σ, descending, over ``Tr Σ``.
+        Eigenvalues of Σ divided by ``Tr Σ``, descending.
     m : int
-        Nodes kept.
+        Number of nodes kept.
     layer : str, default=""
         Name of the layer, for the title.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where it was drawn.
+        The axes of the plot.
     figure_ : matplotlib Figure
-        The figure of that.
+        The figure that contains the axes.
     spectrum_ : matplotlib Line2D
         The eigenvalues.
     freedom_ : matplotlib Line2D

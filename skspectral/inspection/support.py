@@ -1,4 +1,4 @@
-"""Kept nodes among all nodes."""
+"""Kept and removed nodes on a heat map of the covariance."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .display import LayerDisplay, titled
 
 
 class SupportDisplay(LayerDisplay):
-    """Kept and lost nodes on the heat map of the covariance.
+    """Kept and removed nodes on a heat map of the normalized covariance.
 
-    Nodes are put in order: first those that are kept, as they were chosen, then the lost ones, each
-    group of them below the kept node that they resemble most. Resemblance is
+    The kept nodes come first, in the order in which they were chosen. The removed nodes follow,
+    grouped by the kept node that they resemble most. The heat map shows
     ``Σ_ij / √(Σ_ii Σ_jj)``, from −1 to 1.
 
     Parameters
@@ -23,20 +23,20 @@ class SupportDisplay(LayerDisplay):
     covariance : ndarray of shape (n_nodes, n_nodes)
         Σ.
     order : ndarray of shape (m,)
-        The kept nodes, the first chosen first.
+        The kept nodes, in the order in which they were chosen.
     layer : str, default=""
         Name of the layer, for the title.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where it was drawn.
+        The axes of the plot.
     figure_ : matplotlib Figure
-        The figure of that.
+        The figure that contains the axes.
     image_ : matplotlib AxesImage
         The heat map.
     nodes_ : ndarray of shape (n_nodes,)
-        The nodes in the order in which they are drawn.
+        The nodes, in the order in which they are drawn.
 
     Examples
     --------
@@ -83,7 +83,7 @@ class SupportDisplay(LayerDisplay):
 
 
 def correlation(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the correlations of the nodes; zero for nodes that do not vary."""
+    """Return the normalized covariance of the nodes; zero for nodes that are always zero."""
     size = np.sqrt(covariance.diagonal())
     inverse = np.divide(1.0, size, out=np.zeros_like(size), where=size > 0.0)
     return inverse[:, None] * covariance * inverse

@@ -13,15 +13,15 @@ from ..pruners.pruned_layer import name_among
 
 @dataclass(frozen=True)
 class Trajectories:
-    """Hidden states of a layer at every step of some sequences.
+    """Hidden states of a layer at each step of some sequences, in both networks.
 
     Parameters
     ----------
     name : str
-        The layer.
+        Name of the layer.
     dense : ndarray of shape (n_sequences, n_steps, n_nodes)
-        States of the dense network; a list of (n_steps, n_nodes) when of unequal length. A layer
-        that runs backward has those of the last step first.
+        States of the dense network; for sequences of unequal length, a list of arrays of shape
+        (n_steps, n_nodes). The first state of a layer that runs backward is that of the last step.
     small : ndarray of shape (n_sequences, n_steps, m)
         States of the pruned network, in the same form.
     """
@@ -32,7 +32,7 @@ class Trajectories:
 
     @classmethod
     def of(cls, pruner: Any, X: Any, layer: str | None = None) -> Self:
-        """Return the states of both networks of a fitted pruner.
+        """Return the states of the dense and of the pruned network.
 
         Parameters
         ----------
@@ -41,7 +41,7 @@ class Trajectories:
         X : array-like, list, torch.Tensor, Dataset, DataLoader or iterable
             Sequences, as in ``fit``.
         layer : str or None, default=None
-            Name of the layer; None if there is one alone.
+            Name of the layer; None if there is only one.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Plots of hidden states through time, dense and rebuilt."""
+"""Hidden states through time, in the dense network and rebuilt by the pruned one."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from .trajectories import Trajectories
 
 
 class TrajectoryDisplay(Display):
-    """States of some nodes along a sequence, in the dense network and rebuilt in the pruned one.
+    """States of some nodes along a sequence, in the dense network and rebuilt by the pruned one.
 
-    What is rebuilt is ``A z + c``, with the states z that the pruned network reaches when it runs
-    by itself.
+    The rebuilt states are ``A z + c``, where z are the states that the pruned network reaches when
+    it runs by itself.
 
     Parameters
     ----------
     dense : ndarray of shape (n_steps, n_shown)
         States of the dense network.
     rebuilt : ndarray of shape (n_steps, n_shown)
-        The same from the pruned one.
+        The same states, rebuilt by the pruned network.
     nodes : sequence of int
         The nodes shown.
     layer : str, default=""
@@ -33,13 +33,13 @@ class TrajectoryDisplay(Display):
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where it was drawn.
+        The axes of the plot.
     figure_ : matplotlib Figure
-        The figure of that.
+        The figure that contains the axes.
     dense_ : list of matplotlib Line2D
         States of the dense network.
     rebuilt_ : list of matplotlib Line2D
-        The same from the pruned one.
+        The same states, rebuilt by the pruned network.
 
     Examples
     --------
@@ -82,23 +82,23 @@ class TrajectoryDisplay(Display):
         pruner : SpectralRNNPruner
             A fitted pruner.
         X : array-like, list or torch.Tensor
-            Sequences, as in ``fit``; the first of them is shown.
+            Sequences, as in ``fit``; the first one is shown.
         nodes : sequence of int or None, default=None
-            Nodes to show; None is the three that move most among those that were lost.
+            Nodes to show; None shows the three removed nodes with the largest variance.
         layer : str or None, default=None
             Name of the layer; None draws all layers.
         ax : matplotlib Axes, sequence of them or None, default=None
-            Where to draw, one for each layer; None makes a new figure.
+            Axes to draw on, one for each layer; None creates a new figure.
 
         Returns
         -------
         TrajectoryDisplay or LayersDisplay
-            The display; a :class:`~skspectral.inspection.LayersDisplay` of several layers.
+            The display, or a :class:`~skspectral.inspection.LayersDisplay` of several layers.
 
         Raises
         ------
         ValueError
-            If a layer has no such nodes, or there is another number of axes than of layers.
+            If a layer has no such nodes, or the number of axes differs from the number of layers.
         """
         layers = pruned_layers(pruner, layer)
         shown = {name: cls._of(pruner, X, nodes, name, found) for name, found in layers.items()}
@@ -146,7 +146,7 @@ class TrajectoryDisplay(Display):
 def livest(
     covariance: NDArray[np.float64], mean: NDArray[np.float64], support: NDArray[np.intp]
 ) -> list[int]:
-    """Return the three nodes of largest variance, lost ones if there are any."""
+    """Return the three nodes with the largest variance, removed nodes first."""
     variance = covariance.diagonal() - mean**2
     variance[support] -= variance.max() + 1.0
     found: list[int] = np.argsort(-variance)[:3].tolist()

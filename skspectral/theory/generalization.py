@@ -24,41 +24,41 @@ def generalization_gap(
 ) -> float:
     """Return a bound on true minus empirical risk, for all Elman networks of m nodes at once.
 
-    The networks are ``z = σ(W x + U z' + b)``, from ``z = 0``, with output ``V z + a`` after the
-    last step; σ is tanh or relu. Since the bound is for all of them, it holds for the one that any
-    pruning and training on the sample ends with.
+    The networks have the states ``z = σ(W x + U z' + b)``, starting from zero, and the output
+    ``V z + a`` after the last step; σ is tanh or relu. The bound holds for all such networks at
+    once, and so for the result of any pruning and training on the sample.
 
     Parameters
     ----------
     n_sequences : int
-        Independent sequences in the sample.
+        Number of independent sequences in the sample.
     n_steps : int
-        Steps in each.
+        Number of steps per sequence.
     n_features : int
-        Features of a step.
+        Number of features per step.
     m : int
-        Nodes.
+        Number of nodes.
     n_outputs : int
         Number of outputs.
     radius : float
-        Most that the norm of all weights of a network together may be.
+        Upper bound on the norm of all weights of a network together.
     recurrent_norm : float
-        Most that ``‖U‖``, the largest singular value, may be.
+        Upper bound on ``‖U‖``, the largest singular value.
     input_norm : float
-        Most that the norm of the features of a step may be.
+        Upper bound on the norm of the features of a step.
     state_norm : float or None, default=None
-        Most that ``‖z‖`` may be; None is √m, which holds for tanh.
+        Upper bound on ``‖z‖``; None uses √m, which holds for tanh.
     lipschitz : float, default=1.0
-        Lipschitz constant of the loss in the output.
+        Lipschitz constant of the loss as a function of the output.
     loss_range : float, default=1.0
-        The loss lies between zero and this.
+        Upper bound on the loss; the lower bound is zero.
     delta : float, default=0.05
-        Probability δ that it fails, above 0 and below 1.
+        Probability δ that the bound fails, above 0 and below 1.
 
     Returns
     -------
     float
-        The bound, in the units of the loss. It says nothing from ``loss_range`` on.
+        The bound, in the units of the loss. It is vacuous if it is at least ``loss_range``.
 
     Raises
     ------
@@ -67,8 +67,8 @@ def generalization_gap(
 
     Notes
     -----
-    The proof is in the user guide. The limits are to be set before the sample is seen; to choose
-    among K sets of limits after, divide δ by K.
+    The proof is in the user guide. The limits have to be set before the sample is seen; to choose
+    among K sets of limits afterwards, divide δ by K.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Guarantees for nodes drawn by their leverage scores."""
+"""Guarantees for nodes drawn by leverage scores."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .spectrum import Array, Spectrum, degrees_of_freedom, lam_of
 def sufficient_nodes(covariance: ArrayLike, lam: float, delta: float = 0.05) -> int:
     """Return the number of draws sufficient for a residual of at most 4λ.
 
-    Of so many nodes, drawn independently by their leverage scores, the residual is
+    If this many nodes are drawn independently by leverage scores, the residual satisfies
     ``E_J ⪯ 4λ Σ(Σ + λI)⁻¹`` with probability 1 − δ, and so has no eigenvalue above 4λ.
 
     Parameters
@@ -24,14 +24,14 @@ def sufficient_nodes(covariance: ArrayLike, lam: float, delta: float = 0.05) -> 
     covariance : array-like of shape (n_nodes, n_nodes)
         Σ, positive semidefinite.
     lam : float
-        The λ, in the units of Σ.
+        Value of λ, in the units of Σ.
     delta : float, default=0.05
-        Probability δ that it fails, above 0 and below 1.
+        Probability δ that the bound fails, above 0 and below 1.
 
     Returns
     -------
     int
-        Draws, with repetition; it may well be more than there are nodes.
+        Number of draws, with repetition. It can exceed the number of nodes.
 
     Raises
     ------
@@ -61,14 +61,15 @@ def certified_lam(covariance: ArrayLike, m: int, delta: float = 0.05) -> float:
     covariance : array-like of shape (n_nodes, n_nodes)
         Σ, positive semidefinite.
     m : int
-        Draws, at least 1.
+        Number of draws, at least 1.
     delta : float, default=0.05
-        Probability δ that it fails, above 0 and below 1.
+        Probability δ that the bound fails, above 0 and below 1.
 
     Returns
     -------
     float
-        The λ, in the units of Σ. It says nothing where 4λ is the largest eigenvalue of Σ or more.
+        Value of λ, in the units of Σ. The bound is vacuous if 4λ is at least the largest
+        eigenvalue of Σ.
 
     Raises
     ------
@@ -91,27 +92,28 @@ def certified_lam(covariance: ArrayLike, m: int, delta: float = 0.05) -> float:
 
 @dataclass(frozen=True)
 class Guarantee:
-    """Guarantee of the theorem for m nodes.
+    """Bounds on the residual and the loss of m nodes drawn by leverage scores.
 
-    It is about nodes that are drawn independently by their leverage scores. Since some draw keeps
-    the promise, so does the best choice of m nodes.
+    The bounds apply to nodes drawn independently. Since some draw satisfies them, so does the best
+    choice of m nodes.
 
     Parameters
     ----------
     m : int
-        Nodes.
+        Number of nodes.
     delta : float
-        Probability δ that a draw does not keep the promise.
+        Probability δ that a draw does not satisfy the bounds.
     lam : float
         The smallest λ for which m draws suffice.
     degrees_of_freedom : float
         N(λ).
     leverage_scores : ndarray of shape (n_nodes,)
-        Scores at λ, whose sum is N(λ).
+        Leverage scores at λ; their sum is N(λ).
     residual : float
-        4λ, above all eigenvalues of the residual ``E_J``.
+        4λ, an upper bound on the eigenvalues of the residual ``E_J``.
     information_loss : float
-        ``4λ Tr(Q Σ(Σ + λI)⁻¹)``, above the loss ``Tr(Q E_J)``, over that of keeping nothing.
+        ``4λ Tr(Q Σ(Σ + λI)⁻¹)``, an upper bound on the loss ``Tr(Q E_J)``, relative to the loss of
+        keeping no nodes.
 
     Examples
     --------
@@ -142,11 +144,11 @@ class Guarantee:
         covariance : array-like of shape (n_nodes, n_nodes)
             Σ, positive semidefinite.
         weight : array-like of shape (n_nodes, n_nodes)
-            Q, which weighs the directions of the residual.
+            Q, the weight of the directions of the residual.
         m : int
-            Nodes, at least 1.
+            Number of nodes, at least 1.
         delta : float, default=0.05
-            Probability δ that it fails, above 0 and below 1.
+            Probability δ that the bounds fail, above 0 and below 1.
 
         Returns
         -------
@@ -163,12 +165,12 @@ class Guarantee:
 
     @property
     def is_vacuous(self) -> bool:
-        """Return whether the guarantee is no better than keeping no node at all."""
+        """Return whether the bound is not below the loss of keeping no nodes."""
         return self.information_loss >= 1.0
 
 
 def draws(freedom: float, delta: float) -> float:
-    """Return the number of draws that suffice for some degrees of freedom."""
+    """Return the number of draws that suffices for the given degrees of freedom."""
     return 5.0 * freedom * log(16.0 * freedom / delta)
 
 
@@ -182,6 +184,6 @@ def affordable_freedom(m: int, delta: float) -> float:
 
 
 def check_delta(delta: float) -> None:
-    """Refuse what is no probability of failure."""
+    """Raise if delta is not strictly between 0 and 1."""
     if not 0.0 < delta < 1.0:
         raise ValueError(f"delta must be a number between 0 and 1; got {delta!r}.")

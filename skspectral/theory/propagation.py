@@ -1,4 +1,4 @@
-"""Propagation of errors in the state through time."""
+"""Propagation of state errors through time."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from .spectrum import Array
 def propagated_errors(
     reading_errors: ArrayLike, recurrent_norm: float, lipschitz: float = 1.0
 ) -> Array:
-    """Return bounds on the error of the kept states of an Elman network, step by step.
+    """Return bounds on the errors of the kept states of an Elman network at each step.
 
-    Kept states of the dense network are ``h = σ(a)``, those of the small one ``z = σ(b)`` with
-    ``b = W x + U z' + c``, where ``z'`` is of the step before. With ``r = ‖a − W x − U h' − c‖``,
-    what the small network's weights get wrong on the states of the dense one, ``d = ‖h − z‖`` is
-    at most ``ρ (r + ‖U‖ d')``, from ``d = 0`` before the first step.
+    The kept states are ``h = σ(a)`` in the dense network and ``z = σ(W x + U z' + c)`` in the
+    pruned one; primes denote the previous step. Let ``r = ‖a − W x − U h' − c‖`` be the error of
+    the pruned weights on the states of the dense network. Then ``d = ‖h − z‖`` is at most
+    ``ρ (r + ‖U‖ d')``, with ``d = 0`` before the first step.
 
     Parameters
     ----------
     reading_errors : array-like of shape (..., n_steps)
-        The r of every step, of any number of sequences.
+        Error r at each step, for any number of sequences.
     recurrent_norm : float
-        Norm ``‖U‖``, the largest singular value of the small network's ``weight_hh``.
+        Norm ``‖U‖``, the largest singular value of ``weight_hh`` of the pruned network.
     lipschitz : float, default=1.0
-        The ρ of the activation σ: 1 for tanh and relu.
+        Lipschitz constant ρ of the activation σ: 1 for tanh and relu.
 
     Returns
     -------
     ndarray of shape (..., n_steps)
-        The bound at every step; it grows without end where ``ρ ‖U‖`` is above 1.
+        The bound at each step. It can grow without limit if ``ρ ‖U‖`` is above 1.
 
     References
     ----------

@@ -20,12 +20,12 @@ def degrees_of_freedom(covariance: ArrayLike, lam: Any) -> Any:
     covariance : array-like of shape (n_nodes, n_nodes)
         Σ, positive semidefinite.
     lam : float or array-like of float
-        The λ, in the units of Σ; at zero, N is the rank.
+        Value of λ, in the units of Σ; at zero, N is the rank.
 
     Returns
     -------
     float or ndarray
-        N(λ), of the shape of lam; between zero and n_nodes.
+        N(λ), between zero and n_nodes, with the shape of lam.
 
     Raises
     ------
@@ -50,20 +50,21 @@ def degrees_of_freedom(covariance: ArrayLike, lam: Any) -> Any:
 def leverage_scores(covariance: ArrayLike, lam: float) -> Array:
     """Return the leverage scores, the diagonal of ``Σ(Σ + λI)⁻¹``.
 
-    Divided by their sum, ``N(λ)``, they are the probabilities of the sampling that the theory of
-    spectral pruning is about.
+    Divided by their sum, ``N(λ)``, they are the sampling probabilities in the theory of spectral
+    pruning.
 
     Parameters
     ----------
     covariance : array-like of shape (n_nodes, n_nodes)
         Σ, positive semidefinite.
     lam : float
-        The λ, in the units of Σ; at zero, scores are those of the projection on the range of Σ.
+        Value of λ, in the units of Σ; at zero, the scores are those of the projection onto the
+        range of Σ.
 
     Returns
     -------
     ndarray of shape (n_nodes,)
-        A score for each node, from zero to one.
+        The score of each node, from zero to one.
 
     Raises
     ------
@@ -97,7 +98,7 @@ def lam_of(covariance: ArrayLike, freedom: float) -> float:
     Returns
     -------
     float
-        The λ, in the units of Σ; zero where Σ has no more degrees of freedom than that.
+        Value of λ, in the units of Σ; zero if the rank of Σ is not above ``freedom``.
 
     Examples
     --------
@@ -111,7 +112,7 @@ def lam_of(covariance: ArrayLike, freedom: float) -> float:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Eigenvalues of a covariance above rounding, ascending, and their eigenvectors."""
+    """Eigenvalues of a covariance above rounding error, ascending, with their eigenvectors."""
 
     values: Array
     vectors: Array
@@ -124,7 +125,7 @@ class Spectrum:
         return cls(values[positive], vectors[:, positive])
 
     def shares(self, lam: Any) -> Array:
-        """Return ``σ / (σ + λ)`` for every eigenvalue, along the last axis."""
+        """Return ``σ / (σ + λ)`` for each eigenvalue, along the last axis."""
         return self.values / (self.values + np.asarray(lam)[..., None])
 
     def freedom(self, lam: Any) -> Array:
@@ -136,7 +137,7 @@ class Spectrum:
         return self.vectors**2 @ self.shares(lam)
 
     def lam_of(self, freedom: float) -> float:
-        """Return the λ with the given degrees of freedom; zero if there are no more than that."""
+        """Return the λ with the given degrees of freedom; zero if the rank is not above them."""
         rank = len(self.values)
         if rank <= freedom:
             return 0.0
