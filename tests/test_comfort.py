@@ -71,7 +71,7 @@ FAILURES = {
     "no module": (lambda: SpectralRNNPruner(3, trajectory_fit=0).fit(sequences()), "Whole models"),
     "theory": (
         lambda: error_propagation(pruner().fit(sequences()), sequences()),
-        "What the theory promises",
+        "Theoretical bounds",
     ),
     "display": (
         lambda: LossPathDisplay.from_estimator(pruner().fit(sequences()), layer="l7"),

@@ -85,7 +85,7 @@ def test_a_negative_lam_is_refused(lam):
             function(np.eye(3), lam)
 
 
-# Nodes that suffice
+# Sufficient number of nodes
 
 
 @pytest.mark.parametrize("delta", [0.01, 0.1, 0.5])

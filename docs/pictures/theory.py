@@ -1,4 +1,4 @@
-"""The pictures of "What the theory promises"."""
+"""The pictures of "Theoretical bounds"."""
 
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def coverage():
         rates = [rate(covariance, lam, n_draws, rng) for n_draws in tried]
         ax.semilogx(tried, rates, ".-", color=color, label=f"{name}, N(λ) = {freedom}")
         ax.axvline(enough, color=color, linestyle=":", label=f"the theorem's draws, {enough}")
-    ax.axhline(1 - DELTA, color=GRAY, linestyle="--", label=f"what it promises, {1 - DELTA:g}")
+    ax.axhline(1 - DELTA, color=GRAY, linestyle="--", label=f"guaranteed, {1 - DELTA:g}")
     ax.set(
         title="64 nodes",
         xlabel="draws",
@@ -92,7 +92,7 @@ def guarantee():
     ax.loglog(problem.lower_bound()[:64] / problem.total, "--", color=GRAY, label="lower bound")
     ax.axvline(64, color=GRAY, linestyle=":", label="all nodes")
     ax.axhspan(1, max(sure), color=GRAY, alpha=0.1)
-    ax.text(1.2, 2.0, "says nothing")
+    ax.text(1.2, 2.0, "vacuous")
     ax.set(xlabel="nodes, or draws", ylabel="relative information loss")
     ax.legend()
 

@@ -106,7 +106,7 @@ def error_propagation(pruner: Any, X: Any) -> ErrorPropagation:
     True
     """
     check_is_fitted(pruner)
-    with refer_to_docs("What the theory promises"):
+    with refer_to_docs("Theoretical bounds"):
         maps = Maps.of(pruner)
     steps = collected(pruner, X, None, dense=[True, False], collector=StepCollector)
     if isinstance(steps[0], np.ndarray):
@@ -238,8 +238,8 @@ def check_elman(rnn: nn.Module, layer: RecurrentLayer, readers: Readers) -> None
     """Raise if the bound does not hold for the layer."""
     if not mode_of(rnn).startswith("RNN"):
         raise ValueError(
-            f"pruner has pruned an nn.{type(rnn).__name__}, and the bound is for nn.RNN alone: "
-            "where there are gates, no step need make an error smaller."
+            f"pruner has pruned an nn.{type(rnn).__name__}, but the bound holds for nn.RNN only; "
+            "layers with gates need not reduce an error in any step."
         )
     if readers.started:
         raise ValueError(

@@ -75,11 +75,11 @@ class SupportDisplay(LayerDisplay):
         for line in (ax.axhline, ax.axvline):
             line(m - 0.5, color="black", linewidth=1.0)
         places = [(m - 1) / 2.0, m + (len(lost) - 1) / 2.0][: 1 + bool(len(lost))]
-        names = [f"{m} kept", f"{len(lost)} lost"][: len(places)]
+        names = [f"{m} kept", f"{len(lost)} removed"][: len(places)]
         ax.set_xticks(places, names)
         ax.set_yticks(places, names, rotation=90, va="center")
         ax.tick_params(length=0)
-        ax.set(title=titled("Kept and lost nodes", self.layer), xlabel="node j", ylabel="node i")
+        ax.set(title=titled("Kept and removed nodes", self.layer), xlabel="node j", ylabel="node i")
 
 
 def correlation(covariance: NDArray[np.float64]) -> NDArray[np.float64]:

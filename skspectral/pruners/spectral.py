@@ -186,7 +186,7 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AtomicFi
     loss_lower_bound_ : float
         A lower bound on the relative loss of any m nodes.
     guarantee_ : Guarantee
-        What the :doc:`theory </theory>` guarantees for m nodes drawn by leverage scores.
+        :doc:`Bound </user_guide/theory>` for m nodes drawn by leverage scores.
     covariance_ : ndarray of shape (n_nodes, n_nodes)
         Σ, the time-mean non-centered second moment of the hidden state.
     mean_ : ndarray of shape (n_nodes,)
