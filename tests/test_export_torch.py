@@ -22,7 +22,7 @@ from skspectral.rnn.layers.weights import n_parameters
 from skspectral.rnn.runtime.inputs import SelectedCellInputs, SelectedInputs
 
 pytestmark = [pytest.mark.filterwarnings(STAYS), pytest.mark.filterwarnings(SHRINKS)]
-pytestmark += [pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")]
+pytestmark += [pytest.mark.filterwarnings("ignore:.*torch.* is deprecated")]
 
 # Modules of torch alone.
 NETWORKS = """

@@ -263,7 +263,7 @@ def test_pruning_in_inference_mode(made_inside):
     assert all(p.requires_grad and not p.is_inference() for p in pruner.pruned_module_.parameters())
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
 def test_scripted_modules_are_refused():
     net = torch.jit.script(nn.Sequential(nn.GRU(N_FEATURES, 7, batch_first=True)))
     with pytest.raises(ValueError, match="is scripted or quantized; give the eager module"):

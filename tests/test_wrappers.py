@@ -31,7 +31,7 @@ pytestmark = [
     # What torch says of its own layers.
     pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning"),
     pytest.mark.filterwarnings("ignore:The tensor attributes .* were assigned:UserWarning"),
-    pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*torch.* is deprecated"),
 ]
 
 
