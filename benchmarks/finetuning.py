@@ -1,6 +1,6 @@
 """Repair after pruning to a third of the nodes, in a tenth of the epochs that training took.
 
-GRU and LSTM readers of scikit-learn's digits, pixel by pixel, 42 of 128 nodes: folded, distilled
+GRU and LSTM readers of scikit-learn's digits, pixel by pixel, 42 of 128 nodes: default, distilled
 without labels, also with three noisy copies of every sequence, trained on the labels, both, and in
 rounds.
 """
@@ -24,7 +24,7 @@ def settings(epochs):
     """Parameters of the pruner by method."""
     half = epochs // 2
     return {
-        "folded": {},
+        "default": {},
         "distilled": {"distill": Distillation(epochs)},
         "distilled, copies": {"distill": Distillation(epochs)},
         "fine-tuned": {"finetune": FineTune(epochs)},

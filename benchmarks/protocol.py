@@ -151,6 +151,7 @@ METHODS = {
     "random weights": random_weights,
     "weights of least magnitude cut": masked,
     "skspectral, default": spectral(),
+    "skspectral, 1000 steps": spectral(trajectory_fit=1000),
     "skspectral, distilled": spectral(distill=Distillation(2)),
 }
 
