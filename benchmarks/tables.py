@@ -163,9 +163,9 @@ def summary(values, name=""):
         return "not finite"
     if "perplexity" in name and mean >= LARGEST:
         return f"over {LARGEST:,}"
-    digits = max(0, 2 - int(np.floor(np.log10(abs(mean) or 1.0))))
-    text = f"{mean:,.{digits}f}"
-    return text if least == most else f"{text} ({least:,.{digits}f}–{most:,.{digits}f})"
+    digits = 1 if name.endswith("(s)") else max(0, 2 - int(np.floor(np.log10(abs(mean) or 1.0))))
+    mean, least, most = (f"{value:,.{digits}f}" for value in (mean, least, most))
+    return mean if least == most else f"{mean} ({least}–{most})"
 
 
 LARGEST = 10_000  # words: a larger perplexity is worse than that of a guess
