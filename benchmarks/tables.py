@@ -10,6 +10,7 @@ from results import FOLDER
 
 LOADED = {"dense", "trained small from scratch"}  # networks that no method has made
 HIDDEN = {"seed", "date", "threads", "machine", "timed on", "tuned in (s)"}
+HIDDEN |= {"of states", "of inputs"}  # parts of the parameters
 
 
 def plain(content):
@@ -56,11 +57,22 @@ def models(content):
     dense = {row["model"]: row["measure"] for row in content["rows"] if row["method"] == "dense"}
     pruned = [row for row in content["rows"] if row["method"] != "dense"]
     head, *rows = across(content | {"rows": pruned}, "measure", "", "fit (s)")
-    yield ["model", "dense", *head[1:]]
-    named = None
-    for model, *cells in rows:
-        yield [*(["", ""] if model == named else [model, summary([dense[model]])]), *cells]
-        named = model
+    measures = ([model, summary([dense[model]]), *cells] for model, *cells in rows)
+    yield from named_once([["model", "dense", *head[1:]], *measures], 2)
+
+
+def protocol(content):
+    """Like ``plain``, with the name of the network in its first row only."""
+    return named_once(plain(content), 1)
+
+
+def named_once(rows, n_columns):
+    """Rows whose first columns are empty where they repeat those above."""
+    above = None
+    for row in rows:
+        names, cells = row[:n_columns], row[n_columns:]
+        yield [*([""] * n_columns if names == above else names), *cells]
+        above = names
 
 
 def sizes(content):
@@ -136,6 +148,11 @@ TABLES = {
     "models": models,
     "pixels_sizes": sizes,
     "levels": levels,
+    "pixels": protocol,
+    "penn": protocol,
+    "digits": protocol,
+    "finetuning": protocol,
+    "gates": protocol,
     "trajectory": regrets,
     "latency": latency,
 }

@@ -311,6 +311,20 @@ def test_it_is_as_good_as_balanced_truncation_of_a_linear_network():
     assert history[0] > 1.2 * min(history)
 
 
+@pytest.mark.parametrize("cell", ["relu", "gru"])
+def test_windows_have_the_steps_that_the_kind_of_layer_needs(cell, monkeypatch):
+    monkeypatch.setattr(trajectory, "WINDOWS", {"RNN_RELU": 6, "GRU": 3})
+    collector = collector_of(network(cell))
+    (layer,) = collector.layers
+    passes = [ForwardPass((torch.as_tensor(sequences(4)),), {})]
+    answers = DenseOutputs(collector.module, passes, Likelihood("gaussian"))
+    eye = torch.eye(N_NODES, dtype=torch.float64)
+    fit = TrajectoryFit(collector.module, [layer], {layer.name: eye}, passes, answers)
+    windows = fit._windows(layer.name, {})
+    assert len(windows.input) == (6 if cell == "relu" else 3)
+    assert int(windows.lengths.sum()) == 4 * 12
+
+
 def test_an_upper_layer_is_fitted_to_what_the_small_one_below_puts_out():
     """And judged with both of them small, the given module's head behind them."""
     torch.manual_seed(0)

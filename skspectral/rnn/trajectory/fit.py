@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ...utils.threads import enough_threads
 from ..forward_pass import ForwardPass
 from ..layers.find import RecurrentLayer
+from ..runtime.kinds import mode_of
 from ..surgery.reduction import LayerReduction
 from ..surgery.refit import Affine, refit
 from ..surgery.verification import names_of
@@ -22,13 +23,14 @@ from .dense_outputs import DenseOutputs
 from .layer_fit import LayerFit
 from .windows import DenseCall, DenseRun, PartlySmallRun, Windows, windows_of
 
-WINDOW = 100  # steps
 BATCH = 32  # windows in a step of Adam
 N_CHECKS = 5  # evaluations of the divergence, evenly over the steps of Adam
 MAX_RECORDED = 2**26  # limit on recorded numbers of inputs and states
 MAX_MULTIPLY_ADDS = 2e12  # limit for the fit of one layer
-# Learning rates. In a relu RNN without gates, errors can grow over all steps of a window.
-RATES = {"RNN_TANH": 3e-3, "RNN_RELU": 3e-4, "GRU": 5e-3, "LSTM": 5e-3}
+# Steps of a window and learning rates. In a relu RNN, errors neither saturate nor are forgotten, so
+# that they grow over more steps.
+WINDOWS = {"RNN_TANH": 100, "RNN_RELU": 300, "GRU": 100, "LSTM": 100}
+RATES = {"RNN_TANH": 3e-3, "RNN_RELU": 5e-4, "GRU": 5e-3, "LSTM": 5e-3}
 
 
 class TrajectoryFit:
@@ -98,9 +100,10 @@ class TrajectoryFit:
         }
 
     def _affordable(self, name: str, reductions: Mapping[str, LayerReduction], most: int) -> int:
-        weights = reductions[name].small_weights(self._layers[name].of(self._module)).values()
+        layer = self._layers[name].of(self._module)
+        n_weights = sum(weight.numel() for weight in reductions[name].small_weights(layer).values())
         # Factor 3: forward, backward to the states and backward to the weights.
-        each = 3 * WINDOW * BATCH * sum(weight.numel() for weight in weights)
+        each = 3 * WINDOWS[mode_of(layer)] * BATCH * n_weights
         return min(most, max(N_CHECKS, int(MAX_MULTIPLY_ADDS / each)))
 
     def fitted(
@@ -200,14 +203,14 @@ class TrajectoryFit:
     @torch.no_grad()
     def _windows(self, name: str, done: Mapping[str, LayerReduction]) -> Windows | None:
         """Return the windows of a layer, with those in ``done`` small; None if there are none."""
-        parts = []
+        parts, n_steps = [], WINDOWS[mode_of(self._layers[name].of(self._module))]
         for forward, dense in self._recorded:
             calls = [own.call for own in dense.get(name, ())]
             if done and calls:
                 run = self._partly_small(forward, done, dense)
                 calls = run.calls[name] if run.follows(name) else []
             if calls:
-                parts.append(windows_of(dense[name], calls, WINDOW))
+                parts.append(windows_of(dense[name], calls, n_steps))
         windows = Windows.joined(parts) if parts else None
         return windows if windows is not None and len(windows) else None
 
