@@ -1,19 +1,22 @@
 """
-How small can a digit reader get?
-=================================
+Accuracy of digit classifiers at different pruning ratios
+=========================================================
 
-A GRU and an IRNN of 128 nodes read handwritten digits pixel by pixel, 64 steps each. Both are
-pruned without labels. For comparison, the same nodes are kept without the trajectory fit, and
-without any reconstruction. The trained GRU is cached; the weights of the IRNN come with this
-example.
+A GRU and an IRNN with 128 nodes classify handwritten digits pixel by pixel,
+as sequences of 64 steps. Both are pruned without labels to several
+fractions of their nodes. Two variants keep the same nodes for comparison:
+one without the trajectory fit, and one without any reconstruction. The
+trained GRU is cached, and the weights of the IRNN are included in the
+examples.
 """
 
 # sphinx_gallery_thumbnail_path = '_static/digits_ratios.png'
 
 # %%
-# The data
-# --------
-# The digits that ship with scikit-learn, 8 × 8 pixels, as sequences of 64 gray values.
+# Load the data
+# -------------
+# The images of scikit-learn's digits data set have 8 × 8 pixels. Each one
+# is a sequence of 64 gray values.
 
 from pathlib import Path
 
@@ -34,11 +37,12 @@ X = (X / 16).astype(np.float32)[:, :, None]
 X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.2, random_state=0)
 
 # %%
-# Two trained networks
-# --------------------
-# The IRNN, a ReLU network that starts from the identity, was trained for 300 epochs with
-# ``lr=1e-3`` and ``batch_size=64``. Here it is fitted for one epoch, which gives it its shape, and
-# its weights are loaded.
+# Train the networks
+# ------------------
+# An IRNN is a ReLU network whose recurrent weights are initialized to the
+# identity. This one was trained for 300 epochs with ``lr=1e-3`` and
+# ``batch_size=64``. The script fits a network for one epoch to create its
+# layers, and then loads the trained weights.
 
 memory = joblib.Memory(Path.home() / ".cache" / "skspectral", verbose=0)
 
@@ -57,11 +61,12 @@ for name, network in networks.items():
     print(f"{name}: accuracy {network.score(X_test, y_test):.3f} on test digits")
 
 # %%
-# Grid search over ratios
-# -----------------------
-# The pruner is an estimator like any other. ``FrozenEstimator`` keeps the search from
-# training the network anew in every fold. The network has seen these digits, so the scores
-# tell what pruning costs and not how well it reads new digits.
+# Search over pruning ratios
+# --------------------------
+# The pruner is a scikit-learn estimator. With ``FrozenEstimator``, the
+# network is not trained again in every fold. The network was trained on the
+# same digits, so the scores measure the cost of pruning, not the accuracy
+# on new digits.
 
 RATIOS = [0.125, 0.25, 0.33, 0.5, 1.0]
 GRID = {"m": RATIOS, "solver": ["greedy", "exchange"]}
@@ -76,17 +81,19 @@ for solver in GRID["solver"]:
     print(f"  {solver:8}", "  ".join(f"m={m}: {score:.3f}" for m, score in scores))
 
 # %%
-# What is lost
-# ------------
-# For every size: accuracy of the pruned network on the test digits, the same nodes without
-# the trajectory fit and without any reconstruction, the relative information loss, and its lower
-# bound. A loss of zero means that the other nodes are rebuilt exactly: half of the nodes of the
-# IRNN are never active.
+# Compare accuracy and loss
+# -------------------------
+# The table contains, for every size, the test accuracy of the pruned
+# network and of the same nodes without the trajectory fit and without any
+# reconstruction, the relative information loss, and its lower bound. A loss
+# of zero means that the removed nodes are rebuilt exactly. This happens at
+# half of the nodes of the IRNN, because at least half of them are never
+# active.
 
 
 def compare(network, m):
     """Return one row of the table."""
-    # With memory, what does not depend on m is computed once.
+    # With memory, results that do not depend on m are computed once.
     pruner = SpectralRNNPruner(FrozenEstimator(network), m=m, memory=memory).fit(X_train)
     not_fitted = clone(pruner).set_params(trajectory_fit=0).fit(X_train)
     deleted = clone(pruner).set_params(reconstruction="none").fit(X_train)
@@ -120,8 +127,8 @@ for name, rows in tables.items():
         print(f"{name:5}", "  ".join(cells))
 
 # %%
-# The picture
-# -----------
+# Plot accuracy and loss
+# ----------------------
 
 figure, axes = plt.subplots(2, 2, figsize=(9, 6), sharex=True, layout="constrained")
 for (name, rows), (top, bottom) in zip(tables.items(), axes.T, strict=True):
@@ -131,7 +138,7 @@ for (name, rows), (top, bottom) in zip(tables.items(), axes.T, strict=True):
     for key, style in (("pruned", "C0o-"), ("not fitted", "C1s-"), ("deleted", "C3x-")):
         top.plot(ratios, [row[key] for row in rows], style, label=key)
     top.set(title=name, ylabel="test accuracy", ylim=(0, 1.02))
-    # Where nothing is lost a logarithmic axis has no place for the point.
+    # A loss of zero cannot be shown on a logarithmic axis.
     loss, bound = ([row[key] or np.nan for row in rows] for key in ("loss", "bound"))
     bottom.semilogy(ratios, loss, "C0o-", label="loss")
     bottom.semilogy(ratios, bound, "k--", label="lower bound")

@@ -1,16 +1,17 @@
 """
-How few nodes forecast a chaotic series?
-========================================
+Prune a time series forecaster
+==============================
 
-A recurrent regressor learns to look twelve steps ahead on the Mackey–Glass series, and is pruned
-without any labels.
+A recurrent regressor forecasts the chaotic Mackey–Glass series twelve steps
+ahead. It is pruned to several sizes without labels.
 """
 
 # %%
-# The series
-# ----------
-# The equation of Mackey and Glass is a delay equation: how the series goes on depends on where it
-# was 17 units of time ago. It is solved by small steps, and every tenth of them is kept.
+# Generate the series
+# -------------------
+# In the Mackey–Glass delay equation, the derivative depends on the current
+# value and on the value 17 units of time earlier. We integrate it with a
+# small step size and keep every tenth value.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -25,10 +26,12 @@ for t in range(170, len(series) - 1):
 series = series[700::10]
 
 # %%
-# The forecaster
-# --------------
-# It reads 32 values and answers with the one that comes twelve after the last. The first 1200
-# windows train it, and those after a break in which no window reaches back tell how well it does.
+# Train the forecaster
+# --------------------
+# The network reads 32 values and forecasts the value twelve steps after the
+# last of them. It is trained on the first 1200 windows. The test windows do
+# not overlap with them. The baseline repeats the last value of the window
+# (persistence).
 
 windows = np.lib.stride_tricks.sliding_window_view(series, 32 + 12)
 X, y = windows[:, :32].astype(np.float32), windows[:, -1]
@@ -37,11 +40,12 @@ network = RNNRegressor(48, max_epochs=12, lr=0.02, batch_size=64, random_state=0
 network.fit(X_train, y_train)
 dense = root_mean_squared_error(y_test, network.predict(X_test))
 print(f"dense, 48 nodes: error {dense:.4f}")
-print(f"the last value once more: error {root_mean_squared_error(y_test, X_test[:, -1]):.4f}")
+persistence = root_mean_squared_error(y_test, X_test[:, -1])
+print(f"persistence: error {persistence:.4f}")
 
 # %%
-# Smaller forecasters
-# -------------------
+# Prune to several sizes
+# ----------------------
 
 sizes = [2, 3, 4, 6, 8, 16, 24]
 pruners = {m: SpectralRNNPruner(network, m=m).fit(X_train) for m in sizes}
@@ -52,24 +56,34 @@ for m, error in errors.items():
     print(f"{m:2d} nodes: error {error:.4f}")
 
 # %%
-# Result
-# ------
-# Sixteen: a third of the nodes. Their error is less than a fifth larger than that of the dense
-# network, and both are a thirtieth of that of saying the last value once more. With three nodes the
-# forecast follows the waves and misses their shape.
+# Results
+# -------
+# With 16 of 48 nodes, the error is about a fifth larger than that of the
+# dense network. With 8 nodes, it is about a quarter larger. These errors
+# are about a thirtieth of the persistence error. With fewer nodes, the
+# error grows quickly: with 3 nodes, it is more than four times that of the
+# dense network.
 
 print(f"16 of 48 nodes: error {errors[16]:.4f}, dense {dense:.4f}")
 
 # %%
-# The picture
-# -----------
-# Each forecast was made twelve steps before the step at which it is drawn.
+# Plot the forecasts and the errors
+# ---------------------------------
+# Each forecast is shown at the step that it predicts. With 16 nodes, it is
+# hard to distinguish from the series. With 3 nodes, it follows the waves
+# but deviates at the peaks.
 
 figure, (left, right) = plt.subplots(
     1, 2, figsize=(11, 4), width_ratios=[3, 2], layout="constrained"
 )
 shown = slice(0, 120)
-left.plot(y_test[shown], color="#666666", linewidth=5, alpha=0.4, label="the series")
+left.plot(
+    y_test[shown],
+    color="#666666",
+    linewidth=5,
+    alpha=0.4,
+    label="series",
+)
 left.plot(pruners[16].predict(X_test[shown]), color="#0072B2", label="16 nodes")
 left.plot(pruners[3].predict(X_test[shown]), "--", color="#D55E00", label="3 nodes")
 left.set(xlabel="step", ylabel="value (no unit)", title="Twelve steps ahead")

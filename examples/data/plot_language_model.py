@@ -1,16 +1,17 @@
 """
-What does pruning cost a language model?
-========================================
+Prune a character-level language model
+======================================
 
-A small LSTM guesses the next character of a text. It is pruned as it is, and pruned and distilled,
-and judged in bits per character.
+A small LSTM predicts the next character of a text. It is pruned to several
+sizes, with and without distillation, and evaluated in bits per character.
 """
 
 # %%
-# Characters
-# ----------
-# The text is what scikit-learn says of its linear models, in small letters. It is cut into passages
-# of 32 characters; each has to be guessed from those before it in its passage.
+# Prepare the text
+# ----------------
+# The text consists of the docstrings of scikit-learn's linear models, in
+# lowercase. It is split into passages of 32 characters. Each character is
+# predicted from the preceding ones of its passage.
 
 import inspect
 import re
@@ -33,9 +34,10 @@ torch.manual_seed(0)
 held_out, train = passages[torch.randperm(len(passages))].split([400, len(passages) - 400])
 
 # %%
-# The model
-# ---------
-# An embedding, an LSTM of 64 nodes, and a head that answers at every step.
+# Train the model
+# ---------------
+# The model consists of an embedding, an LSTM with 64 nodes, and a head that
+# returns logits at every step.
 
 
 class CharacterModel(nn.Module):
@@ -49,10 +51,11 @@ class CharacterModel(nn.Module):
         return self.head(self.lstm(self.embedding(tokens))[0])
 
 
-def surprise(model, passages):
-    """Mean negative log-likelihood of the next character, in bits."""
-    answers = model(passages[:, :-1]).flatten(0, 1)
-    return nn.functional.cross_entropy(answers, passages[:, 1:].flatten()) / np.log(2)
+def bits_per_character(model, passages):
+    """Return the mean cross entropy of the next character in bits."""
+    logits = model(passages[:, :-1]).flatten(0, 1)
+    targets = passages[:, 1:].flatten()
+    return nn.functional.cross_entropy(logits, targets) / np.log(2)
 
 
 model = CharacterModel()
@@ -60,42 +63,49 @@ optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
 for _ in range(5):
     for batch in train[torch.randperm(len(train))].split(32):
         optimizer.zero_grad()
-        surprise(model, batch).backward()
+        bits_per_character(model, batch).backward()
         optimizer.step()
 
 # %%
-# Smaller models
-# --------------
-# Integer tokens go in as they are, and of the answers we say that they are logits of classes. The
-# second way distils for three epochs: the folded weights learn to answer as the dense model does.
+# Prune, with and without distillation
+# ------------------------------------
+# Integer tokens are accepted as input. With ``likelihood="categorical"``,
+# the pruner treats the outputs as logits of classes. In the second variant,
+# the pruned model is trained for three epochs on the outputs of the dense
+# one.
 
 sizes = [16, 32, 48, 56]
-ways = {"pruned": 0, "pruned, distilled": Distillation(3, lr=0.01)}
+variants = {"pruned": 0, "pruned, distilled": Distillation(3, lr=0.01)}
 bits = {}
 with TemporaryDirectory() as folder:
-    for name, distill in ways.items():
+    for name, distill in variants.items():
         options = {"likelihood": "categorical", "distill": distill, "memory": folder}
         small = [prune(model, train[:600, :-1], m=m, **options) for m in sizes]
-        bits[name] = [surprise(each, held_out).item() for each in small]
-dense = surprise(model, held_out).item()
+        values = [bits_per_character(each, held_out) for each in small]
+        bits[name] = [value.item() for value in values]
+dense = bits_per_character(model, held_out).item()
 print(f"dense, 64 nodes: {dense:.2f} bits per character")
 for name, values in bits.items():
     print(name, "  ".join(f"{m}: {value:.2f}" for m, value in zip(sizes, values, strict=True)))
 
 # %%
-# Result
-# ------
-# A lot. This small model needs nearly all of its nodes: with half of them gone it is far from the
-# dense one, and even an eighth is missed. Distillation wins back a part of it at every size, and
-# never all.
+# Results
+# -------
+# This small model needs most of its nodes. With half of them, it needs
+# about half a bit per character more than the dense model, and distillation
+# recovers about a third of this difference. With 48 of 64 nodes, the
+# difference is about a tenth of a bit. With 56 nodes, it is only a few
+# hundredths. Distillation helps most at small sizes. It does not reach the
+# dense model at any size.
 
 lost = bits["pruned, distilled"][1] - dense
 print(f"32 of 64 nodes, distilled: {lost:.2f} bits per character more than the dense model")
 
 # %%
-# The picture
-# -----------
-# The dashed line is the entropy of the characters, which a model without any memory reaches.
+# Plot bits per character
+# -----------------------
+# The dashed line is the entropy of the character frequencies. A model that
+# ignores the preceding characters can reach this value.
 
 shares = torch.bincount(tokens) / len(tokens)
 figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
@@ -104,6 +114,10 @@ axes.plot(sizes, bits["pruned, distilled"], "o-", color="#0072B2", label="pruned
 axes.axhline(dense, color="#666666", linestyle=":", label="dense, 64 nodes")
 entropy = -(shares * shares.log2()).sum()
 axes.axhline(entropy, color="#666666", linestyle="--", label="character frequencies alone")
-axes.set(xlabel="nodes kept", ylabel="bits per character", title="Guessing the next character")
+axes.set(
+    xlabel="nodes kept",
+    ylabel="bits per character",
+    title="Prediction of the next character",
+)
 axes.legend()
 plt.show()

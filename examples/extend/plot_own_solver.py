@@ -1,19 +1,22 @@
 """
-How do I write a solver of my own?
-==================================
+Write a custom solver
+=====================
 
-A solver is one class with one method. This example writes one that keeps a node of each group of
-like nodes, and sees how it does beside greedy and chance.
+A solver is a class with one required method, ``_select``. This example
+implements a solver that clusters similar nodes and keeps one node of each
+cluster, and compares it with random selection and with the greedy solver.
 """
 
 # %%
-# The solver
-# ----------
-# ``_select`` is given a problem and a number of nodes. The problem holds the covariance of the
-# states, and that is all this solver looks at: it sorts the nodes into groups of like ones, and
-# takes of each the one that moves most. ``extend`` makes a selection of an order of nodes, and goes
-# on greedily if there are too few. (Nodes that never move would have to be left out first; a GRU
-# has none.)
+# Define the solver
+# -----------------
+# ``_select`` receives the selection problem and the number of nodes to
+# keep. This solver uses only the covariance of the hidden states. It
+# clusters the nodes by the absolute value of their normalized covariance,
+# and keeps the node with the largest second moment of each cluster.
+# ``extend`` converts the list of nodes into a selection, and adds nodes
+# greedily if there are too few. Nodes that are always zero would have to be
+# excluded first; the GRU of this example has none.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -26,28 +29,29 @@ from skspectral import RNNClassifier, SpectralRNNPruner
 from skspectral.solvers import RandomSolver, Solver, extend
 
 
-class GroupSolver(Solver):
+class ClusterSolver(Solver):
     def __init__(self, method="average", refine=False):
         self.method = method
         self.refine = refine
 
     def _select(self, problem, m):
         moment = problem.covariance.diagonal()
-        alike = np.abs(problem.covariance) / np.sqrt(np.outer(moment, moment))
-        tree = linkage(squareform(1 - alike, checks=False), self.method)
-        groups = fcluster(tree, m, "maxclust")
-        loudest = [
-            np.flatnonzero(groups == group)[moment[groups == group].argmax()]
-            for group in np.unique(groups)
-        ]
-        return extend(problem, loudest, m)
+        scale = np.sqrt(np.outer(moment, moment))
+        distance = 1 - np.abs(problem.covariance) / scale
+        tree = linkage(squareform(distance, checks=False), self.method)
+        clusters = fcluster(tree, m, "maxclust")
+        found = np.unique(clusters)
+        members = [np.flatnonzero(clusters == cluster) for cluster in found]
+        largest = [nodes[moment[nodes].argmax()] for nodes in members]
+        return extend(problem, largest, m)
 
 
 # %%
-# In use
-# ------
-# The pruner takes an instance. The network is a GRU of 64 nodes that reads handwritten digits, 16
-# steps of four pixels.
+# Use the solver
+# --------------
+# The pruner accepts an instance of the class. The network is a GRU with 64
+# nodes that classifies handwritten digits, presented as sequences of 16
+# steps with four pixels each.
 
 X, y = load_digits(return_X_y=True)
 X = (X / 16).astype(np.float32).reshape(-1, 16, 4)
@@ -57,8 +61,8 @@ network.fit(X_train, y_train)
 
 solvers = {
     "random": RandomSolver(random_state=0),
-    "groups": GroupSolver(),
-    "groups, refined": GroupSolver(refine=True),
+    "clusters": ClusterSolver(),
+    "clusters, refined": ClusterSolver(refine=True),
     "greedy": "greedy",
 }
 sizes = [8, 16, 32]
@@ -66,34 +70,41 @@ pruners = {
     name: [SpectralRNNPruner(network, m=m, solver=solver).fit(X_train) for m in sizes]
     for name, solver in solvers.items()
 }
-losses = {name: [p.information_loss_ for p in found] for name, found in pruners.items()}
-accuracies = {name: [p.score(X_test, y_test) for p in found] for name, found in pruners.items()}
+losses, accuracies = {}, {}
+for name, group in pruners.items():
+    losses[name] = [pruner.information_loss_ for pruner in group]
+    accuracies[name] = [pruner.score(X_test, y_test) for pruner in group]
 for i, m in enumerate(sizes):
     for name in solvers:
         print(
-            f"{m:2d} nodes, {name:15} loss {losses[name][i]:.4f}, {accuracies[name][i]:.3f} right"
+            f"{m:2d} nodes, {name:17} loss {losses[name][i]:.4f},"
+            f" accuracy {accuracies[name][i]:.3f}"
         )
 
 # %%
-# Result
-# ------
-# In a few lines. Groups lose less than a random draw at every size, and more than greedy: like
-# nodes are found, but not what several nodes tell together. At 8 nodes they even read fewer digits
-# than the draw. With ``refine=True``, which every solver has from its base class, nodes are swapped
-# as long as that helps, and less is lost than by greedy.
+# Results
+# -------
+# At every size, the loss of the cluster solver is between those of random
+# selection and of the greedy solver. Clustering compares pairs of nodes, so
+# it does not see which nodes can be predicted from several others. With
+# ``refine=True``, which the base class implements, nodes are swapped until
+# no swap lowers the loss. The refined solver has the smallest loss at every
+# size.
+#
+# At 8 nodes, the accuracies have the same order as the losses. At 32 nodes,
+# all solvers reach about the same accuracy.
 
-ratio = losses["groups, refined"][1] / losses["greedy"][1]
-print(f"16 nodes: groups, refined, lose {1 - ratio:.0%} less than greedy")
+ratio = losses["clusters, refined"][1] / losses["greedy"][1]
+print(f"16 nodes: loss of refined clusters {1 - ratio:.0%} below greedy")
 
 # %%
-# The picture
-# -----------
-# The loss on the left, and what it means for the digits on the right.
+# Plot loss and accuracy
+# ----------------------
 
 styles = {
     "random": ("#666666", "^:"),
-    "groups": ("#D55E00", "s-"),
-    "groups, refined": ("#E69F00", "D-"),
+    "clusters": ("#D55E00", "s-"),
+    "clusters, refined": ("#E69F00", "D-"),
     "greedy": ("#0072B2", "o-"),
 }
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")

@@ -1,15 +1,19 @@
 """
-Gates that learn, or spectral pruning?
-======================================
+Compare learned gates with spectral pruning
+===========================================
 
-``NeuronSelectionPruner`` gives every node a gate and trains gates and weights together, on labels.
-This example sets it beside spectral pruning to as many nodes, trained for as many epochs.
+:class:`~skspectral.NeuronSelectionPruner` adds a gate to every node and
+every input, and trains gates and weights together on the labels. This
+example compares it with spectral pruning to the same number of nodes. The
+spectral pruner is used once without labels, and once with the same number
+of epochs of fine-tuning.
 """
 
 # %%
-# A network that reads digits
-# ---------------------------
-# A GRU of 32 nodes; each digit is a sequence of 8 steps, a row of eight pixels at a time.
+# Train a network
+# ---------------
+# A GRU with 32 nodes classifies handwritten digits. Each digit is a
+# sequence of 8 steps, one row of eight pixels per step.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -27,10 +31,11 @@ dense = network.score(X_test, y_test)
 print(f"dense: 32 nodes, accuracy {dense:.3f}")
 
 # %%
-# Both ways
-# ---------
-# Gates cannot be told how many nodes to keep: that follows from the penalty, the price of a weight.
-# Here it grows threefold each time. Spectral pruning is then given the number that came out.
+# Prune with both methods
+# -----------------------
+# ``NeuronSelectionPruner`` has no parameter for the number of nodes. The
+# number results from the penalty on each remaining weight. We try three
+# penalties and prune spectrally to the resulting numbers of nodes.
 
 training = FineTune(6, lr=0.02, batch_size=64)
 rows = []
@@ -43,39 +48,49 @@ for penalty in (1e-3, 3e-3, 1e-2):
         gate_lr=0.2,
         random_state=0,
     ).fit(X_train, y_train)
-    folded = SpectralRNNPruner(network, m=gates.m_, random_state=0).fit(X_train)
-    tuned = SpectralRNNPruner(network, m=gates.m_, finetune=training, random_state=0)
+    m = gates.m_
+    spectral = SpectralRNNPruner(network, m, random_state=0).fit(X_train)
+    tuned = SpectralRNNPruner(network, m, finetune=training, random_state=0)
     tuned.fit(X_train, y_train)
-    rows.append([gates.m_, *(each.score(X_test, y_test) for each in (gates, folded, tuned))])
-    m, *scores = rows[-1]
+    pruners = gates, spectral, tuned
+    scores = [pruner.score(X_test, y_test) for pruner in pruners]
+    rows.append([m, *scores])
     print(
-        f"penalty {penalty:.0e}, {m:2d} nodes: gates {scores[0]:.3f}, spectral {scores[1]:.3f},"
-        f" fine-tuned {scores[2]:.3f}; the gates read pixels {gates.input_support_}"
+        f"penalty {penalty:.0e}, {m:2d} nodes: gates {scores[0]:.3f},"
+        f" spectral {scores[1]:.3f}, fine-tuned {scores[2]:.3f};"
+        f" pixels kept by gates: {gates.input_support_}"
     )
 
 # %%
-# Result
-# ------
-# Here spectral pruning is better at every size, even without training; at 27 nodes fine-tuning
-# finds nothing better than the folded weights. But six epochs are few for gates, which have to
-# close and to be learned around in that time, so with more of them it may come out otherwise. What
-# gates bring is that they find the number of nodes by themselves, and that they close inputs too:
-# the first and the last pixel of a row, which are nearly always empty, are read by none of these
-# networks.
+# Results
+# -------
+# In this example, spectral pruning is more accurate than the gates at every
+# size, even without labels. Fine-tuning improves it further. The gates are
+# trained for six epochs only, so the example does not show how they perform
+# with longer training.
+#
+# The gates have two advantages: they choose the number of nodes, and they
+# also remove inputs. None of the three gated networks uses the first and
+# the last pixel of a row, which are nearly always empty.
 
 m, gated, _, tuned = rows[-1]
-print(f"{m} nodes: spectral pruning and fine-tuning {tuned:.3f}, gates {gated:.3f}")
+print(f"{m} nodes: spectral, fine-tuned {tuned:.3f}, gates {gated:.3f}")
 
 # %%
-# The picture
-# -----------
-# Each gated network and the two spectral ones of as many nodes.
+# Plot the accuracy
+# -----------------
 
 nodes, *columns = zip(*rows, strict=True)
 figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
 axes.plot(nodes, columns[2], "o-", color="#0072B2", label="spectral, six epochs of fine-tuning")
 axes.plot(nodes, columns[0], "s-", color="#D55E00", label="gates, six epochs")
-axes.plot(nodes, columns[1], "^--", color="#666666", label="spectral, no training")
+axes.plot(
+    nodes,
+    columns[1],
+    "^--",
+    color="#666666",
+    label="spectral, no labels",
+)
 axes.axhline(dense, color="#666666", linestyle=":", label="dense, 32 nodes")
 axes.set(xlabel="nodes kept", ylabel="accuracy on test digits", title="Gates and spectral pruning")
 axes.legend()

@@ -1,16 +1,19 @@
 """
-What repairs a pruned network?
-==============================
+Compare repair methods for a pruned network
+===========================================
 
-The errors of a pruned network add up through time. This example follows them, step by step, when
-nodes are deleted, when the others are rebuilt from the kept ones, when the small layer is fitted to
-the trajectory of the dense one, and after a few epochs of distillation. None of these needs labels.
+A recurrent network passes the errors of its hidden state on to later steps.
+This example compares four ways to prune the same network: deletion of
+nodes, reconstruction of the removed nodes from the kept ones, a fit of the
+small layer to the hidden states of the dense one (the trajectory fit), and
+distillation after this fit. None of them needs labels.
 """
 
 # %%
-# A network that reads digits
-# ---------------------------
-# Each digit is a sequence of 16 steps, four pixels at a time. The network is a GRU of 64 nodes.
+# Train a network
+# ---------------
+# A GRU with 64 nodes classifies handwritten digits, presented as sequences
+# of 16 steps with four pixels each.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -28,12 +31,13 @@ network = RNNClassifier(64, max_epochs=20, random_state=0).fit(X_train, y_train)
 print(f"dense: 64 nodes, accuracy {network.score(X_test, y_test):.3f}")
 
 # %%
-# Four ways to 14 nodes
-# ---------------------
-# No labels are used: the pruned networks see the training sequences, and what the dense network
-# answers to them.
+# Prune to 14 nodes in four ways
+# ------------------------------
+# The calibration data are the training sequences without their labels. With
+# ``trajectory_fit=0``, the reconstruction is folded into the weights, which
+# are not trained further. The trajectory fit is on by default.
 
-ways = {
+settings = {
     "deletion": {"reconstruction": "none"},
     "fold": {"trajectory_fit": 0},
     "trajectory fit (the default)": {},
@@ -41,30 +45,51 @@ ways = {
 }
 pruners = {
     name: SpectralRNNPruner(FrozenEstimator(network), m=14, random_state=0, **params).fit(X_train)
-    for name, params in ways.items()
+    for name, params in settings.items()
 }
 for name, pruner in pruners.items():
     print(f"{name}: {pruner.m_} nodes, accuracy {pruner.score(X_test, y_test):.3f}")
 
 # %%
-# How the fit went
-# ----------------
-# ``trajectory_history_`` has the divergence on sequences held out, before the fit and after each
-# fifth of its steps; ``divergence_`` is that of the finished network.
+# Print the history of the repairs
+# --------------------------------
+# ``trajectory_history_`` contains the divergence of the outputs on held-out
+# calibration sequences, before the trajectory fit and after each fifth of
+# its steps. ``divergence_`` is the divergence of the finished network. The
+# last line shows the held-out divergence before and after every epoch of
+# distillation.
 
 for name, pruner in pruners.items():
     history = " ".join(f"{value:.3f}" for value in pruner.trajectory_history_)
     print(f"{name}: {history or 'not fitted'}; finished {pruner.divergence_:.3f}")
+distilled = pruners["trajectory fit, distillation"].distillation_history_
+history = " ".join(f"{value:.3f}" for value in distilled["held_out"])
+print(f"distillation: {history}")
 
 # %%
-# Divergence through time
-# -----------------------
-# At every step the head is asked what it would say of the states so far. The divergence is that of
-# its answer from the dense network's, on digits that no network has seen.
+# Results
+# -------
+# Deletion makes the network useless. Folding the reconstruction recovers
+# most of the accuracy, and the trajectory fit recovers most of the rest. It
+# reduces the divergence of the finished network by a factor of about ten.
+#
+# In this example, distillation adds nothing: no epoch reduces the held-out
+# divergence below its initial value, so the pruner keeps the weights of the
+# trajectory fit. For a case where distillation helps, see
+# :doc:`/auto_examples/repair/plot_distill_finetune`.
+
+# %%
+# Plot the divergence over time
+# -----------------------------
+# We apply the head after every step, not only after the last one, and
+# compute the Kullback–Leibler divergence from the dense network on test
+# digits. With deletion, the divergence grows over the whole sequence. With
+# the trajectory fit, it is below that of the fold at every step. The two
+# curves with the trajectory fit coincide.
 
 
 def log_probabilities(module):
-    """What a network would answer after each step, shape (n_sequences, n_steps, n_classes)."""
+    """Return outputs for each step, (n_sequences, n_steps, n_classes)."""
     with torch.no_grad():
         return module.head(module.rnn(torch.as_tensor(X_test))[0]).log_softmax(-1)
 

@@ -1,16 +1,18 @@
 """
-Can the pruner stand in a Pipeline?
-===================================
+Prune inside a Pipeline
+=======================
 
-The pruner is an estimator like any other. Here it follows a step that makes sequences out of
-images, and a grid search chooses how much of the network to keep.
+:class:`~skspectral.SpectralRNNPruner` is a scikit-learn estimator. In this
+example, it follows a preprocessing step in a ``Pipeline``, and a grid
+search chooses the fraction of nodes to keep.
 """
 
 # %%
-# Images, as scikit-learn ships them
-# ----------------------------------
-# Five kinds of handwritten digits, each a row of 64 gray values from 0 to 16. The first step of the
-# pipeline scales them and makes 16 steps of four pixels out of each.
+# Load the data
+# -------------
+# We use the digits 0 to 4. Each image is a row of 64 gray values from 0 to
+# 16. The first step of the pipeline scales the values and converts each
+# image into a sequence of 16 steps with four pixels each.
 
 from tempfile import TemporaryDirectory
 
@@ -32,11 +34,13 @@ def as_sequences(X):
 
 
 # %%
-# A grid over ratios
-# ------------------
-# The network has not been trained: each fold trains it on its own part of the digits, and then
-# prunes it. With ``memory`` the pruner keeps the trained network of a fold, so that it is trained
-# once and not again for every ratio.
+# Search over the fraction of nodes
+# ---------------------------------
+# The network is not trained yet. In each fold, the pruner trains it on the
+# training part of the fold and then prunes it. With ``memory``, the trained
+# network is cached, so that each fold trains it only once for all
+# candidates of the grid. ``reconstruction="linear"`` rebuilds the removed
+# nodes from the kept ones, and ``"none"`` deletes them.
 
 ratios = [0.125, 0.25, 0.5, 0.75, 1.0]
 network = RNNClassifier(48, max_epochs=12, lr=0.02, batch_size=64, random_state=0)
@@ -57,19 +61,24 @@ for params, mean, std in zip(
 print(search.best_estimator_["prune"].summary())
 
 # %%
-# Result
-# ------
-# Yes. Its parameters stand in a grid, the search copies and scores it, and the best pipeline
-# predicts from plain images. Half of the nodes are as good as all, within the spread of the folds.
-# Where lost nodes are deleted and not rebuilt, every ratio below one costs much.
+# Results
+# -------
+# With the linear reconstruction, all fractions reach the accuracy of the
+# dense network (1.0) within the spread of the folds. The search selects the
+# highest mean score, but here the differences are too small to prefer one
+# fraction. If nodes are deleted, every fraction below 1.0 reduces the
+# accuracy, and small fractions reduce it strongly.
+#
+# The accuracy on test digits is higher than in the folds. One possible
+# reason is that the final network is trained on all training digits, while
+# each fold trains on two thirds of them.
 
-score = search.score(X_test, y_test)
-print(f"best ratio {search.best_params_['prune__m']}: accuracy {score:.3f} on new digits")
+score, m = search.score(X_test, y_test), search.best_params_["prune__m"]
+print(f"best fraction {m}: accuracy {score:.3f} on test digits")
 
 # %%
-# The picture
-# -----------
-# ``"linear"`` rebuilds the lost nodes from the kept ones, ``"none"`` deletes them.
+# Plot the scores
+# ---------------
 
 ScoreCurveDisplay.from_estimator(search, score_name="accuracy")
 plt.show()
