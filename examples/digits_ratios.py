@@ -142,7 +142,7 @@ for (name, rows), (top, bottom) in zip(tables.items(), axes.T, strict=True):
     loss, bound = ([row[key] or np.nan for row in rows] for key in ("loss", "bound"))
     bottom.semilogy(ratios, loss, "C0o-", label="loss")
     bottom.semilogy(ratios, bound, "k--", label="lower bound")
-    bottom.set(xlabel="kept part of 128 nodes", ylabel="relative information loss")
+    bottom.set(xlabel="fraction of 128 nodes kept", ylabel="relative information loss")
 axes[0, 0].legend()
 axes[1, 0].legend()
 picture = Path("digits_ratios.png").resolve()

@@ -51,7 +51,7 @@ def models():
         ax.set_title(f"{name}: {unit}", fontsize=9)
         limit(ax, own, dense)
     for ax in axes[-1]:
-        ax.set_xlabel("kept part of the nodes")
+        ax.set_xlabel("fraction of nodes kept")
     axes[0, 0].legend(fontsize=8)
 
 

@@ -19,7 +19,7 @@ def largest(fits: Callable[[int], bool]) -> int:
     Parameters
     ----------
     fits : callable
-        Tells whether a size from 1 to ``N_SIZES`` fits; if one does, all smaller ones do.
+        Return whether a size from 1 to ``N_SIZES`` fits; if one does, all smaller ones do.
     """
     if fits(N_SIZES):
         return N_SIZES
@@ -32,7 +32,7 @@ def smallest(is_good: Callable[[int], bool]) -> int | None:
     Parameters
     ----------
     is_good : callable
-        Tells whether a size from 1 to ``N_SIZES`` is good; if one is, all larger ones are.
+        Return whether a size from 1 to ``N_SIZES`` is good; if one is, all larger ones are.
     """
     if not is_good(N_SIZES):
         return None
@@ -60,7 +60,7 @@ def part_of(m: Any, size: int) -> Any:
 
 
 def parameters_of(calibration: Calibration, counts: Mapping[str, int]) -> int:
-    """Return the parameters of a network that keeps so many nodes of every layer."""
+    """Return the parameters of a network that keeps these numbers of nodes."""
     sizes = {name: problem.n_nodes for name, problem in calibration.problems.items()}
     reductions = {
         name: LayerReduction.keep_first(n, counts.get(name, n)) for name, n in sizes.items()

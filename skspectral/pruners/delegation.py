@@ -57,9 +57,9 @@ def check_targets(pruner: Any, y: Any) -> None:
 
 
 class Delegated:
-    """Method that exists if the wrapped estimator has it; otherwise, the error tells why not.
+    """Method that exists if the wrapped estimator has it; otherwise, the error says why not.
 
-    ``available_if`` of scikit-learn does the same, but words the error itself.
+    ``available_if`` of scikit-learn does the same with an error message of its own.
     """
 
     def __init__(self, method: Callable[..., Any]) -> None:

@@ -20,8 +20,8 @@ from ..rnn.states.collector import StateCollector
 from .pruned_layer import PrunedLayer
 
 FEW = 3  # steps for each node; where half of them stay, the error on others is 1.4 times as large
-# Of the loss on others: within so many times the loss it vouches for few steps, and beyond so many
-# times and some loss it is far off however many there are.
+# Ratios of the held-out loss to the loss. Below NEAR, few steps are enough. Above FAR, and above
+# FLOOR, the loss is unreliable with any number of steps.
 NEAR, FAR, FLOOR = 2.0, 10.0, 1e-3
 
 

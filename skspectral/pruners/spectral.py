@@ -106,11 +106,11 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AtomicFi
     trajectory_fit : int, default=300
         Number of training steps for each layer in which its weights and its reconstruction are
         fitted to the hidden states of the dense layer, while the small layer runs freely over
-        windows of at most 100 time steps. No labels are needed. The fitted weights are used only
-        where they bring the outputs on held-out calibration sequences closer to those of the dense
-        network. A layer with more than 690,000 weights after pruning takes fewer steps, so that
-        none needs more than 2e12 multiply-adds. With 0, or with ``reconstruction="none"``, the
-        folded weights are kept.
+        windows of at most 100 time steps (300 for relu). No labels are needed. The fitted weights
+        are used only where they bring the outputs on held-out calibration sequences closer to those
+        of the dense network. A layer with more than 690,000 weights after pruning (230,000 for
+        relu) takes fewer steps, so that none needs more than 2e12 multiply-adds. With 0, or with
+        ``reconstruction="none"``, the folded weights are kept.
     n_refit : int, default=2048
         Number of calibration sequences on which the linear maps that read the layer are refitted by
         least squares to the hidden states of the pruned network. With 0, or with

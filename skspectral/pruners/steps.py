@@ -273,12 +273,12 @@ def prune_to(
     if n_rounds == 1:
         return network
     # The attributes describe the selection among the nodes of the first network.
-    told = {
+    reported = {
         name: layer_of(calibration, name, layer.among(kept[name])).posed_anew()
         for name, layer in layers.items()
     }
-    divergence = measured_divergence(calibration, network.module, told)
-    return replace(network, layers=told, divergence=divergence)
+    divergence = measured_divergence(calibration, network.module, reported)
+    return replace(network, layers=reported, divergence=divergence)
 
 
 def without_growth(calibration: Calibration, counts: dict[str, int]) -> dict[str, int]:

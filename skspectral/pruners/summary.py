@@ -170,7 +170,7 @@ def summarize(
     for layer in layers:
         found = pruned[layer.name]
         stays, note = unfolded.get(layer.host), unrefitted.get(layer.name)
-        told = f"stays: {stays.partition(' (')[0].partition(';')[0]}" if stays else "folded"
+        outcome = f"stays: {stays.partition(' (')[0].partition(';')[0]}" if stays else "folded"
         before, after = layer.of(wide), layer.of(narrow)
         rows.append(
             {
@@ -184,7 +184,7 @@ def summarize(
                 "parameters_before": n_parameters(before),
                 "multiply_adds": multiply_adds(after),
                 "multiply_adds_before": multiply_adds(before),
-                "reconstruction": f"{told}; {note}" if note else told,
+                "reconstruction": f"{outcome}; {note}" if note else outcome,
             }
         )
     rows.append(

@@ -30,7 +30,7 @@ class SelectionProblem:
         The entries of τ, added to the diagonal of ``Σ[J, J]``; zero stands for the
         pseudo-inverse.
     magnitude : ndarray of shape (n_nodes,), optional
-        Norm of all weights into each node, for a solver that goes by them.
+        Norm of all weights into each node, for solvers that use it.
 
     Raises
     ------

@@ -25,8 +25,8 @@ class Solver(BaseEstimator, ABC):
     Attributes
     ----------
     optimizes : bool, default=True
-        Whether the solver goes by the loss. Set to False in the class of a comparison method,
-        which chooses by something else or by chance, and need not find a small loss.
+        Whether the solver minimizes the loss. False for comparison methods, which choose nodes by
+        another criterion or at random.
     nested : bool, default=False
         Whether the choice of fewer nodes is the beginning of the choice of more, so that one
         run serves every number.

@@ -27,7 +27,7 @@ def check_layer(part: Any, path: str) -> None:
     if not isinstance(part, TORCH):
         raise ValueError(
             f"{where} is a {type(part).__name__}, which is none of torch's recurrent layers; give "
-            "a module whose states an nn.RNN, nn.GRU, nn.LSTM or a cell of theirs makes."
+            "a module whose states come from an nn.RNN, nn.GRU, nn.LSTM or a cell."
         )
     if getattr(part, "proj_size", 0):
         raise ValueError(

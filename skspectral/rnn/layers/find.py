@@ -105,7 +105,7 @@ def find_layers(module: nn.Module) -> tuple[RecurrentLayer, ...]:
     if not found:
         raise ValueError(
             f"estimator holds no recurrent layer: {type(module).__name__} has no nn.RNN, nn.GRU, "
-            "nn.LSTM or cell of theirs inside; give a module that has one."
+            "nn.LSTM or cell such as nn.GRUCell inside; give a module that has one."
         )
     check_weights(module)
     return tuple(found)
