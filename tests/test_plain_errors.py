@@ -162,6 +162,12 @@ def test_token_ids_as_floats_are_told_to_be_integers(form, dtype):
     told(lambda: pruner(Words()).fit(X), ValueError, message)
 
 
+def test_a_list_of_batches_of_token_ids_is_told_to_be_an_iterator():
+    batches = list(torch.as_tensor(TOKENS).split(4))
+    told(lambda: pruner(Words()).fit(batches), ValueError, r"give iter\(X\) if X is a list of")
+    assert pruner(Words()).fit(iter(batches)).n_parameters_ > 0
+
+
 def test_an_embedding_without_a_name_is_told_without_one():
     told(
         lambda: pruner(Other()).fit(iter([(torch.as_tensor(TOKENS + 1),)])),

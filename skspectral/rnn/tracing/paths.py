@@ -79,11 +79,13 @@ class PathRecorder(TorchFunctionMode):
         which = f"the embedding {self._embeddings.get(id(weight), '')!r}".removesuffix(" ''")
         if tokens.dtype not in (torch.int32, torch.int64):
             kind = str(tokens.dtype).removeprefix("torch.")
+            kind = "floating-point numbers" if tokens.is_floating_point() else kind
+            found = f"{kind}, which X.astype('int64') converts"
+            if tokens.ndim > 2:
+                found = "sequences with features, so give iter(X) if X is a list of batches"
             raise TokenError(
                 "X must hold token ids as integers of shape (n_sequences, n_steps), since "
-                f"{which} looks them up; got "
-                f"{'floating-point numbers' if tokens.is_floating_point() else kind}, which "
-                "X.astype('int64') converts."
+                f"{which} looks them up; got {found}."
             )
         if not tokens.numel():
             return
