@@ -81,7 +81,7 @@ class PathRecorder(TorchFunctionMode):
             kind = str(tokens.dtype).removeprefix("torch.")
             kind = "floating-point numbers" if tokens.is_floating_point() else kind
             found = f"{kind}, which X.astype('int64') converts"
-            if tokens.ndim > 2:
+            if tokens.ndim > 2 and tokens.shape[-1] > 1:
                 found = "sequences with features, so give iter(X) if X is a list of batches"
             raise TokenError(
                 "X must hold token ids as integers of shape (n_sequences, n_steps), since "
