@@ -169,8 +169,8 @@ class Joined(nn.Module):
 @pytest.mark.parametrize(
     ("net", "message"),
     [
-        (Net("gru"), r"an nn\.GRU, and the bound is for nn\.RNN alone"),
-        (Net("lstm"), r"an nn\.LSTM, and the bound is for nn\.RNN alone"),
+        (Net("gru"), r"an nn\.GRU, but the bound holds for nn\.RNN only"),
+        (Net("lstm"), r"an nn\.LSTM, but the bound holds for nn\.RNN only"),
         (Net("tanh", num_layers=2), r"layer must be one of .*rnn\.l0.*; got None"),
         (InitialStateWrapper(), "'rnn', which is given a state to start from"),
         (Joined(), "'rnn', whose states .* are read together with other inputs"),

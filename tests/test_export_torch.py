@@ -16,7 +16,7 @@ from test_paths import Net, X, linear
 from test_wrappers import KINDS, NETS, SIZES, Packs, smaller
 from torch import nn
 
-from skspectral import SpectralRNNPruner, export_torch, prune
+from skspectral import SpectralRNNPruner, export_torch, prune, save_pruned
 from skspectral.rnn.layers.stack import split_layers
 from skspectral.rnn.layers.weights import n_parameters
 from skspectral.rnn.runtime.inputs import SelectedCellInputs, SelectedInputs
@@ -319,8 +319,10 @@ def test_containers_shared_parts_and_computed_weights(tmp_path):
 
 
 def test_other_things_are_refused(tmp_path):
-    with pytest.raises(TypeError, match="must be a torch module or a fitted pruner; got Spectral"):
-        export_torch(SpectralRNNPruner(nn.GRU(3, 8)), tmp_path)
+    unfitted = "must be a torch module or a fitted pruner; got SpectralRNNPruner, which is not fit"
+    for write in (export_torch, save_pruned):
+        with pytest.raises(TypeError, match=unfitted):
+            write(SpectralRNNPruner(nn.GRU(3, 8)), tmp_path / "written")
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"folder must be a folder, or not exist .* is a file"):
         export_torch(nn.GRU(3, 4), tmp_path / "file")

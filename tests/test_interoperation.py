@@ -54,12 +54,14 @@ def test_torch_export(small):
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0:RuntimeWarning")
 def test_torch_compile(small):
     torch.compiler.reset()
     torch.testing.assert_close(answer(torch.compile(small)), answer(small))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore:The tensor attributes:UserWarning")  # of any nn.LSTM
 def test_onnx_runtime(small):
     ort = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

@@ -6,7 +6,7 @@ from oracles import residual
 
 from skspectral import InformationLoss
 from skspectral.pruners.parameters import as_objective
-from skspectral.selection.objective import OBJECTIVES
+from skspectral.selection.objective import OBJECTIVES, Objective
 
 N_NODES = 6
 NAMES = ("input", "output", "recurrent", "sensitivity")
@@ -149,3 +149,40 @@ def test_no_weight_at_all_is_refused(layer):
 def test_an_unknown_objective_is_refused(objective, error, match):
     with pytest.raises(error, match=match):
         as_objective(objective)
+
+
+@pytest.mark.parametrize(
+    ("weight", "found"),
+    [
+        (np.eye(N_NODES) + 5.0 * np.eye(N_NODES, k=1), "a matrix that is not symmetric"),
+        (-np.eye(N_NODES), "a matrix with negative eigenvalues"),
+        (np.full((N_NODES, N_NODES), np.nan), "entries that are not finite numbers"),
+        (np.eye(3), r"an array of shape \(3, 3\)"),
+        (None, "None; set uses_sensitivity = True"),
+    ],
+)
+def test_a_weight_that_is_no_weight_is_refused(layer, weight, found):
+    class Own(Objective):
+        def weight(self, covariance, recurrent, readers, sensitivity=None):
+            return weight
+
+    message = rf"weight of Own must return a symmetric positive .* \(6, 6\); got {found}"
+    with pytest.raises(ValueError, match=message):
+        Own().problem(*layer)
+
+
+def test_a_weight_of_low_rank_or_zero_is_accepted(layer):
+    class Own(Objective):
+        def weight(self, covariance, recurrent, readers, sensitivity=None):
+            return self.scale * recurrent[:2].T @ recurrent[:2]
+
+    for Own.scale in (0.0, 1e-9, 1e9):
+        assert Own().problem(*layer).n_nodes == N_NODES
+
+
+def test_a_solver_cannot_change_the_problem(layer):
+    covariance = layer[0]
+    problem = InformationLoss().problem(*layer)
+    with pytest.raises(ValueError, match="read-only"):
+        problem.covariance[:] = 0.0
+    covariance[0, 0] = 1.0  # the array that was given stays writeable

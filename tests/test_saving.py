@@ -30,7 +30,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from skspectral import HiddenStateMoments, load_pruned, prune, save_pruned
+from skspectral import (
+    HiddenStateMoments,
+    SpectralRNNPruner,
+    load_pruned,
+    prune,
+    save_pruned,
+)
 from skspectral.rnn.layers.stack import split_layers
 from skspectral.rnn.runtime.inputs import SelectedInputs
 
@@ -90,6 +96,14 @@ def test_a_class_is_no_module(path):
     save_pruned(prune(nn.GRU(3, 8), torch.randn(90, 5, 3), m=4, trajectory_fit=0), path)
     with pytest.raises(TypeError, match="into must be a torch module, an instance of the class"):
         load_pruned(path, into=nn.GRU)
+
+
+def test_a_fitted_pruner_is_saved_as_its_pruned_module(path):
+    x = torch.randn(90, 5, 3)
+    pruner = SpectralRNNPruner(nn.GRU(3, 8, batch_first=True), m=4, trajectory_fit=0).fit(x)
+    save_pruned(pruner, path)
+    again = load_pruned(path, into=nn.GRU(3, 8, batch_first=True))
+    assert_same(answers(again, (x,)), answers(pruner.pruned_module_, (x,)), tolerance=0.0)
 
 
 @pytest.mark.filterwarnings(STAYS)

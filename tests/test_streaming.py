@@ -90,6 +90,35 @@ def test_states_go_on_at_the_size_of_the_kept_nodes(kind, read, levels, both):
     assert any(isinstance(part, Expanded) for part in small.modules()) == (read == "stays")
 
 
+class Quiet(Stream):
+    """Gives no state to go on from."""
+
+    def forward(self, x):
+        return super().forward(x)[0]
+
+
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_levels_of_different_sizes_go_on_at_their_own_sizes(kind, both):
+    torch.manual_seed(0)
+    net, quiet = Stream(kind, 2, both), Quiet(kind, 2, both)
+    quiet.load_state_dict(net.state_dict())
+    unequal = {"m": {name: M + 2 - i for i, name in enumerate(names_of_layers(both))}}
+    small = small_of(net, **unequal)
+    assert not any(isinstance(part, Expanded) for part in small.modules())
+    whole, state = small(X)
+    hidden = state[0] if kind == "LSTM" else state
+    assert [each.shape for each in hidden] == [(len(X), m) for m in unequal["m"].values()]
+    assert_same(whole, small_of(quiet, **unequal)(X))
+    if not both:
+        assert_same(in_chunks(small, X)[0], whole)
+
+
+def names_of_layers(both):
+    ends = ("", "_reverse") if both else ("",)
+    return [f"rnn.l{level}{end}" for level in range(2) for end in ends]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_states_of_a_cell_go_on_at_the_size_of_the_kept_nodes(kind):
     small = small_of(Cells(kind))

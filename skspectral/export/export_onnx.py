@@ -20,10 +20,11 @@ from torch import nn
 import skspectral
 
 from ..rnn.runtime.wrappers import InitialStateWrapper
+from ..rnn.serialization import network_of
 from ..utils.doc_hints import refer_to_docs
 from ..utils.safetensors_io import replacing
 from .axes import Axes, Shape, dynamic_axes, input_shapes, other_sizes, output_shapes
-from .plain_module import Inputs, PlainModule, network_of
+from .plain_module import Inputs, PlainModule
 
 # Largest difference from torch, relative to the largest value of an output.
 TOLERANCE = 1e-4

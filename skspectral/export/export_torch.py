@@ -19,10 +19,9 @@ from ..rnn.layers.sizes import sizes_in
 from ..rnn.layers.stack import is_layer
 from ..rnn.layers.weights import is_plain
 from ..rnn.runtime.wrappers import ExpandedRNN
-from ..rnn.serialization import OURS, built, described, kind_of
+from ..rnn.serialization import OURS, built, described, kind_of, network_of
 from ..utils.doc_hints import refer_to_docs
 from ..utils.safetensors_io import replacing
-from .plain_module import network_of
 from .source import expression_of, file_text, place_of, statement, tensor_expression
 
 WEIGHTS, CODE = "weights.pt", "pruned.py"

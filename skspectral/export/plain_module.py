@@ -59,16 +59,6 @@ class PlainModule(nn.Module):
         return outputs
 
 
-def network_of(module: Any) -> nn.Module:
-    """Return a module, or the pruned module of a fitted pruner."""
-    network = getattr(module, "pruned_module_", module)
-    if not isinstance(network, nn.Module):
-        raise TypeError(
-            f"module must be a torch module or a fitted pruner; got {type(module).__name__}."
-        )
-    return network
-
-
 def given_by_name(signature: inspect.Signature, example: Any) -> Any:
     """Return the arguments that an example gives, by the names of the parameters."""
     if not isinstance(example, (Tensor, tuple, Mapping)):

@@ -71,8 +71,9 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AtomicFi
     estimator : nn.Module, estimator or None, default=None
         The network to prune: a trained ``nn.RNN``, ``nn.GRU`` or ``nn.LSTM``, or a module that
         contains one; or an estimator with such a module as its ``module_``, which is trained first
-        unless it is fitted. With None, an :class:`RNNClassifier` or :class:`RNNRegressor` is
-        trained, depending on y. The object itself is never changed.
+        unless it is fitted. With None, an :class:`RNNClassifier` is trained if y holds strings,
+        booleans or whole numbers, and else an :class:`RNNRegressor`. The object itself is never
+        changed.
     m : int, float or dict, default=0.5
         Hidden nodes to keep of every layer, as a number or as a fraction of the layer in (0, 1]; or
         a dict of these by the name of the layer, which leaves other layers unchanged.

@@ -295,5 +295,5 @@ def as_text(table: list[list[str]]) -> str:
 def cell(value: Any) -> str:
     """Return a number or a word as text."""
     if isinstance(value, float):
-        return f"{value:.4f}"
+        return f"{value:.2g}"
     return f"{value:,}" if isinstance(value, int) else str(value)

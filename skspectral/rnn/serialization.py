@@ -46,7 +46,19 @@ FORWARD_ERRORS = (
 KINDS: dict[str, Any] = {kind.__name__: kind for kind in (nn.Linear, *TORCH, *OURS)}
 
 
-def save_pruned(module: nn.Module, path: str | PathLike[str]) -> None:
+def network_of(module: Any) -> nn.Module:
+    """Return a module, or the pruned module of a fitted pruner."""
+    network = getattr(module, "pruned_module_", module)
+    if not isinstance(network, nn.Module):
+        unfitted = ", which is not fitted" * hasattr(module, "get_params")
+        raise TypeError(
+            "module must be a torch module or a fitted pruner; got "
+            f"{type(module).__name__}{unfitted}."
+        )
+    return network
+
+
+def save_pruned(module: Any, path: str | PathLike[str]) -> None:
     """Save a pruned module as safetensors.
 
     The file holds the weights and, in its header as JSON, the sizes of all recurrent layers and
@@ -54,10 +66,15 @@ def save_pruned(module: nn.Module, path: str | PathLike[str]) -> None:
 
     Parameters
     ----------
-    module : nn.Module
-        A pruned module.
+    module : nn.Module or estimator
+        A pruned module, or the fitted pruner that has made it.
     path : str or path-like
         The file to write.
+
+    Raises
+    ------
+    TypeError
+        If ``module`` is neither.
 
     Examples
     --------
@@ -69,6 +86,7 @@ def save_pruned(module: nn.Module, path: str | PathLike[str]) -> None:
     ...     load_pruned(f"{folder}/small.safetensors", into=lstm)
     LSTM(3, 8, batch_first=True)
     """
+    module = network_of(module)
     parts = {name: described(part) for name, part in module.named_modules() if name in kept(module)}
     inside = tuple(f"{name}." for name in parts)
     described_parts = {

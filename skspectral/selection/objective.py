@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from numbers import Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import linalg
 from sklearn.base import BaseEstimator
 
 from .problem import SelectionProblem
 
 Array = NDArray[np.float64]
+SYMMETRY, SEMIDEFINITE = 1e-8, 1e-8  # rounding of a weight, relative to its largest entry
 
 
 class Objective(BaseEstimator, ABC):
@@ -66,8 +69,8 @@ class Objective(BaseEstimator, ABC):
         readers : list of ndarray of shape (n_outputs, n_nodes)
             Weights that read the hidden state outside the layer; may be empty.
         sensitivity : ndarray of shape (n_nodes, n_nodes), optional
-            G, how much what the network says depends on errors in reading the state. Given where
-            ``uses_sensitivity`` asks for it.
+            G, the effect on the outputs of errors in reading the state. The pruner passes it if
+            ``uses_sensitivity`` is set.
 
         Returns
         -------
@@ -93,8 +96,8 @@ class Objective(BaseEstimator, ABC):
         readers : list of ndarray of shape (n_outputs, n_nodes)
             Weights that read the hidden state outside the layer; may be empty.
         sensitivity : ndarray of shape (n_nodes, n_nodes), optional
-            G, how much what the network says depends on errors in reading the state. Given where
-            ``uses_sensitivity`` asks for it.
+            G, the effect on the outputs of errors in reading the state. The pruner passes it if
+            ``uses_sensitivity`` is set. Without it, its term is left out.
 
         Returns
         -------
@@ -104,13 +107,19 @@ class Objective(BaseEstimator, ABC):
         Raises
         ------
         ValueError
-            If a parameter is negative or not finite.
+            If a parameter is negative or not finite, or if ``weight`` returns anything but a
+            symmetric positive semidefinite matrix.
         TypeError
             If a parameter is no number.
         """
         self.check()
         ridge = np.full(len(covariance), self.tau * covariance.diagonal().mean())
         weight = self.weight(covariance, recurrent, readers, sensitivity)
+        if found := fault_of(weight, covariance.shape):
+            raise ValueError(
+                f"weight of {type(self).__name__} must return a symmetric positive semidefinite "
+                f"matrix of shape {covariance.shape}; got {found}."
+            )
         return SelectionProblem(covariance, weight, ridge)
 
     def check(self) -> None:
@@ -139,6 +148,25 @@ class Objective(BaseEstimator, ABC):
             raise TypeError(rule)
         if not 0.0 <= float(value) < np.inf:
             raise ValueError(rule)
+
+
+def fault_of(weight: Any, shape: tuple[int, ...]) -> str:
+    """Return, in words, why a value is no symmetric positive semidefinite matrix; "" if it is."""
+    if weight is None:
+        return "None; set uses_sensitivity = True if it needs the sensitivity"
+    matrix = np.asarray(weight)
+    if matrix.shape != shape:
+        return f"an array of shape {matrix.shape}"
+    if matrix.dtype.kind not in "biuf" or not np.isfinite(matrix).all():
+        return "entries that are not finite numbers"
+    scale = float(np.abs(matrix).max())
+    if not np.allclose(matrix, matrix.T, rtol=0.0, atol=SYMMETRY * scale):
+        return "a matrix that is not symmetric"
+    try:
+        linalg.cholesky(matrix + SEMIDEFINITE * scale * len(matrix) * np.eye(len(matrix)))
+    except linalg.LinAlgError:
+        return "a matrix with negative eigenvalues" if scale else ""
+    return ""
 
 
 class InformationLoss(Objective):
@@ -235,8 +263,8 @@ class InformationLoss(Objective):
         readers : list of ndarray of shape (n_outputs, n_nodes)
             Weights that read the hidden state outside the layer; may be empty.
         sensitivity : ndarray of shape (n_nodes, n_nodes), optional
-            G, how much what the network says depends on errors in reading the state. Given where
-            ``uses_sensitivity`` asks for it.
+            G, the effect on the outputs of errors in reading the state. The pruner passes it if
+            ``uses_sensitivity`` is set.
 
         Returns
         -------

@@ -17,7 +17,8 @@ class SelectionProblem:
     """Choose nodes of a layer so that a weighted residual is small.
 
     The loss of a support J is ``Tr(Q E_J)`` with
-    ``E_J = Σ − Σ[:, J] (Σ[J, J] + I_τ)⁻¹ Σ[J, :]``. All arrays are promoted to float64.
+    ``E_J = Σ − Σ[:, J] (Σ[J, J] + I_τ)⁻¹ Σ[J, :]``. All arrays are promoted to float64
+    and are read-only.
 
     Parameters
     ----------
@@ -57,7 +58,8 @@ class SelectionProblem:
 
     def __post_init__(self) -> None:
         for name in ("covariance", "weight", "ridge"):
-            promoted = np.asarray(getattr(self, name), dtype=np.float64)
+            promoted = np.asarray(getattr(self, name), dtype=np.float64).view()
+            promoted.flags.writeable = False  # solvers share the arrays with the pruner
             object.__setattr__(self, name, promoted)
         n_nodes = len(np.atleast_1d(self.covariance))
         for name, n_axes in (("covariance", 2), ("weight", 2), ("ridge", 1)):

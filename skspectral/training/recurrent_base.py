@@ -146,6 +146,7 @@ def given(estimator: BaseEstimator, y: Any) -> Any:
     """Return the target; raise if it is None."""
     if y is None:
         raise ValueError(
-            f"{type(estimator).__name__} requires y to be passed, but the target y is None."
+            f"{type(estimator).__name__} requires y to be passed, but the target y is None"
+            "; give y, or wrap a trained estimator in FrozenEstimator, which keeps its training."
         )
     return y

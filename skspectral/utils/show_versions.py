@@ -23,6 +23,7 @@ def show_versions() -> None:
     needed = (re.match(r"[\w.-]+", each) for each in metadata.requires("skspectral") or [])
     names = ["skspectral", *sorted({name.group() for name in needed if name})]
     found |= {name: version for name in names if (version := version_of(name))}
+    found["torch"] = torch.__version__  # names the build, which the metadata may not
     found["threads of torch"] = str(torch.get_num_threads())
     found["cuda"] = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     print("\n".join(f"{name}: {version}" for name, version in found.items()))

@@ -37,7 +37,7 @@ def check_device(device: Any) -> None:
         torch.empty(0, device=device)
     # Builds of torch without a backend raise AssertionError or NotImplementedError.
     except (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError) as error:
-        reason = str(error).partition("\n")[0].rstrip(".")
+        reason = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
         raise ValueError(
             f"device must be one that torch can use on this machine, such as 'cpu'; got "
             f"{device!r} ({reason})."

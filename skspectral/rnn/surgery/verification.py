@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import torch
@@ -135,17 +136,11 @@ class Judge:
         reductions: Mapping[str, LayerReduction],
     ) -> list[Tensor]:
         """Return outputs in which states that the small module returns have its size."""
-        outputs, returned = [*outputs], self._returned(number)
-        n_outputs = len(outputs) // (1 + (self._again(number) is not None))
-        for first, state in returned.items():
-            for place in range(first, min(len(outputs), len(found)), n_outputs):
-                if outputs[place].shape == found[place].shape:
-                    continue
-                supports = [reductions[layer.name].support for layer in self.layers]
-                entries = outputs[place].cpu()[state.kept(dict(enumerate(supports)))]
-                if entries.numel() == found[place].numel():
-                    outputs[place] = entries.view(found[place].shape)
-        return outputs
+        supports = {i: reductions[layer.name].support for i, layer in enumerate(self.layers)}
+        returned, n_calls = self._returned(number), 1 + (self._again(number) is not None)
+        calls = zip(halves(outputs, n_calls), halves(found, n_calls), strict=True)
+        kept = (kept_outputs(theirs, ours, returned, supports) for theirs, ours in calls)
+        return list(chain.from_iterable(kept))
 
     def _returned(self, number: int) -> dict[int, ReturnedState]:
         every = self.readers.returned
@@ -258,6 +253,40 @@ def names_of(module: nn.Module, layers: Sequence[RecurrentLayer]) -> dict[int, s
 
 
 @torch.no_grad()
+def halves(values: list[Tensor], n: int) -> list[list[Tensor]]:
+    """Return the outputs of each of one or two calls."""
+    size = len(values) // n
+    return [values[i * size : (i + 1) * size] for i in range(n)]
+
+
+def kept_outputs(
+    outputs: list[Tensor],
+    found: list[Tensor],
+    returned: Mapping[int, ReturnedState],
+    supports: Mapping[int, Tensor],
+) -> list[Tensor]:
+    """Return outputs of a call in which returned states have the size that was found.
+
+    Levels of different sizes return a tuple of states, where the given module returns one tensor.
+    """
+    states: list[ReturnedState | None] = [returned.get(i) for i in range(len(outputs))]
+    if len(found) != len(outputs):
+        levels = [
+            [(output, None)] if state is None else [*zip(output, state.levels, strict=True)]
+            for output, state in zip(outputs, states, strict=True)
+        ]
+        if sum(map(len, levels)) != len(found):
+            return outputs
+        outputs, states = map(list, zip(*chain.from_iterable(levels), strict=True))
+    kept = [*outputs]
+    for place, (state, small) in enumerate(zip(states, found, strict=True)):
+        if state is not None and kept[place].shape != small.shape:
+            entries = kept[place].cpu()[state.kept(supports)]
+            if entries.numel() == small.numel():
+                kept[place] = entries.view(small.shape)
+    return kept
+
+
 def same_outputs(
     one: nn.Module, other: nn.Module, forward: ForwardPass, again: Again | None = None
 ) -> bool:

@@ -101,6 +101,11 @@ class ReturnedState:
             kept |= (self.layers == i) & torch.isin(self.nodes, support)
         return kept
 
+    @property
+    def levels(self) -> list[ReturnedState]:
+        """States of each level and direction."""
+        return [*map(ReturnedState, self.layers, self.nodes)]
+
 
 @dataclass(frozen=True)
 class Readers:
