@@ -50,7 +50,7 @@ def test_text_is_the_same_table(stays):
     assert head.split()[:4] == ["layer", "kept", "of", "loss"]
     assert [line.split()[0] for line in lines] == ["rnn.l0", "rnn.l1", "all"]
     assert lines[0].endswith("stays: is used by relu")
-    assert f"{stays.information_loss_['rnn.l1']:.4f}" in lines[1]
+    assert f"{stays.information_loss_['rnn.l1']:.2g}" in lines[1]
 
 
 def test_a_terminal_shows_it_as_it_is_printed(stays, capsys):
