@@ -272,7 +272,9 @@ def kept_outputs(
     states: list[ReturnedState | None] = [returned.get(i) for i in range(len(outputs))]
     if len(found) != len(outputs):
         levels = [
-            [(output, None)] if state is None else [*zip(output, state.levels, strict=True)]
+            [*zip(output, state.levels, strict=True)]
+            if state is not None and state.layers.shape == output.shape
+            else [(output, None)]
             for output, state in zip(outputs, states, strict=True)
         ]
         if sum(map(len, levels)) != len(found):
