@@ -206,5 +206,5 @@ def test_summary_and_headline_tell_of_it(capsys):
     history = fit.trajectory_history_["rnn.l1"]
     told = f"divergence of the outputs {fit.divergence_:.2g} (trajectory fit: {history[0]:.2g} to "
     assert told in capsys.readouterr().out
-    assert f"{fit.divergence_:.4f}" in fit.summary().splitlines()[-1]
+    assert f"{fit.divergence_:.2g}" in fit.summary().splitlines()[-1]
     assert fit.summary(as_frame=True).loc["all", "divergence"] == fit.divergence_
