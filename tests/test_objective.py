@@ -185,4 +185,4 @@ def test_a_solver_cannot_change_the_problem(layer):
     problem = InformationLoss().problem(*layer)
     with pytest.raises(ValueError, match="read-only"):
         problem.covariance[:] = 0.0
-    covariance[0, 0] = 1.0  # the array that was given stays writeable
+    covariance[0, 0] = 1.0  # the array that was given stays writable

@@ -59,7 +59,7 @@ class SelectionProblem:
     def __post_init__(self) -> None:
         for name in ("covariance", "weight", "ridge"):
             promoted = np.asarray(getattr(self, name), dtype=np.float64).view()
-            promoted.flags.writeable = False  # solvers share the arrays with the pruner
+            promoted.setflags(write=False)  # solvers share the arrays with the pruner
             object.__setattr__(self, name, promoted)
         n_nodes = len(np.atleast_1d(self.covariance))
         for name, n_axes in (("covariance", 2), ("weight", 2), ("ridge", 1)):
