@@ -18,6 +18,8 @@ def plain(content):
     index, groups = content["index"], grouped(content["rows"], content["index"])
     names = dict.fromkeys(name for row in content["rows"] for name in row)
     columns = [name for name in names if name not in {*index, *HIDDEN}]
+    places = {name: i for i, name in enumerate(columns)}
+    columns.sort(key=lambda name: places[name.removesuffix(", fine-tuned")])
     yield [*index, "seeds", *columns]
     for key, rows in groups.items():
         loaded = LOADED & set(key)
