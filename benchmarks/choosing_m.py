@@ -1,4 +1,4 @@
-"""What do ten ratios cost beside one? Seconds, and forward passes of the dense network.
+"""Compare the cost of ten ratios with that of one, in seconds and dense forward passes.
 
 Every ratio has a trajectory fit of its own; ``--trajectory-fit 0`` leaves it out.
 """

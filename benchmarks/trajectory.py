@@ -25,7 +25,6 @@ from skspectral import Distillation, SpectralRNNPruner
 from skspectral.rnn.forward_pass import ForwardPass
 from skspectral.rnn.losses.likelihood import likelihood_of, primary_output
 from skspectral.rnn.trajectory.dense_outputs import DenseOutputs
-from skspectral.solvers import RandomSolver
 
 FRACTIONS = (0.75, 0.5, 0.33)
 WIDTHS = (24, 24, 11, 24, 9)  # of the table
@@ -43,7 +42,7 @@ METHODS = {
     "affine": {"reconstruction": "affine"},
     "150 steps": {"trajectory_fit": 150},
     "1000 steps": {"trajectory_fit": 1000},
-    "random nodes": {"solver": RandomSolver()},
+    "random nodes": {"solver": "random"},
 }
 
 
@@ -74,8 +73,6 @@ class Network:
         options = {"likelihood": self.likelihood, "random_state": seed}
         pruner = clone(SpectralRNNPruner(self.module, fraction, **options))
         pruner.set_params(**parameters)
-        if isinstance(pruner.solver, RandomSolver):
-            pruner.set_params(solver__random_state=seed)
         start = time.perf_counter()
         pruner.fit(iter(self.X) if is_batches(self.X) else self.X)
         seconds = time.perf_counter() - start

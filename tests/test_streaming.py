@@ -448,7 +448,7 @@ def test_states_that_are_masked_on_their_way_out_are_small():
     assert torch.isfinite(answer).all()
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated")
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_small_state_goes_through_a_traced_module(kind):
