@@ -240,7 +240,6 @@ PEERS = {
     "int8 dynamic quantization": int8,
     "low-rank recurrence, as many weights": partial(low_rank, same_size=True),
     "low-rank recurrence, rank m": partial(low_rank, same_size=False),
-    "small by distillation": small_by_distillation,
 }
 LSTM_PEERS = {"torch.ao, saliency of LSTM": torch_ao}
 if importlib.util.find_spec("torch_pruning"):

@@ -36,15 +36,16 @@ class LanguageNet(nn.Module):
         return self.dropout(output)
 
     def loss(self, numbers, labels):
-        """Mean cross entropy of the next words."""
-        states = self.states(numbers).flatten(0, 1)
-        return WordLoss.apply(states, self.head.weight, self.head.bias, labels.flatten())
+        """Mean cross entropy of the next words, or of their probabilities."""
+        states = self.states(numbers).flatten(0, 1).float()
+        with torch.autocast(states.device.type, enabled=False):
+            return WordLoss.apply(states, self.head.weight, self.head.bias, labels.flatten(0, 1))
 
 
 class WordLoss(torch.autograd.Function):
     """Mean cross entropy of a head on states, a few words at a time, so that logits stay near."""
 
-    N_WORDS = 256
+    N_WORDS = 128
 
     @staticmethod
     def forward(ctx, states, weight, bias, labels):
@@ -55,8 +56,12 @@ class WordLoss(torch.autograd.Function):
         parts = (each.split(WordLoss.N_WORDS) for each in (states, by_states, labels))
         for part, by_part, wanted in zip(*parts, strict=True):
             found = torch.addmm(bias, part, weight.T).log_softmax(1)
-            loss = loss - found.gather(1, wanted[:, None]).sum() / n_words
-            found.exp_()[torch.arange(len(wanted), device=wanted.device), wanted] -= 1.0
+            if wanted.is_floating_point():
+                loss = loss - (found * wanted).sum() / n_words
+                found.exp_().sub_(wanted)
+            else:
+                loss = loss - found.gather(1, wanted[:, None]).sum() / n_words
+                found.exp_()[torch.arange(len(wanted), device=wanted.device), wanted] -= 1.0
             torch.mm(found, weight, out=by_part)
             by_weight.addmm_(found.T, part)
             by_bias += found.sum(0)

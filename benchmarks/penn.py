@@ -1,9 +1,8 @@
 """The protocol on the Penn Treebank: word language models, pruned to a half or a third.
 
 Perplexity of the test text before and after an epoch of fine-tuning, parameters and latency, of
-spectral pruning with and without reconstruction, of what it is compared with, of the defaults, of
-what else people use, and of networks of the small size that were trained from scratch. Needs the
-networks of ``train.py``.
+spectral pruning with and without reconstruction, of the defaults, of what else people use, and of
+networks of the small size that were trained from scratch. Needs the networks of ``train.py``.
 """
 
 import argparse
@@ -22,12 +21,30 @@ from skspectral import FineTune
 
 PIECE, N_CALIBRATION = 70, 4096
 EXAMPLE = torch.randint(N_WORDS, (1, PIECE), generator=torch.Generator().manual_seed(0))
-# The dense network, nodes to keep, the network of that size from scratch, and what others do.
+SCRATCH, DISTILLED = "trained small from scratch", "small by distillation, full training"
+COMPARED = (
+    "spectral",
+    "spectral, no reconstruction",
+    "weights of least magnitude cut",
+    "skspectral, default",
+    "skspectral, 1000 steps",
+    "skspectral, distilled",
+)
+# The dense network, nodes to keep, networks trained at that size, and what others do.
 CASES = {
-    "RNN(128)": ("words-rnn-128", 42, "words-rnn-42", PEERS),
-    "RNN(128), tied": ("words-rnn-128-tied", 42, "words-rnn-42", {}),
-    "LSTM(200) x 2 to 100": ("words-lstm-200", 100, "words-lstm-100", {}),
-    "LSTM(200) x 2 to 66": ("words-lstm-200", 66, "words-lstm-66", PEERS | LSTM_PEERS),
+    "RNN(128) to 42": (
+        "words-rnn-128",
+        42,
+        {SCRATCH: "words-rnn-42", DISTILLED: "words-rnn-42-distilled"},
+        PEERS,
+    ),
+    "LSTM(200) x 2 to 100": ("words-lstm-200", 100, {SCRATCH: "words-lstm-100"}, {}),
+    "LSTM(200) x 2 to 66": (
+        "words-lstm-200",
+        66,
+        {SCRATCH: "words-lstm-66"},
+        PEERS | LSTM_PEERS,
+    ),
 }
 
 
@@ -45,7 +62,7 @@ def task(name, m, device):
         X,
         y,
         N_CALIBRATION,
-        FineTune(1, lr=1e-3),
+        FineTune(1, lr=5e-4),
         "perplexity",
         partial(perplexity, text=words()["test"]),
         device,
@@ -62,6 +79,8 @@ if __name__ == "__main__":
     torch.set_num_threads(arguments.threads)
     results = Results("penn", ["network", "method"])
     for network in arguments.networks:
-        name, m, small, peers = CASES[network]
-        parts = partial(task, name, m, arguments.device), partial(trained, small), METHODS | peers
-        collect(results, [*jobs_of(network, 0, *parts)], [EXAMPLE], arguments.jobs)
+        name, m, trained_small, peers = CASES[network]
+        own = partial(task, name, m, arguments.device)
+        loaded = {method: partial(trained, small) for method, small in trained_small.items()}
+        methods = {method: METHODS[method] for method in COMPARED} | peers
+        collect(results, [*jobs_of(network, 0, own, loaded, methods)], [EXAMPLE], arguments.jobs)

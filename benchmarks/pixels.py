@@ -15,7 +15,7 @@ from functools import partial
 from itertools import product
 
 import torch
-from instead import PEERS
+from instead import PEERS, small_by_distillation
 from irnn import PixelNet
 from jobs import collect
 from protocol import BARE, METHODS, PLAIN, Task, jobs_of, pruner_of
@@ -102,8 +102,9 @@ if __name__ == "__main__":
         sys.exit()
     results = Results("pixels", ["network", "method"])
     for seed in arguments.seeds:
-        small = partial(trained, f"pixels-42-{seed}")
-        methods = METHODS if seed else METHODS | PEERS
+        loaded = {"trained small from scratch": partial(trained, f"pixels-42-{seed}")}
+        others = PEERS | {"small by distillation": small_by_distillation}
+        methods = METHODS if seed else METHODS | others
         methods = {name: methods[name] for name in arguments.methods or methods}
-        jobs = jobs_of("IRNN(128)", seed, partial(task, seed, arguments.device), small, methods)
+        jobs = jobs_of("IRNN(128)", seed, partial(task, seed, arguments.device), loaded, methods)
         collect(results, [*jobs], [EXAMPLE], arguments.jobs)

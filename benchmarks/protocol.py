@@ -192,17 +192,19 @@ def n_kilobytes(module):
     return buffer.tell() / 1e3
 
 
-def jobs_of(network, seed, task, small, methods):
-    """Rows of the dense network, of the small one trained from scratch, and of the methods.
+def jobs_of(network, seed, task, loaded, methods):
+    """Rows of the dense network, also after fine-tuning, of trained networks, and of the methods.
 
-    Task and small network are given as functions, for other processes to call.
+    Task and trained networks, a dict by their names, are given as functions, for other processes
+    to call.
     """
 
     def job(name, make, measure):
         return Job({"network": network, "method": name, "seed": seed}, make, measure)
 
-    yield job("dense", lambda: task().dense, lambda module: measures(module, task()))
-    yield job("trained small from scratch", small, lambda module: measures(module, task()))
+    yield job("dense", lambda: task().dense, lambda module: before_and_after(module, task(), seed))
+    for name, small in loaded.items():
+        yield job(name, small, lambda module: measures(module, task()))
     for name, method in methods.items():
         yield job(
             name,

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from results import FOLDER
 
-LOADED = {"dense", "trained small from scratch"}  # networks that no method has made
+# Networks that no method has made.
+LOADED = {"dense", "trained small from scratch", "small by distillation, full training"}
 HIDDEN = {"seed", "date", "threads", "machine", "timed on", "tuned in (s)"}
 HIDDEN |= {"of states", "of inputs"}  # parts of the parameters
 

@@ -53,6 +53,12 @@ class Recipe:
         Sequences in a step.
     seed : int
         Of the first weights and of the order of the sequences.
+    precision : str
+        Of matrix products in training, as ``torch.set_float32_matmul_precision`` takes it.
+    autocast : bool
+        Train in bfloat16, also what is not a matrix product.
+    teacher : str or None
+        A trained network, to learn its probabilities instead of the labels.
     """
 
     module: object
@@ -61,6 +67,9 @@ class Recipe:
     lr: float
     batch_size: int
     seed: int = 0
+    precision: str = "highest"
+    autocast: bool = False
+    teacher: str | None = None
 
 
 @cache
@@ -75,9 +84,9 @@ def pixels():
 
 @cache
 def penn():
-    """Penn Treebank in pieces of 70 words."""
+    """Penn Treebank in pieces of 35 words."""
     text = words()
-    return Pieces(text["train"], 70), Pieces(text["valid"], 70)
+    return Pieces(text["train"], 35), Pieces(text["valid"], 35)
 
 
 @cache
@@ -90,17 +99,18 @@ def spans():
 
 
 PIXEL = partial(Recipe, data=pixels, epochs=100, lr=3e-4, batch_size=128)
-WORDS = partial(Recipe, data=penn, epochs=12, lr=2e-3, batch_size=32)
-LSTM = {"n_layers": 2, "dropout": 0.4}
+WORDS = partial(Recipe, data=penn, epochs=20, lr=2e-3, batch_size=20, precision="medium")
+LSTM = {"n_layers": 2, "dropout": 0.25}
+LSTM_WORDS = partial(WORDS, autocast=True)
 RECIPES = {
     **{f"pixels-128-{seed}": PIXEL(partial(PixelNet, 128), seed=seed) for seed in range(3)},
     **{f"pixels-42-{seed}": PIXEL(partial(PixelNet, 42), seed=seed) for seed in range(3)},
     "reading": Recipe(SpanNet, spans, epochs=12, lr=3e-3, batch_size=64),
     "words-rnn-128": WORDS(partial(LanguageNet, "RNN", 128, 128)),
-    "words-rnn-128-tied": WORDS(partial(LanguageNet, "RNN", 128, 128, tied=True)),
     "words-rnn-42": WORDS(partial(LanguageNet, "RNN", 128, 42)),
+    "words-rnn-42-distilled": WORDS(partial(LanguageNet, "RNN", 128, 42), teacher="words-rnn-128"),
     **{
-        f"words-lstm-{n}": WORDS(partial(LanguageNet, "LSTM", 200, n, **LSTM))
+        f"words-lstm-{n}": LSTM_WORDS(partial(LanguageNet, "LSTM", 200, n, **LSTM))
         for n in (200, 100, 66)
     },
 }
@@ -109,13 +119,20 @@ RECIPES = {
 class Net(NeuralNet):
     """A net whose module knows its loss."""
 
+    autocast, teacher = False, None
+
     def infer(self, x, **_):
         """Leave the work to the loss."""
         return to_device(x, self.device)
 
     def get_loss(self, y_pred, y_true, *_, **__):
-        """That of the module."""
-        return self.module_.loss(y_pred, to_device(y_true, self.device))
+        """That of the module, on the labels or on what the teacher says."""
+        y_true = to_device(y_true, self.device)
+        if self.teacher is not None:
+            with torch.no_grad():
+                y_true = self.teacher.logits(y_pred).softmax(-1)
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.autocast):
+            return self.module_.loss(y_pred, y_true)
 
 
 class Epochs(Callback):
@@ -194,6 +211,7 @@ def trained(name):
 def train(name, device):
     """Train a network, from where it was stopped if it was."""
     recipe = RECIPES[name]
+    torch.set_float32_matmul_precision(recipe.precision)
     torch.manual_seed(recipe.seed)
     data, watched = recipe.data()
     saved = Saved(ELSEWHERE / "checkpoints" / f"{name}.pt")
@@ -202,6 +220,7 @@ def train(name, device):
         recipe.module(),
         nn.Identity,
         optimizer=torch.optim.Adam,
+        optimizer__fused=True,
         lr=recipe.lr,
         batch_size=recipe.batch_size,
         iterator_train__shuffle=True,
@@ -215,6 +234,9 @@ def train(name, device):
         device=device,
         verbose=0,
     ).initialize()
+    net.autocast = recipe.autocast
+    if recipe.teacher is not None:
+        net.teacher = trained(recipe.teacher).to(device)
     if saved.path.exists():
         saved.load(net)
     net.partial_fit(data, None, epochs=recipe.epochs - len(net.history))

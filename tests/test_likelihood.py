@@ -7,7 +7,9 @@ from networks import collector_of
 from scipy.special import expit, softmax
 from scipy.stats import entropy
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
+from skspectral import SpectralRNNPruner
 from skspectral.calibration.sensitivity import outputs_likelihood
 from skspectral.rnn.losses.likelihood import Likelihood, likelihood_of, primary_output
 
@@ -236,3 +238,53 @@ def test_classes_are_known_whatever_they_come_from():
     assert told(lambda net, x: net.pair(net.rnn(x)[0]).softmax(-1)) == (
         Likelihood("categorical", True)
     )
+
+
+class Optional(nn.Module):
+    """Logits of two classes, of sequences that may bring their lengths."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.head = nn.GRU(3, 8, batch_first=True), nn.Linear(8, 2)
+
+    def forward(self, x, lengths=None):
+        return self.head(self.rnn(x)[0][:, -1])
+
+
+class Required(Optional):
+    def forward(self, x):
+        return super().forward(x)
+
+
+SEQUENCES = torch.randn(32, 5, 3, generator=torch.Generator().manual_seed(0))
+CLASSES = torch.arange(32) % 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "batches", "expected"),
+    [
+        (Required, [[SEQUENCES, CLASSES]], "categorical"),
+        (Required, [[SEQUENCES, CLASSES.numpy()]], "categorical"),
+        (Required, [[SEQUENCES, CLASSES.tolist()]], "categorical"),
+        (Required, DataLoader(TensorDataset(SEQUENCES, CLASSES), 8), "categorical"),
+        (Required, iter([[SEQUENCES, CLASSES]]), "categorical"),
+        (Required, [[SEQUENCES, CLASSES.float()]], "gaussian"),
+        (Required, [[SEQUENCES]], "gaussian"),
+        (Required, [(SEQUENCES,)], "gaussian"),
+        (Optional, [[SEQUENCES, torch.full((32,), 5)]], "gaussian"),
+        (Optional, [[SEQUENCES, torch.full((32,), 5), CLASSES]], "categorical"),
+    ],
+)
+def test_batches_with_class_labels_say_that_outputs_are_classes(kind, batches, expected):
+    torch.manual_seed(0)
+    module = kind().eval()
+    options = {"m": 4, "trajectory_fit": 0, "n_refit": 0, "objective": "one-step"}
+    found = SpectralRNNPruner(module, **options).fit(batches)
+    with torch.no_grad():
+        pair = module(SEQUENCES), found.pruned_module_(SEQUENCES)
+    far = {
+        "categorical": Likelihood("categorical").divergence(*pair).mean(),
+        "gaussian": (pair[0] - pair[1]).square().mean() / pair[0].var(correction=0),
+    }
+    assert far["categorical"] != pytest.approx(far["gaussian"].item(), rel=0.5)
+    assert found.divergence_ == pytest.approx(far[expected].item(), rel=0.5)

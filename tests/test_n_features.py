@@ -101,6 +101,24 @@ def test_windows_of_another_length_are_told_how_to_be_given(fitted, n_steps):
             check_sequences(form, estimator, reset=False)
 
 
+@pytest.mark.parametrize(
+    ("shape", "advice"),
+    [
+        ((6, 3), r"X\[None\] if X is a single sequence"),
+        ((4, 18), r"X.reshape\(len\(X\), -1, 3\) if each row is a flat sequence"),
+        ((4, 7), r"an array of shape \(n_sequences, n_steps, n_features\)"),
+    ],
+)
+def test_a_table_in_place_of_sequences_of_several_features_is_told_how_to_be_given(shape, advice):
+    estimator = BaseEstimator()
+    check_sequences(np.ones((4, 6, 3)), estimator)
+    with pytest.raises(
+        ValueError, match=f"has 1 feature at every step.*expecting 3; give {advice}"
+    ):
+        check_sequences(np.ones(shape), estimator, reset=False)
+    check_sequences(np.ones((1, *shape[:1], 3)), estimator, reset=False)
+
+
 def test_columns_with_names_have_to_be_the_same():
     estimator, frame = BaseEstimator(), pd.DataFrame(PLAIN, columns=list("abcde"))
     check_sequences(frame, estimator)

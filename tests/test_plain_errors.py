@@ -383,6 +383,20 @@ def test_only_an_instance_can_be_loaded_into(into, kind, tmp_path):
     told(lambda: load_pruned(path, into=into), TypeError, message)
 
 
+# Warnings
+
+
+def test_a_warning_points_at_the_line_that_called_the_package():
+    class Rectified(Tagger):
+        def forward(self, x):
+            return self.head(self.rnn(x)[0].relu())
+
+    for call in (lambda: pruner(Rectified()).fit(X), lambda: prune(Rectified(), X, **QUICK)):
+        with pytest.warns(UserWarning, match="remains a separate linear layer") as found:
+            call()
+        assert {each.filename for each in found} == {__file__}
+
+
 # Nothing has changed
 
 

@@ -153,6 +153,12 @@ def test_modules_that_do_not_fit_are_refused(into, path):
         load_pruned(path, into=into)
 
 
+def test_a_layer_of_another_kind_is_named(path):
+    save_pruned(prune(nn.GRU(3, 8), torch.randn(90, 5, 3), m=4, trajectory_fit=0), path)
+    with pytest.raises(ValueError, match=r"like GRU\(3, 4\) where the module has LSTM\(3, 8\)"):
+        load_pruned(path, into=nn.LSTM(3, 8))
+
+
 # Files that were tampered with
 
 

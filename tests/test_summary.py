@@ -22,7 +22,7 @@ X = np.random.default_rng(0).normal(size=(40, 8, N_FEATURES))
 @pytest.fixture(scope="module")
 def stays():
     net, batch, _ = make("relu")
-    with pytest.warns(UserWarning, match="remains a separate linear layer"):
+    with pytest.warns(UserWarning, match="of layer 'rnn.l1' remains a separate linear layer"):
         return SpectralRNNPruner(
             net, m={"rnn.l0": 3, "rnn.l1": 5}, n_refit=0, trajectory_fit=0
         ).fit(iter([batch]))
@@ -42,14 +42,16 @@ def test_numbers_are_those_of_the_modules(stays):
     for layer in ("rnn.l0", "rnn.l1"):
         assert frame.loc[layer, "loss"] == stays.information_loss_[layer]
         assert frame.loc[layer, "bound"] == stays.loss_lower_bound_[layer]
-        assert frame.loc[layer, "reconstruction"] == "stays: is used by relu"
+    # The upper level reads the lower one linearly, whatever reads the upper one.
+    assert frame["reconstruction"].tolist()[:2] == ["folded", "stays: is used by relu"]
 
 
 def test_text_is_the_same_table(stays):
     head, *lines = stays.summary().splitlines()
     assert head.split()[:4] == ["layer", "kept", "of", "loss"]
     assert [line.split()[0] for line in lines] == ["rnn.l0", "rnn.l1", "all"]
-    assert lines[0].endswith("stays: is used by relu")
+    assert lines[0].endswith("folded")
+    assert lines[1].endswith("stays: is used by relu")
     assert f"{stays.information_loss_['rnn.l1']:.2g}" in lines[1]
 
 
@@ -118,3 +120,12 @@ def test_a_folded_layer_says_so():
     frame = SpectralRNNPruner(Net(), m=3, trajectory_fit=0).fit(X).summary(as_frame=True)
     assert frame.loc["rnn.l0", "reconstruction"] == "folded"
     assert frame.loc["rnn.l0", "multiply_adds"] == 12 * (N_FEATURES + 3)
+
+
+def test_results_print_in_one_line(stays):
+    layer = stays.layers_["rnn.l0"]
+    assert (
+        repr(layer) == f"PrunedLayer(m=3, n_nodes=8, information_loss={layer.information_loss:.2g})"
+    )
+    assert repr(layer.problem) == f"SelectionProblem(n_nodes=8, total={layer.problem.total:.4g})"
+    assert len(repr(layer.guarantee).splitlines()) == 1

@@ -42,6 +42,8 @@ from .sensitivity import outputs_likelihood, reading_sensitivity
 
 Array = NDArray[np.float64]
 
+N_COMPARED = 512  # sequences run again in every fit: a tenth are held out to compare outputs on
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -166,7 +168,7 @@ class Calibrator:
         batch = witnesses[0]
         collector.layers = tuple(layer for layer in collector.layers if layer.name in moments)
         readers = self._recall(follow, collector, witnesses, self.keeps_state_size)
-        likelihood = self._likelihood(collector, batch)
+        likelihood = self._likelihood(collector, batch, sequences)
         weights = self._sensitivity(collector, sample, likelihood, moments)
         if before.moments:
             check_layers(before.moments, moments)
@@ -266,11 +268,16 @@ class Calibrator:
 
     def _n_sample(self) -> int:
         needed = self.objective.n_sensitivity if self.objective.uses_sensitivity else 0
-        return max(needed, self.n_distill, self.n_trajectory, self.n_refit)
+        return max(needed, self.n_distill, self.n_trajectory, self.n_refit, N_COMPARED)
 
-    def _likelihood(self, collector: StateCollector, batch: Any) -> Likelihood:
+    def _likelihood(
+        self, collector: StateCollector, batch: Any, sequences: Sequences | Batches
+    ) -> Likelihood:
         """Return the likelihood of the outputs; Gaussian if no output can be compared."""
-        recalled_args = collector, batch, self.family, self.classifies
+        classifies = self.classifies
+        if classifies is None and isinstance(sequences, Batches):
+            classifies = sequences.of(collector.module).hold_labels or None
+        recalled_args = collector, batch, self.family, classifies
         try:
             found: Likelihood = self._recall(outputs_likelihood, *recalled_args)
         except ValueError:

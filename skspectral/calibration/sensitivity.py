@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from ..rnn.losses.likelihood import Likelihood, likelihood_of, primary_output
 from ..rnn.losses.sensitivity import sensitivity
 from ..rnn.states.collector import StateCollector
 from ..rnn.tracing.origins import Origins
+from ..utils.warn_user import warn_user
 
 
 @torch.no_grad()
@@ -51,10 +51,9 @@ def reading_sensitivity(
         found = sensitivity(collector, bar, likelihood, whitening, seed)
         return {name: weight.numpy() for name, weight in found.items()}
     except RuntimeError as error:
-        warnings.warn(
+        warn_user(
             "The sensitivity is left out of the objective, since "
             f"{type(collector.module).__name__} cannot be differentiated ({error}). "
             "Give objective='one-step' to go without it.",
-            stacklevel=2,
         )
         return None

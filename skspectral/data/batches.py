@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from operator import length_hint
 from typing import Any
@@ -104,6 +104,16 @@ class Forward:
         given = self._inputs(inputs) if is_nested else tuple(inputs)
         return self.read(given, number), batch[-1]
 
+    def holds_labels(self, batch: Any) -> bool:
+        """Return whether a batch is a list whose last entry can only be class labels.
+
+        That is not known of an entry that ``forward`` could take as an optional input.
+        """
+        if not isinstance(batch, list) or len(batch) != 1 + self.n_most or self.signature is None:
+            return False
+        leaves = tree_leaves(batch[-1])
+        return bool(leaves) and all(map(is_label, leaves))
+
     def _inputs(self, entries: list[Any]) -> Any:
         """Return the inputs of a list, which may be nested, ``[[inputs, lengths], targets]``."""
         first = entries[0]
@@ -148,10 +158,13 @@ class Batches:
         data.
     forward : Forward
         Signature of the module's ``forward``.
+    first : list
+        The first batch, once it has been read.
     """
 
     source: Iterable[Any]
     forward: Forward = Forward()
+    first: list[Any] = field(default_factory=list, compare=False)
     dtype = np.dtype(np.float32)
 
     def of(self, module: nn.Module) -> Batches:
@@ -167,9 +180,15 @@ class Batches:
                 batch = next(source, END)
             if batch is END:
                 break
+            self.first[:] = self.first or [batch]
             yield None, self.forward.read(batch, number)
         if number == 0:
             raise ValueError("X yields no batches; give an iterable with at least one.")
+
+    @property
+    def hold_labels(self) -> bool:
+        """Whether the first batch that has been read brings class labels as targets."""
+        return any(map(self.forward.holds_labels, self.first))
 
     @property
     def n_batches(self) -> int | None:
@@ -210,6 +229,12 @@ def is_list(value: Any) -> bool:
 def is_numbers(value: Any) -> bool:
     """Return whether a value is a NumPy array of numbers that torch supports."""
     return isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
+
+
+def is_label(value: Any) -> bool:
+    """Return whether a value is a whole number, or an array of whole numbers."""
+    value = as_tensor(value)
+    return isinstance(value, int) or (isinstance(value, Tensor) and not value.is_floating_point())
 
 
 def as_tensor(value: Any) -> Any:

@@ -88,27 +88,40 @@ def _read(X: Any, estimator: BaseEstimator | None, reset: bool) -> Sequences | B
         return _remember(_check_3d(X), estimator, reset)
     # Integers may be token ids, whose number of steps may differ from that in fit.
     named = estimator is not None and (reset or getattr(X, "dtype", None) not in INTEGERS)
-    if named and not reset and vars(estimator).get(STEP) == 1:
-        check_n_steps(X, estimator)
+    if named and not reset:
+        check_table(X, estimator)
     X = validate_data(estimator, X, reset=reset) if named else check_array(X, input_name="X")
     if reset and estimator is not None:
         vars(estimator)[STEP] = 1
     return Sequences(X, X.shape[1])
 
 
-def check_n_steps(X: Any, estimator: BaseEstimator) -> None:
-    """Raise if the columns of X are another number of steps than in fit, unless they have names.
+def check_table(X: Any, estimator: BaseEstimator) -> None:
+    """Raise if a table cannot hold sequences like those in fit, unless its columns have names.
 
-    Scikit-learn wants tables with other columns refused, so that sequences of other lengths need an
-    axis of features.
+    Scikit-learn wants tables with other columns refused, so that univariate sequences of other
+    lengths need an axis of features.
     """
     shape: tuple[int, ...] = X.shape if hasattr(X, "shape") else np.asarray(X).shape
-    is_named = hasattr(estimator, "feature_names_in_")
-    if len(shape) == 2 and shape[1] != estimator.n_features_in_ and not is_named:
+    n_step_features = vars(estimator).get(STEP)
+    if len(shape) != 2 or n_step_features is None or hasattr(estimator, "feature_names_in_"):
+        return
+    name, expected = type(estimator).__name__, estimator.n_features_in_
+    if n_step_features > 1:
+        advice = "an array of shape (n_sequences, n_steps, n_features)"
+        if shape[1] == n_step_features:
+            advice = "X[None] if X is a single sequence"
+        elif shape[1] % n_step_features == 0:
+            advice = f"X.reshape(len(X), -1, {n_step_features}) if each row is a flat sequence"
         raise ValueError(
-            f"X has {shape[1]} features, but {type(estimator).__name__} is expecting "
-            f"{estimator.n_features_in_} features as input; give X[:, :, None] if these are the "
-            "steps of univariate sequences, which may have another length than in fit."
+            f"X of shape {shape} has 1 feature at every step, but {name} is expecting "
+            f"{n_step_features}; give {advice}."
+        )
+    if shape[1] != expected:
+        raise ValueError(
+            f"X has {shape[1]} features, but {name} is expecting {expected} features as input; "
+            "give X[:, :, None] if these are the steps of univariate sequences, which may have "
+            "another length than in fit."
         )
 
 

@@ -23,6 +23,7 @@ from ..rnn.runtime.wrappers import InitialStateWrapper
 from ..rnn.serialization import network_of
 from ..utils.doc_hints import refer_to_docs
 from ..utils.safetensors_io import replacing
+from ..utils.warn_user import warn_user
 from .axes import Axes, Shape, dynamic_axes, input_shapes, other_sizes, output_shapes
 from .plain_module import Inputs, PlainModule
 
@@ -128,16 +129,14 @@ def export_onnx(
     model, states = exported(plain, axes)
     largest_error(model, plain, {}, TOLERANCE)
     for name, shape in unpaired_states(plain, states):
-        warnings.warn(
+        warn_user(
             f"The state {name!r} goes in with the shape {tuple(plain.example[name].shape)} and "
             f"comes out with {shape}, and so cannot be fed back; give an example of the latter.",
-            stacklevel=3,
         )
     if dynamic is True and (fixed := fixed_axes(model, plain, axes)):
-        warnings.warn(
+        warn_user(
             f"The exported graph is right for one size alone of {', '.join(fixed)}, as that of a "
             "loop over time steps is; give an example of the size that you need.",
-            stacklevel=3,
         )
         axes = {label: group for label, group in axes.items() if label not in fixed}
         model, states = exported(plain, axes)
@@ -390,9 +389,8 @@ def quantized(model: Any) -> Any:
         found = onnx.load(small)
     floats = sorted({each.op_type for each in found.graph.node} & {"GRU", "LSTM", "RNN"})
     if floats:
-        warnings.warn(
+        warn_user(
             f"int8=True leaves {', '.join(floats)} in float32, since onnxruntime cannot quantize "
             "it; only an LSTM and linear layers are stored in eight bits.",
-            stacklevel=4,
         )
     return found

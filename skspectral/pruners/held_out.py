@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ from ..data.memory import cached
 from ..data.sampling import HELD_OUT, hold_out_fraction
 from ..rnn.layers.find import output_layers
 from ..rnn.states.collector import StateCollector
+from ..utils.warn_user import warn_user
 from .pruned_layer import PrunedLayer
 
 FEW = 3  # steps for each node; where half of them stay, the error on others is 1.4 times as large
@@ -95,13 +95,12 @@ def warn_of_few_steps(
         n_nodes, n_steps, loss = layer.problem.n_nodes, moments[name].n_steps, losses[name]
         if layer.m < n_nodes and are_too_few(n_steps / n_nodes, layer.information_loss, loss):
             elsewhere = "" if np.isnan(loss) else f" and {loss:.1g} on sequences held out"
-            warnings.warn(
+            warn_user(
                 f"Layer {name!r} has {n_nodes} nodes and saw {n_steps} steps, too few to estimate "
                 "how its states depend on one another: the relative loss is "
                 f"{layer.information_loss:.1g} on them{elsewhere}. Give more calibration "
                 f"sequences: at least {FEW} steps for each node, and many times that where states "
                 "change slowly.",
-                stacklevel=2,
             )
 
 

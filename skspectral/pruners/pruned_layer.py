@@ -21,7 +21,7 @@ from ..theory import Guarantee
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PrunedLayer:
     """The kept nodes of a layer and the reconstruction of the rest.
 
@@ -41,6 +41,12 @@ class PrunedLayer:
     problem: SelectionProblem
     selection: Selection
     kind: Kind
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(m={self.m}, n_nodes={self.problem.n_nodes}, "
+            f"information_loss={self.information_loss:.2g})"
+        )
 
     @property
     def support(self) -> NDArray[np.intp]:

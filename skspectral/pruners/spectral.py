@@ -101,7 +101,8 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AtomicFi
         How the outputs of the network are interpreted: as classes along the last axis, as
         yes-or-no decisions, or as numbers. It defines the sensitivity and the divergence between
         two networks. By default, outputs are class labels if the network is a classifier, if y
-        holds labels, or if the outputs are probabilities (they come from a sigmoid or softmax, or
+        or the targets in the batches of a ``DataLoader`` are labels, or if the outputs are
+        probabilities (they come from a sigmoid or softmax, or
         sum to one); otherwise they are numbers. The first floating-point tensor that ``forward``
         returns is used.
     trajectory_fit : int, default=300
@@ -173,15 +174,13 @@ class SpectralRNNPruner(PredictorMixin, StateTransformer, SummaryMixin, AtomicFi
     held_out_loss_ : float
         Relative loss on held-out calibration sequences when the same nodes are rebuilt by a map
         made from the others. A value far above ``information_loss_`` means that there are too few
-        calibration sequences. NaN if nothing can be held out: with a single batch or sequence, or
-        if no sequences are run again (``n_refit=0`` without sensitivity).
+        calibration sequences. NaN if nothing can be held out: with a single batch or sequence.
     divergence_ : float
         How far the outputs of the pruned module are from those of the dense one, measured by
         running both on held-out calibration sequences: the mean KL divergence of an output in nats
         or, for outputs that are numbers, the squared error relative to their variance. For a bare
         layer, the outputs are the states of the kept nodes. NaN if there is nothing to compare:
-        ``forward`` returns no floating-point numbers, or no sequences are run again
-        (``trajectory_fit=0`` and ``n_refit=0`` without sensitivity).
+        ``forward`` returns no floating-point numbers.
     loss_path_ : ndarray of shape (m + 1,)
         Relative loss of the first 0, 1, …, m nodes of the ranking.
     loss_lower_bound_ : float

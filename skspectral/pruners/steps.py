@@ -5,7 +5,6 @@ Each is a function of frozen results and of the parameters of a pruner, which it
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -29,6 +28,7 @@ from ..training.distillation import as_distillation, distilled
 from ..training.finetune import as_finetune, fine_tuned
 from ..utils.doc_hints import refer_to_docs
 from ..utils.progress import phase
+from ..utils.warn_user import warn_user
 from .allocation import intermediate_counts, node_counts
 from .budget import N_SIZES, largest, parameters_of, part_of, smallest
 from .dense_network import (
@@ -217,11 +217,10 @@ def prune_network(
         return at(N_SIZES)
     size = smallest(lambda size: at(size).divergence <= most)
     if size is None:
-        warnings.warn(
+        warn_user(
             f"max_divergence={most} is out of reach: the pruned module has a divergence of "
             f"{tried[N_SIZES].divergence:.2g} with as many nodes as m allows. Give a larger m, or "
             "more calibration sequences.",
-            stacklevel=2,
         )
     return tried[size or N_SIZES]
 
@@ -286,11 +285,10 @@ def without_growth(calibration: Calibration, counts: dict[str, int]) -> dict[str
     grown = calibration.surgery.grown(counts, affine=calibration.kind == "affine")
     if not grown:
         return counts
-    warnings.warn(
+    warn_user(
         f"Layer{'s' * (len(grown) > 1)} {', '.join(map(repr, grown))} would have more parameters "
         "than before, with a reconstruction that remains a separate linear layer, and so keep"
         f"{'s' * (len(grown) == 1)} all nodes. Give a smaller m.",
-        stacklevel=2,
     )
     sizes = {name: problem.n_nodes for name, problem in calibration.problems.items()}
     return {name: sizes[name] if name in grown else n for name, n in counts.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any, Self
@@ -12,10 +11,11 @@ from sklearn.utils import estimator_html_repr
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from ..rnn.layers.find import RecurrentLayer
+from ..rnn.layers.find import RecurrentLayer, output_layers
 from ..rnn.layers.stack import split_layers
 from ..rnn.layers.weights import n_parameters, weights_of
 from ..rnn.runtime.wrappers import Expanded
+from ..utils.warn_user import warn_user
 from .dense_network import get_module
 from .pruned_layer import PrunedLayer, unwrap_single_layer
 
@@ -79,7 +79,7 @@ class SummaryMixin:
     def _warn_of_growth(self) -> None:
         """Warn of a pruned module that is no smaller than the given one."""
         if text := growth(self._rows()):
-            warnings.warn(f"{text} Keep fewer nodes.", stacklevel=2)
+            warn_user(f"{text} Keep fewer nodes.")
 
     def _headline(self, seconds: float) -> str:
         """Return the result of a fit in one line."""
@@ -167,9 +167,15 @@ def summarize(
     """
     wide, narrow = split_layers(dense), split_layers(small)
     rows: list[dict[str, Any]] = []
+    layers = list(layers)
+    stay = {
+        layer.name: obstacle
+        for host, obstacle in unfolded.items()
+        for layer in output_layers(layers, dense, host)
+    }
     for layer in layers:
         found = pruned[layer.name]
-        stays, note = unfolded.get(layer.host), unrefitted.get(layer.name)
+        stays, note = stay.get(layer.name), unrefitted.get(layer.name)
         outcome = f"stays: {stays.partition(' (')[0].partition(';')[0]}" if stays else "folded"
         before, after = layer.of(wide), layer.of(narrow)
         rows.append(

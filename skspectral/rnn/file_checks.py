@@ -70,7 +70,12 @@ def check_structure(part: nn.Module, place: nn.Module) -> None:
     ValueError
         If sizes inside the part do not match, or ``place`` is of another kind.
     """
-    fits = nature(part) == nature(place)
+    if nature(part) != nature(place):
+        raise ValueError(
+            f"its header describes a part like {unwrapped(part)} where the module has "
+            f"{unwrapped(place)}"
+        )
+    fits = True
     inner: Any
     for inner in part.modules():
         if isinstance(inner, InitialStateWrapper):
@@ -86,9 +91,15 @@ def check_structure(part: nn.Module, place: nn.Module) -> None:
 
 def nature(part: nn.Module) -> Any:
     """Return the kind of a part inside its wrappers: a linear map, or a layer or cell of a mode."""
+    part = unwrapped(part)
+    return "Linear" if isinstance(part, nn.Linear) else (mode_of(part), is_cell(part))
+
+
+def unwrapped(part: nn.Module) -> nn.Module:
+    """Return the part inside its wrappers."""
     while isinstance(part, RNNWrapper):
         part = part.rnn
-    return "Linear" if isinstance(part, nn.Linear) else (mode_of(part), is_cell(part))
+    return part
 
 
 def is_cell(part: nn.Module) -> bool:

@@ -12,7 +12,7 @@ from scipy import linalg
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SelectionProblem:
     """Choose nodes of a layer so that a weighted residual is small.
 
@@ -69,6 +69,9 @@ class SelectionProblem:
                     f"{name} must be of shape {shape}, for as many nodes as covariance has rows; "
                     f"got {getattr(self, name).shape}."
                 )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(n_nodes={self.n_nodes}, total={self.total:.4g})"
 
     @property
     def n_nodes(self) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from ..selection.problem import Selection, SelectionProblem
+from ..utils.warn_user import warn_user
 from .base import Solver
 from .design import design_supports
 from .exchange import ExchangeSolver
@@ -110,9 +110,8 @@ class ConvexSolver(Solver):
 
     def _warn_of(self, gap: float) -> None:
         if gap > self.tol:
-            warnings.warn(
+            warn_user(
                 f"ConvexSolver stopped with a gap of {gap:.1e}, above tol={self.tol:g}; "
                 f"raise max_iter (now {self.max_iter}) or tol.",
                 ConvergenceWarning,
-                stacklevel=4,
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil, log
 from typing import Self
 
@@ -131,7 +131,7 @@ class Guarantee:
     delta: float
     lam: float
     degrees_of_freedom: float
-    leverage_scores: Array
+    leverage_scores: Array = field(repr=False)
     residual: float
     information_loss: float
 

@@ -118,7 +118,8 @@ def check_classes(labels: Tensor, n_classes: int) -> None:
     if labels.is_floating_point() or labels.min() < 0 or labels.max() >= n_classes:
         raise ValueError(
             f"y must hold class numbers from 0 to {n_classes - 1}, since the network has "
-            f"{n_classes} classes; got {labels.dtype} from {labels.min()} to {labels.max()}."
+            f"{n_classes} classes; got {labels.dtype} from {labels.min()} to {labels.max()}. Label "
+            "steps of padding -100."
         )
 
 

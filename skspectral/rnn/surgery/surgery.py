@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -10,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ...utils.warn_user import warn_user
 from ..forward_pass import ForwardPass
 from ..layers.find import RecurrentLayer, joined, output_layers
 from ..layers.sizes import set_sizes, sizes_in
@@ -171,11 +171,11 @@ class Surgery:
         """Warn of unfolded reconstructions, and of readers of the states that did not run."""
         for host, obstacle in self.unfolded().items():
             names = self._names(host)
-            warnings.warn(
+            it, its = ("them", "their") if len(names) > 1 else ("it", "its")
+            warn_user(
                 f"The reconstruction of layer{'s' * (len(names) > 1)} {', '.join(names)} remains a "
-                f"separate linear layer behind it, because its hidden state {obstacle}. "
+                f"separate linear layer behind {it}, because {its} hidden state {obstacle}. "
                 "See the page 'Whole models' of the user guide.",
-                stacklevel=2,
             )
         for host in sorted(self._inner - self._last.unfolded.keys()):
             own = [reductions[layer.name] for layer in self.layers if layer.host == host]
@@ -200,15 +200,15 @@ class Surgery:
             if kept == host
         ]
         if found:
-            warnings.warn(
+            warn_user(
                 f"The hidden state of layer {', '.join(self._names(host))} has fewer nodes in the "
                 f"pruned module, which may not suit all that reads it: {'; '.join(found)}. "
                 "Give batches on which all of the module runs, or do not use that part.",
-                stacklevel=3,
             )
 
     def _names(self, host: str) -> list[str]:
-        return [repr(layer.name) for layer in self.layers if layer.host == host]
+        last = output_layers(self.layers, self.module, host)
+        return [repr(layer.name) for layer in last]
 
     def _whole(self, reductions: Mapping[str, LayerReduction]) -> dict[str, LayerReduction]:
         sizes = {layer.name: layer.of(self.module).hidden_size for layer in self.layers}
