@@ -38,7 +38,7 @@ CASES = {
         {SCRATCH: "words-rnn-42", DISTILLED: "words-rnn-42-distilled"},
         PEERS,
     ),
-    "LSTM(200) x 2 to 100": ("words-lstm-200", 100, {SCRATCH: "words-lstm-100"}, {}),
+    "LSTM(200) x 2 to 100": ("words-lstm-200", 100, {}, {}),
     "LSTM(200) x 2 to 66": (
         "words-lstm-200",
         66,

@@ -111,7 +111,7 @@ RECIPES = {
     "words-rnn-42-distilled": WORDS(partial(LanguageNet, "RNN", 128, 42), teacher="words-rnn-128"),
     **{
         f"words-lstm-{n}": LSTM_WORDS(partial(LanguageNet, "LSTM", 200, n, **LSTM))
-        for n in (200, 100, 66)
+        for n in (200, 66)
     },
 }
 

@@ -15,6 +15,7 @@ from ..tracing.origins import LINEAR, OTHER
 
 Family = Literal["auto", "bernoulli", "categorical", "gaussian"]
 FAMILIES = get_args(Family)
+BLOCK = 2**18  # logits compared at once, so that what is in between stays in the CPU cache
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,13 @@ class Likelihood:
         Tensor of shape (n_sequences, ...)
             Divergence of every label, in nats.
         """
-        return self.divergence_from(dense)(pruned)
+        if self.family != "categorical" or dense.shape != pruned.shape:
+            return self.divergence_from(dense)(pruned)
+        n_classes = dense.shape[-1]
+        n_rows = max(1, BLOCK // n_classes)
+        every = (each.reshape(-1, n_classes).split(n_rows) for each in (dense, pruned))
+        found = [self.divergence_from(rows)(others) for rows, others in zip(*every, strict=True)]
+        return torch.cat(found).reshape(dense.shape[:-1])
 
     def divergence_from(self, dense: Tensor) -> Callable[[Tensor], Tensor]:
         """Return a function that computes the divergence of other outputs from fixed ones."""
@@ -98,8 +105,8 @@ class Likelihood:
         natural = self._natural(outputs)
         direction = torch.randn(natural.shape, generator=generator).to(natural)
         if self.family == "categorical":
-            direction = direction - direction.mean(-1, keepdim=True)
-        return (direction * natural).sum()
+            direction -= direction.mean(-1, keepdim=True)
+        return torch.dot(direction.flatten(), natural.flatten())
 
     def _natural(self, outputs: Tensor) -> Tensor:
         """Return the outputs as logits, or unchanged if they are numbers."""
