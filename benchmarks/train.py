@@ -130,7 +130,7 @@ class Net(NeuralNet):
         y_true = to_device(y_true, self.device)
         if self.teacher is not None:
             with torch.no_grad():
-                y_true = self.teacher.logits(y_pred).softmax(-1)
+                y_true = self.teacher(y_pred).softmax(-1)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.autocast):
             return self.module_.loss(y_pred, y_true)
 
@@ -236,7 +236,7 @@ def train(name, device):
     ).initialize()
     net.autocast = recipe.autocast
     if recipe.teacher is not None:
-        net.teacher = trained(recipe.teacher).to(device)
+        net.teacher = trained(recipe.teacher).to(device).logits  # skorch sets no modules here
     if saved.path.exists():
         saved.load(net)
     net.partial_fit(data, None, epochs=recipe.epochs - len(net.history))

@@ -1,10 +1,10 @@
-"""The charts of "What was measured", made from the files in ``benchmarks/results``."""
+"""The charts of the benchmark pages, made from the files in ``benchmarks/results``."""
 
 import json
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import NullFormatter, ScalarFormatter, StrMethodFormatter
 from results import FOLDER
 
 from skspectral.inspection.display import BLUE, GRAY, ORANGE, VERMILION
@@ -132,3 +132,63 @@ def time_and_quality():
 
 
 COLORS = (GRAY, ORANGE, VERMILION, BLUE)
+
+
+def perplexities():
+    """Perplexity of every method on the Penn Treebank, before and after an epoch on the labels."""
+    every = rows("penn")
+    networks = {name: [row for row in every if row["network"] == name] for name in LANGUAGE}
+    _, axes = plt.subplots(
+        len(networks),
+        figsize=(8, 1.5 + 0.27 * len(every)),
+        height_ratios=[len(own) for own in networks.values()],
+        sharex=True,
+        layout="constrained",
+    )
+    most = FARTHEST * min(row["perplexity"] for row in every)
+    for (name, own), ax in zip(networks.items(), axes, strict=True):
+        methods = [row["method"] for row in own]
+        ax.axvline(own[methods.index("dense")]["perplexity"], color=GRAY, linewidth=1)
+        for key, label, color, marker, fill in STAGES:
+            found = np.array([row.get(key, np.nan) for row in own])
+            far = np.flatnonzero(found > most)
+            found[far] = np.nan
+            ax.plot(found, range(len(own)), marker, color=color, label=label, fillstyle=fill)
+            ax.plot(np.full(len(far), most), far, ">", color=color)
+        ax.set_yticks(range(len(own)), methods, fontsize=8)
+        ax.invert_yaxis()
+        ax.set_title(name, fontsize=9)
+        ax.grid(axis="y", alpha=0.3)
+    axes[0].legend(fontsize=8)
+    axes[-1].set(xscale="log", xlabel="perplexity of the test text")
+    axes[-1].xaxis.set_major_formatter(ScalarFormatter())
+    axes[-1].xaxis.set_minor_formatter(ScalarFormatter())
+
+
+LANGUAGE = ("RNN(128) to 42", "LSTM(200) x 2 to 100", "LSTM(200) x 2 to 66")
+FARTHEST = 3  # times the least perplexity: larger ones stand at the edge
+STAGES = (
+    ("perplexity", "pruned", BLUE, "o", "full"),
+    ("perplexity, fine-tuned", "after an epoch on the labels", VERMILION, "s", "none"),
+)
+
+
+def reading():
+    """Spans found in the reading task against the parameters that are left, by method."""
+    own = [row for row in rows("gates") if row["network"] == "reading"]
+    _, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+    styles = {
+        "gates": (ORANGE, "s", "--"),
+        "gates from spectral nodes": (VERMILION, "^", "-."),
+        "spectral, fine-tuned": (BLUE, "o", "-"),
+    }
+    (dense,) = (row["found (%)"] for row in own if row["method"] == "dense")
+    ax.axhline(dense, color=GRAY, linewidth=1, label="dense")
+    for method, (color, marker, line) in styles.items():
+        found = sorted(
+            (row["parameters"], row["found (%)"]) for row in own if row["method"] == method
+        )
+        ax.plot(*zip(*found, strict=True), color=color, marker=marker, linestyle=line, label=method)
+    ax.set(xlabel="parameters", ylabel="answers found (%)")
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    ax.legend()
