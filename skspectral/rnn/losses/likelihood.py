@@ -47,20 +47,14 @@ class Likelihood:
         Tensor of shape (n_sequences, ...)
             Divergence of every label, in nats.
         """
-        if self.family != "categorical" or dense.shape != pruned.shape:
-            return self.divergence_from(dense)(pruned)
-        n_classes = dense.shape[-1]
-        n_rows = max(1, BLOCK // n_classes)
-        every = (each.reshape(-1, n_classes).split(n_rows) for each in (dense, pruned))
-        found = [self.divergence_from(rows)(others) for rows, others in zip(*every, strict=True)]
-        return torch.cat(found).reshape(dense.shape[:-1])
+        return self.divergence_from(dense)(pruned)
 
     def divergence_from(self, dense: Tensor) -> Callable[[Tensor], Tensor]:
         """Return a function that computes the divergence of other outputs from fixed ones."""
         fixed = self._natural(dense)
         if self.family == "categorical":
-            log_p = fixed.log_softmax(-1)
-            return lambda pruned: cases(log_p, self._natural(pruned).log_softmax(-1)).sum(-1)
+            apply: Callable[..., Tensor] = ClassDivergence.apply
+            return lambda pruned: apply(fixed, self._natural(pruned))
         if self.family == "bernoulli":
             return lambda pruned: bernoulli_divergence(fixed, self._natural(pruned))
         return lambda pruned: 0.5 * (fixed - self._natural(pruned)).square()
@@ -118,6 +112,40 @@ class Likelihood:
         if self.family == "categorical":
             return outputs.clamp_min(smallest).log()
         return outputs.clamp_min(smallest).log() - (1.0 - outputs).clamp_min(smallest).log()
+
+
+class ClassDivergence(torch.autograd.Function):
+    """KL divergence of classes from logits, whose gradient is the difference of probabilities.
+
+    Rows are taken a block at a time, so that what is in between stays in the CPU cache.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, dense: Tensor, pruned: Tensor) -> Tensor:
+        """Return the divergence of every label."""
+        if dense.shape != pruned.shape:
+            raise ValueError(f"outputs of shape {tuple(pruned.shape)}, not {tuple(dense.shape)}")
+        ctx.save_for_backward(dense, pruned)
+        pairs = zip(blocks(dense), blocks(pruned), strict=True)
+        found = [cases(p.log_softmax(-1), q.log_softmax(-1)).sum(-1) for p, q in pairs]
+        return torch.cat(found).reshape(dense.shape[:-1])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
+        """Return the gradient of the logits of the pruned network."""
+        dense, pruned = ctx.saved_tensors
+        found = torch.empty_like(pruned, memory_format=torch.contiguous_format)
+        scales = blocks(gradients[0].expand(dense.shape[:-1])[..., None], dense.shape[-1])
+        every = zip(blocks(found), blocks(dense), blocks(pruned), scales, strict=True)
+        for rows, p, q, scale in every:
+            rows.copy_(q.softmax(-1)).sub_(p.softmax(-1)).mul_(scale)
+        return None, found
+
+
+def blocks(values: Tensor, n_classes: int | None = None) -> tuple[Tensor, ...]:
+    """Return the rows of an array, split into blocks of one number of rows."""
+    n_rows = max(1, BLOCK // (n_classes or values.shape[-1]))
+    return values.reshape(-1, values.shape[-1]).split(n_rows)
 
 
 def check_classes(labels: Tensor, n_classes: int) -> None:
