@@ -89,3 +89,30 @@ def test_parameters_on_the_page_of_comparisons_are_those_of_pruned_networks(name
     before, after = (sum(p.numel() for p in each.parameters()) for each in (net, small))
     kind, comma, rest = name.partition(",")
     assert f"* - ``{kind}``{comma}{rest} - {before:,} to {after:,}" in prose("docs/compared.rst")
+
+
+def test_perplexities_of_the_experiments_are_those_measured():
+    text = prose("docs/experiments.rst")
+
+    def found(network, *methods, value="perplexity"):
+        return [f"{mean('penn', value, network=network, method=each):.0f}" for each in methods]
+
+    ours = [f"skspectral, {each}" for each in ("default", "1000 steps", "distilled")]
+    dense, default, longer = found("LSTM(200) x 2 to 100", "dense", *ours[:2])
+    assert (
+        f"LSTM rises from {dense} to {default} with the default, and to {longer} with 1000" in text
+    )
+    third = "LSTM(200) x 2 to 66"
+    published, default, longer, distilled = found(third, "spectral", *ours)
+    assert (
+        f"At a third, it is {published} with the published method, {default} with the default, "
+        f"{longer} with 1000 steps and {distilled} with distillation"
+    ) in text
+    after = found(third, "spectral", *ours, value="perplexity, fine-tuned")
+    assert f"an epoch on the labels, {', '.join(after[:3])} and {after[3]}" in text
+    (scratch,) = found(third, "trained small from scratch")
+    assert f"for 20 epochs reaches the same {scratch}" in text
+    small = "trained small from scratch", "small by distillation, full training"
+    scratch, taught, best = found("RNN(128) to 42", *small, ours[2])
+    assert f"{scratch} from scratch, and {taught} by distillation with a full training" in text
+    assert f"against {best} of the best pruned one" in text
