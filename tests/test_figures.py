@@ -98,10 +98,9 @@ def test_perplexities_of_the_experiments_are_those_measured():
         return [f"{mean('penn', value, network=network, method=each):.0f}" for each in methods]
 
     ours = [f"skspectral, {each}" for each in ("default", "1000 steps", "distilled")]
-    dense, default, longer = found("LSTM(200) x 2 to 100", "dense", *ours[:2])
-    assert (
-        f"LSTM rises from {dense} to {default} with the default, and to {longer} with 1000" in text
-    )
+    dense, default, longer, distilled = found("LSTM(200) x 2 to 100", "dense", *ours)
+    assert f"LSTM rises from {dense} to {default} with the default, to {longer} with" in text
+    assert f"of the trajectory fit and to {distilled} with distillation" in text
     third = "LSTM(200) x 2 to 66"
     published, default, longer, distilled = found(third, "spectral", *ours)
     assert (

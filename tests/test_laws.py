@@ -19,6 +19,7 @@ from skspectral import (
     prune,
     save_pruned,
 )
+from skspectral.calibration import calibrator
 from skspectral.pruners.allocation import shared_budget
 from skspectral.rnn.layers.stack import split_layers
 from skspectral.solvers import GreedySolver, LeverageSolver, SelectionProblem, extend
@@ -179,7 +180,8 @@ def test_states_come_back_in_their_sequence_and_step(net, rng):
 
 
 @pytest.mark.parametrize(("n_new", "n_steps", "share"), [(20, 3, 0.1), (60, 9, 0.5), (180, 3, 0.5)])
-def test_what_is_run_again_is_of_all_calls_by_their_steps(n_new, n_steps, share):
+def test_what_is_run_again_is_of_all_calls_by_their_steps(n_new, n_steps, share, monkeypatch):
+    monkeypatch.setattr(calibrator, "N_COMPARED", 0)
     old, new = np.zeros((180, 3, N_FEATURES)), np.ones((n_new, n_steps, N_FEATURES))
     pruner = SpectralRNNPruner(
         Twice().eval(), m=3, objective="input", n_refit=100, trajectory_fit=0

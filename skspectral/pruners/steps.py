@@ -110,7 +110,7 @@ class SmallNetwork:
     readers : Readers
         Who reads their states.
     unfolded : dict of str
-        By the path of a layer, why its reconstruction stays a layer of its own.
+        By layer, why its reconstruction stays a layer of its own.
     unrefitted : dict of str
         By layer, which of its readers are not refitted, and why.
     trajectory_history, distillation_history, fine_tuning_history : dict
@@ -351,7 +351,7 @@ def build(
         surgery.layers,
         output_layers(surgery.layers, surgery.module, surgery.layers[-1].host),
         surgery.readers,
-        surgery.unfolded(),
+        {name: why for host, why in surgery.unfolded().items() for name in surgery.names(host)},
         unrefitted,
         {name: history.get(name, []) for name in reductions},
     )

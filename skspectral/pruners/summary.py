@@ -11,7 +11,7 @@ from sklearn.utils import estimator_html_repr
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from ..rnn.layers.find import RecurrentLayer, output_layers
+from ..rnn.layers.find import RecurrentLayer
 from ..rnn.layers.stack import split_layers
 from ..rnn.layers.weights import n_parameters, weights_of
 from ..rnn.runtime.wrappers import Expanded
@@ -156,7 +156,7 @@ def summarize(
     dense, small : nn.Module
         The module before and after.
     unfolded : dict of str
-        By host, why its reconstruction stays a linear layer of its own.
+        By layer, why its reconstruction stays a linear layer of its own.
     unrefitted : dict of str
         By layer, which of its readers are not refitted, and why.
 
@@ -167,15 +167,9 @@ def summarize(
     """
     wide, narrow = split_layers(dense), split_layers(small)
     rows: list[dict[str, Any]] = []
-    layers = list(layers)
-    stay = {
-        layer.name: obstacle
-        for host, obstacle in unfolded.items()
-        for layer in output_layers(layers, dense, host)
-    }
     for layer in layers:
         found = pruned[layer.name]
-        stays, note = stay.get(layer.name), unrefitted.get(layer.name)
+        stays, note = unfolded.get(layer.name), unrefitted.get(layer.name)
         outcome = f"stays: {stays.partition(' (')[0].partition(';')[0]}" if stays else "folded"
         before, after = layer.of(wide), layer.of(narrow)
         rows.append(

@@ -170,7 +170,7 @@ class Surgery:
     def warn(self, reductions: Mapping[str, LayerReduction]) -> None:
         """Warn of unfolded reconstructions, and of readers of the states that did not run."""
         for host, obstacle in self.unfolded().items():
-            names = self._names(host)
+            names = list(map(repr, self.names(host)))
             it, its = ("them", "their") if len(names) > 1 else ("it", "its")
             warn_user(
                 f"The reconstruction of layer{'s' * (len(names) > 1)} {', '.join(names)} remains a "
@@ -200,15 +200,16 @@ class Surgery:
             if kept == host
         ]
         if found:
+            names = ", ".join(map(repr, self.names(host)))
             warn_user(
-                f"The hidden state of layer {', '.join(self._names(host))} has fewer nodes in the "
+                f"The hidden state of layer {names} has fewer nodes in the "
                 f"pruned module, which may not suit all that reads it: {'; '.join(found)}. "
                 "Give batches on which all of the module runs, or do not use that part.",
             )
 
-    def _names(self, host: str) -> list[str]:
-        last = output_layers(self.layers, self.module, host)
-        return [repr(layer.name) for layer in last]
+    def names(self, host: str) -> list[str]:
+        """Return the names of the layers whose states a host outputs."""
+        return [layer.name for layer in output_layers(self.layers, self.module, host)]
 
     def _whole(self, reductions: Mapping[str, LayerReduction]) -> dict[str, LayerReduction]:
         sizes = {layer.name: layer.of(self.module).hidden_size for layer in self.layers}
