@@ -126,7 +126,7 @@ class Net(NeuralNet):
         return to_device(x, self.device)
 
     def get_loss(self, y_pred, y_true, *_, **__):
-        """That of the module, on the labels or on what the teacher says."""
+        """Return the loss of the module on the labels, or on the probabilities of the teacher."""
         y_true = to_device(y_true, self.device)
         if self.teacher is not None:
             with torch.no_grad():

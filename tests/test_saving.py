@@ -207,7 +207,7 @@ def header_and_tensors(kind, folder):
             small = selected()
         save_pruned(small, path)
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no dict
             HEADERS[kind] = json.loads(file.metadata()["skspectral"]), tensors
     return copy.deepcopy(HEADERS[kind])
 
@@ -406,7 +406,7 @@ def test_headers_that_are_no_description_are_refused(text, path):
 def test_moments_that_were_tampered_with_are_refused(change, path):
     HiddenStateMoments(2).update(np.eye(2)).save(path)
     with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no dict
         head = json.loads(file.metadata()["skspectral"])
     for name, value in change.items():
         (tensors if isinstance(value, torch.Tensor) else head)[name] = value

@@ -187,7 +187,7 @@ class Batches:
 
     @property
     def hold_labels(self) -> bool:
-        """Whether the first batch that has been read brings class labels as targets."""
+        """Return whether the targets in the first batch that has been read are class labels."""
         return any(map(self.forward.holds_labels, self.first))
 
     @property

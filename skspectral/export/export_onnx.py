@@ -379,8 +379,8 @@ def described(module: Any, network: nn.Module, states: dict[str, str]) -> dict[s
 def quantized(model: Any) -> Any:
     """Return the model with weights in eight bits."""
     import onnx  # noqa: PLC0415  in an extra
-    from onnxruntime.quantization import quantize_dynamic  # noqa: PLC0415
-    from onnxruntime.quantization.shape_inference import quant_pre_process  # noqa: PLC0415
+    from onnxruntime.quantization import quantize_dynamic  # noqa: PLC0415  in an extra
+    from onnxruntime.quantization.shape_inference import quant_pre_process  # noqa: PLC0415  same
 
     with TemporaryDirectory() as folder:
         inferred, small = Path(folder, "inferred.onnx"), Path(folder, "small.onnx")
