@@ -42,7 +42,7 @@ lint: $(VENV)/.lint  ## Check style, types, spelling and metadata
 
 docs: $(VENV)/.docs  ## Build the documentation into docs/_build/html
 	@echo "==> Building the documentation"
-	@OMP_NUM_THREADS=1 $(VENV)/bin/sphinx-build -W --keep-going -b html docs docs/_build/html
+	@OMP_NUM_THREADS=1 $(VENV)/bin/sphinx-build -j 2 -W --keep-going -b html docs docs/_build/html
 	@echo "==> Checking that no page loads anything from another host"
 	@! grep -rlE '<(script|link|img|iframe)[^>]* (src|href)="(https?:)?//' --include='*.html' docs/_build/html
 	@echo "==> Running the examples in the documentation"
@@ -50,7 +50,7 @@ docs: $(VENV)/.docs  ## Build the documentation into docs/_build/html
 
 docs-fast: $(VENV)/.docs  ## Build the documentation without running the gallery
 	@echo "==> Building the documentation, without the gallery's output"
-	@OMP_NUM_THREADS=1 $(VENV)/bin/sphinx-build -W --keep-going -D plot_gallery=0 -b html docs docs/_build/html
+	@OMP_NUM_THREADS=1 $(VENV)/bin/sphinx-build -j 2 -W --keep-going -D plot_gallery=0 -b html docs docs/_build/html
 
 serve: $(VENV)/.docs  ## Serve the documentation that was built, at http://localhost:8000
 	@$(VENV)/bin/python -m http.server --bind 127.0.0.1 --directory docs/_build/html 8000

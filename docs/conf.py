@@ -112,6 +112,7 @@ sphinx_gallery_conf = {
     "show_memory": False,
     "show_signature": False,
     "write_computation_times": False,
+    "parallel": 2,
 }
 
 # Links to other projects need the network, so they are opt-in.

@@ -9,7 +9,7 @@ from .pruners.neuron_selection import NeuronSelectionPruner
 from .pruners.spectral import SpectralRNNPruner
 from .pruners.spectral_cv import SpectralRNNPrunerCV
 from .rnn.serialization import load_pruned, save_pruned
-from .selection.objective import InformationLoss
+from .selection.objective import InformationLoss, Objective
 from .solvers import SOLVERS
 from .training.distillation import Distillation
 from .training.finetune import FineTune
@@ -26,6 +26,7 @@ __all__ = [
     "HiddenStateMoments",
     "InformationLoss",
     "NeuronSelectionPruner",
+    "Objective",
     "RNNClassifier",
     "RNNRegressor",
     "SpectralRNNPruner",

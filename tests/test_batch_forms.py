@@ -86,6 +86,7 @@ FORMS = {
     "loader of several inputs and labels": (WithLengths, lambda: loader(X, LENGTHS, Y)),
     "list of several inputs and labels": (WithLengths, lambda: list(loader(X, LENGTHS, Y))),
     "nested inputs and labels": (WithLengths, lambda: [[[x, n], y] for x, n, y in PARTS]),
+    "tuple of one input, labels": (Net, lambda: [[(x,), y] for x, _, y in PARTS]),
     "tuple of inputs, labels": (WithLengths, lambda: [[(x, n), y] for x, n, y in PARTS]),
     "tuples": (WithLengths, lambda: [(x, n) for x, n, _ in PARTS]),
     "tuples of arrays": (WithLengths, lambda: [(x.numpy(), n.numpy()) for x, n, _ in PARTS]),

@@ -347,6 +347,7 @@ TAGGED = {
     "an optional input, in a list": (Tagger, lambda x, n, y: [x, n, y]),
     "an inner list": (Tagger, lambda x, n, y: [[x, n], y]),
     "an inner tuple": (Tagger, lambda x, n, y: ((x, n), y)),
+    "a tuple of one": (Tagger, lambda x, n, y: [(x,), y]),
     "an inner dict": (Tagger, lambda x, n, y: ({"x": x, "lengths": n}, y)),
     "two inputs": (Scaled, lambda x, n, y: (x, SCALE, y)),
     "two inputs, in a list": (Scaled, lambda x, n, y: [x, SCALE, y]),

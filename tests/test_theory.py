@@ -85,6 +85,26 @@ def test_a_negative_lam_is_refused(lam):
             function(np.eye(3), lam)
 
 
+@pytest.mark.parametrize("freedom", [0, -1.0, float("nan")])
+def test_degrees_of_freedom_that_no_lam_has_are_refused(freedom):
+    with pytest.raises(ValueError, match="freedom must be a number above 0; got"):
+        lam_of(np.eye(3), freedom)
+
+
+@pytest.mark.parametrize(
+    ("covariance", "fault"),
+    [
+        (np.ones(3), r"of shape \(n_nodes, n_nodes\); got shape \(3,\)"),
+        (np.ones((2, 3)), r"of shape \(n_nodes, n_nodes\); got shape \(2, 3\)"),
+        ([[1.0, 5.0], [0.0, 1.0]], "symmetric"),
+        ([[1.0, np.nan], [np.nan, 1.0]], "finite"),
+    ],
+)
+def test_matrix_that_is_no_covariance_is_refused(covariance, fault):
+    with pytest.raises(ValueError, match=f"covariance must be {fault}"):
+        degrees_of_freedom(covariance, 1.0)
+
+
 # Sufficient number of nodes
 
 
@@ -164,6 +184,17 @@ def test_a_delta_that_is_no_probability_is_refused(delta):
         sufficient_nodes(np.eye(3), 1.0, delta)
     with pytest.raises(ValueError, match="delta must be a number between 0 and 1; got"):
         certified_lam(np.eye(3), 2, delta)
+
+
+def test_one_draw_suffices_where_nothing_is_left():
+    assert sufficient_nodes(np.eye(3), float("inf")) == 1
+    assert sufficient_nodes(np.zeros((3, 3)), 1.0) == 1
+
+
+def test_no_sequences_tell_nothing_of_the_risk():
+    limits = {"radius": 1.0, "recurrent_norm": 1.0, "input_norm": 1.0}
+    with pytest.raises(ValueError, match="n_sequences must be an int of at least 1; got 0"):
+        generalization_gap(0, 5, 2, 4, 2, **limits)
 
 
 def test_no_nodes_certify_nothing():

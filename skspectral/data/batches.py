@@ -119,7 +119,9 @@ class Forward:
         first = entries[0]
         if isinstance(first, Mapping):
             return first
-        if is_list(first) and (self.n_inputs > 1 or 1 < len(first) <= self.n_most):
+        # A list of one tensor may be what forward reads; a tuple of one holds its arguments.
+        fewest = 1 if isinstance(first, tuple) else 2
+        if is_list(first) and (self.n_inputs > 1 or fewest <= len(first) <= self.n_most):
             return tuple(first)
         return tuple(entries[: self.n_inputs])
 

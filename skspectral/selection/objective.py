@@ -34,7 +34,7 @@ class Objective(BaseEstimator, ABC):
     Examples
     --------
     >>> import numpy as np
-    >>> from skspectral.selection.objective import Objective
+    >>> from skspectral import Objective
     >>> class FirstNodeLoss(Objective):
     ...     def weight(self, covariance, recurrent, readers, sensitivity=None):
     ...         return np.diag([1.0] + [0.0] * (len(covariance) - 1))

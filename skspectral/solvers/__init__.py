@@ -3,6 +3,7 @@
 from ..selection.problem import Selection, SelectionProblem
 from .backward import BackwardSolver
 from .base import Solver
+from .checks import check_solver
 from .column_norm import ColumnNormSolver
 from .convex import ConvexSolver
 from .exchange import ExchangeSolver
@@ -45,5 +46,6 @@ __all__ = [
     "SelectionProblem",
     "Solver",
     "VarianceSolver",
+    "check_solver",
     "extend",
 ]

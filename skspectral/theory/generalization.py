@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..utils.validation import check_count
 from .guarantee import check_delta
 
 
@@ -63,7 +64,9 @@ def generalization_gap(
     Raises
     ------
     ValueError
-        If delta is not between 0 and 1.
+        If delta is not between 0 and 1, or n_sequences is below 1.
+    TypeError
+        If n_sequences is not an int.
 
     Notes
     -----
@@ -78,6 +81,7 @@ def generalization_gap(
     0.031
     """
     check_delta(delta)
+    check_count("n_sequences", n_sequences)
     state_norm = np.sqrt(m) if state_norm is None else state_norm
     change = lipschitz * lipschitz_in_weights(
         n_steps, radius, recurrent_norm, input_norm, state_norm

@@ -36,7 +36,7 @@ def sufficient_nodes(covariance: ArrayLike, lam: float, delta: float = 0.05) -> 
     Raises
     ------
     ValueError
-        If lam is negative, or delta is not between 0 and 1.
+        If lam is negative, delta is not between 0 and 1, or covariance is not a symmetric matrix.
 
     References
     ----------
@@ -74,7 +74,7 @@ def certified_lam(covariance: ArrayLike, m: int, delta: float = 0.05) -> float:
     Raises
     ------
     ValueError
-        If m is below 1, or delta is not between 0 and 1.
+        If m is below 1, delta is not between 0 and 1, or covariance is not a symmetric matrix.
 
     References
     ----------
@@ -171,7 +171,7 @@ class Guarantee:
 
 def draws(freedom: float, delta: float) -> float:
     """Return the number of draws that suffices for the given degrees of freedom."""
-    return 5.0 * freedom * log(16.0 * freedom / delta)
+    return 5.0 * freedom * log(16.0 * freedom / delta) if freedom > 0.0 else 0.0
 
 
 def affordable_freedom(m: int, delta: float) -> float:

@@ -11,6 +11,8 @@ from scipy import linalg, optimize
 
 Array = NDArray[np.float64]
 
+SYMMETRY = 1e-8  # rounding of a covariance, relative to its largest entry
+
 
 def degrees_of_freedom(covariance: ArrayLike, lam: Any) -> Any:
     """Return the degrees of freedom ``N(λ) = Tr Σ(Σ + λI)⁻¹``.
@@ -30,7 +32,7 @@ def degrees_of_freedom(covariance: ArrayLike, lam: Any) -> Any:
     Raises
     ------
     ValueError
-        If lam is negative.
+        If lam is negative, or covariance is not a symmetric matrix.
 
     References
     ----------
@@ -69,7 +71,7 @@ def leverage_scores(covariance: ArrayLike, lam: float) -> Array:
     Raises
     ------
     ValueError
-        If lam is negative.
+        If lam is negative, or covariance is not a symmetric matrix.
 
     References
     ----------
@@ -100,6 +102,11 @@ def lam_of(covariance: ArrayLike, freedom: float) -> float:
     float
         Value of λ, in the units of Σ; zero if the rank of Σ is not above ``freedom``.
 
+    Raises
+    ------
+    ValueError
+        If freedom is not above zero, or covariance is not a symmetric matrix.
+
     Examples
     --------
     >>> import numpy as np
@@ -107,6 +114,8 @@ def lam_of(covariance: ArrayLike, freedom: float) -> float:
     >>> round(lam_of(np.diag([3.0, 1.0, 0.0]), 1.25), 9)
     1.0
     """
+    if not freedom > 0.0:
+        raise ValueError(f"freedom must be a number above 0; got {freedom!r}.")
     return Spectrum.of(covariance).lam_of(freedom)
 
 
@@ -120,7 +129,7 @@ class Spectrum:
     @classmethod
     def of(cls, covariance: ArrayLike) -> Spectrum:
         """Return the spectrum of a covariance."""
-        values, vectors = linalg.eigh(np.asarray(covariance, dtype=np.float64))
+        values, vectors = linalg.eigh(check_covariance(covariance))
         positive = values > len(values) * np.finfo(float).eps * values[-1]
         return cls(values[positive], vectors[:, positive])
 
@@ -150,6 +159,20 @@ class Spectrum:
         low = np.log(self.values[0]) + np.log((rank - freedom) / (2.0 * rank))
         high = np.log(self.values[-1]) + np.log(rank / freedom)
         return float(np.exp(optimize.brentq(excess, low, high)))
+
+
+def check_covariance(covariance: ArrayLike) -> Array:
+    """Return a covariance as an array after checking that it is a symmetric matrix."""
+    found = np.asarray(covariance, dtype=np.float64)
+    if found.ndim != 2 or found.shape[0] != found.shape[1]:
+        raise ValueError(
+            f"covariance must be of shape (n_nodes, n_nodes); got shape {found.shape}."
+        )
+    if not np.isfinite(found).all():
+        raise ValueError("covariance must be finite; got NaN or infinity.")
+    if not np.allclose(found, found.T, rtol=0.0, atol=SYMMETRY * np.abs(found).max()):
+        raise ValueError("covariance must be symmetric.")
+    return found
 
 
 def check_lam(lam: Any) -> Array:
