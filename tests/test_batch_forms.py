@@ -166,6 +166,7 @@ LABELED = {
     "several inputs": (WithLengths, lambda: loader(X, LENGTHS, Y)),
     "nested inputs": (WithLengths, lambda: [[[x, n], y] for x, n, y in PARTS]),
     "dicts": (WithLengths, lambda: [[{"x": x, "n": n}, y] for x, n, y in PARTS]),
+    "dicts with targets": (WithLengths, lambda: [{"x": x, "n": n, "tags": y} for x, n, y in PARTS]),
 }
 
 
@@ -190,7 +191,9 @@ def test_the_last_entry_of_a_list_is_what_training_learns(name):
         (Net, [X, LENGTHS, Y], 1),
         (Net, (X,), 1),
         (Net, (X, LENGTHS, Y), 1),
-        (Net, {"x": X, "y": Y}, 1),
+        (Net, {"x": X}, 1),
+        (Net, {"x": X, "lengths": LENGTHS, "y": Y}, 1),
+        (Net, {"inputs": X, "y": Y}, 1),
         (WithLengths, [X, LENGTHS], 2),
     ],
 )

@@ -269,10 +269,13 @@ CLASSES = torch.arange(32) % 2
         (Required, DataLoader(TensorDataset(SEQUENCES, CLASSES), 8), "categorical"),
         (Required, iter([[SEQUENCES, CLASSES]]), "categorical"),
         (Required, [[SEQUENCES, CLASSES.float()]], "gaussian"),
+        (Required, [{"x": SEQUENCES, "tags": CLASSES}], "categorical"),
+        (Required, [{"x": SEQUENCES}], "gaussian"),
         (Required, [[SEQUENCES]], "gaussian"),
         (Required, [(SEQUENCES,)], "gaussian"),
         (Optional, [[SEQUENCES, torch.full((32,), 5)]], "gaussian"),
         (Optional, [[SEQUENCES, torch.full((32,), 5), CLASSES]], "categorical"),
+        (Optional, [{"x": SEQUENCES, "lengths": torch.full((32,), 5)}], "gaussian"),
     ],
 )
 def test_batches_with_class_labels_say_that_outputs_are_classes(kind, batches, expected):

@@ -155,6 +155,19 @@ def test_set_output_gives_frames(library):
     ]
 
 
+def test_states_of_every_step_are_no_table():
+    pruner = SpectralRNNPruner(network(), m=3, output="sequence", trajectory_fit=0).fit(X)
+    expected = pruner.transform(X)
+    match = 'output="sequence" gives states of every step, which a pandas table cannot hold; use'
+    with config_context(transform_output="pandas"), pytest.raises(ValueError, match=match):
+        pruner.transform(X)
+    with pytest.raises(ValueError, match=match):
+        pruner.set_output(transform="pandas").transform(X)
+    with config_context(transform_output="pandas"):
+        found = pruner.set_output(transform="default").transform(X)
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_html_repr_names_the_estimator():
     assert (
         "SpectralRNNPruner"

@@ -86,33 +86,43 @@ class Forward:
         return arguments
 
     def labeled(self, batch: Any, number: int) -> tuple[Batch, Any]:
-        """Return the arguments and the targets of a batch, its last entry.
+        """Return the arguments and the targets of a batch.
+
+        Targets are the last entry of a list or tuple, or the one entry of a dict that ``forward``
+        does not accept.
 
         Raises
         ------
         ValueError
             If the batch has no targets.
         """
+        if isinstance(batch, Mapping) and len(unknown := self._unknown(batch)) == 1:
+            return self.read(batch, number), *unknown
         inputs: list[Any] = list(batch[:-1]) if is_list(batch) else []
         is_nested = len(inputs) == 1 and (is_list(inputs[0]) or isinstance(inputs[0], Mapping))
         if not (self.n_inputs <= len(inputs) <= self.n_most or is_nested):
             raise ValueError(
                 f"batch {number} of X brings no targets to train on; give an iterable of lists or "
                 "tuples [inputs, targets], as a DataLoader over labeled data is, with "
-                f"{self.n_inputs} of inputs, as many as forward requires."
+                f"{self.n_inputs} of inputs, as many as forward requires, or of dicts with one "
+                "entry that forward does not accept."
             )
         given = self._inputs(inputs) if is_nested else tuple(inputs)
         return self.read(given, number), batch[-1]
 
     def holds_labels(self, batch: Any) -> bool:
-        """Return whether a batch is a list whose last entry can only be class labels.
+        """Return whether a batch has targets that can only be class labels.
 
         That is not known of an entry that ``forward`` could take as an optional input.
         """
-        if not isinstance(batch, list) or len(batch) != 1 + self.n_most or self.signature is None:
+        if isinstance(batch, Mapping):
+            targets = self._unknown(batch)
+        elif isinstance(batch, list) and len(batch) == 1 + self.n_most and self.signature:
+            targets = batch[-1:]
+        else:
             return False
-        leaves = tree_leaves(batch[-1])
-        return bool(leaves) and all(map(is_label, leaves))
+        leaves = tree_leaves(targets)
+        return len(targets) == 1 and bool(leaves) and all(map(is_label, leaves))
 
     def _inputs(self, entries: list[Any]) -> Any:
         """Return the inputs of a list, which may be nested, ``[[inputs, lengths], targets]``."""
@@ -126,13 +136,23 @@ class Forward:
         return tuple(entries[: self.n_inputs])
 
     def _named(self, batch: dict[str, Any]) -> Batch:
-        """Return the entries of a dict that ``forward`` names; without any, the dict itself."""
+        """Return the entries of a dict that ``forward`` accepts; without any, the dict itself."""
+        taken = {name: value for name, value in batch.items() if self._accepts(name)}
+        return taken or (batch,)
+
+    def _unknown(self, batch: Mapping[str, Any]) -> list[Any]:
+        """Return the entries of a dict that ``forward`` does not accept, beside those that it does.
+
+        A dict none of whose entries it accepts is an argument itself.
+        """
+        unknown = [value for name, value in batch.items() if not self._accepts(name)]
+        return unknown if len(unknown) < len(batch) else []
+
+    def _accepts(self, name: str) -> bool:
+        """Return whether ``forward`` takes an argument of this name, as far as is known."""
         parameters = self.signature.parameters if self.signature else {}
         kinds = {each.kind for each in parameters.values()}
-        if not parameters or inspect.Parameter.VAR_KEYWORD in kinds:
-            return batch
-        taken = {name: value for name, value in batch.items() if name in parameters}
-        return taken or (batch,)
+        return not parameters or name in parameters or inspect.Parameter.VAR_KEYWORD in kinds
 
     def _check(self, batch: Batch, number: int) -> None:
         if self.signature is None:

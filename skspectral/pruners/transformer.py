@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import get_config
 from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
@@ -52,9 +53,15 @@ class StateTransformer(TransformerMixin):
             State of the last step, or mean over the steps. With ``output="sequence"``
             (n_sequences, n_steps, m), or a list of (n_steps, m) when of unequal length.
             Of several layers, the states of the last level, of all its directions.
+
+        Raises
+        ------
+        ValueError
+            If ``output="sequence"`` and ``set_output`` asks for a table.
         """
         check_is_fitted(self)
         check_choice("output", self.output, POOLINGS)
+        self._check_container()
         sequences = check_sequences(X, self, reset=False)
         # The states of the last level, of all directions.
         host = self._shown[0].host
@@ -70,6 +77,16 @@ class StateTransformer(TransformerMixin):
             self.verbose,
             lambda states: as_array(pooling(states)).astype(dtype),
         )
+
+    def _check_container(self) -> None:
+        """Raise if states of every step are to be put into a table, which has no axis for them."""
+        own = getattr(self, "_sklearn_output_config", {})  # what ``set_output`` writes
+        container = own.get("transform", get_config()["transform_output"])
+        if self.output == "sequence" and container != "default":
+            raise ValueError(
+                f'output="sequence" gives states of every step, which a {container} table cannot '
+                'hold; use output="last" or "mean", or set_output(transform="default").'
+            )
 
     def get_support(self, indices: bool = False) -> Any:
         """Return which nodes are kept.

@@ -14,7 +14,7 @@ DEAD = [1, 6]  # nodes that never fire, in the problems with some
 
 
 def check_solver(solver: Solver) -> None:
-    """Check that a solver keeps the laws of a selection, as ``check_estimator`` does for estimators.
+    """Check that a solver keeps the laws of a selection.
 
     The solver chooses from small problems of several kinds: with a dense weight or the identity,
     with and without a ridge, of low rank, with copied nodes, and with nodes that never fire. Its
