@@ -10,7 +10,7 @@ from functools import partial
 
 import torch
 from language import LanguageNet
-from protocol import Labels, random_weights, settled, trained_on
+from protocol import settled
 from torch import nn
 from torch.nn.utils import prune as torch_prune
 
@@ -210,29 +210,6 @@ def low_rank(task, _seed, *, same_size):
     rank = round(budget / (rows + n_nodes)) if same_size else task.m
     module.rnn = LowRank(rnn, rank)
     return module
-
-
-class Answers(Labels):
-    """The divergence from the answers of the dense network."""
-
-    def __init__(self, task):
-        super().__init__(task)
-        self.dense = copy.deepcopy(task.dense).to(task.device)
-
-    def loss(self, module, numbers):
-        """Of a module, on the examples of some numbers."""
-        batch = self.task.X[numbers].to(self.task.device)
-        with torch.no_grad():
-            wanted = self.dense.logits(batch).log_softmax(-1)
-        found = module.logits(batch).log_softmax(-1)
-        return nn.functional.kl_div(found, wanted, log_target=True, reduction="sum") / (
-            found[..., 0].numel()
-        )
-
-
-def small_by_distillation(task, seed):
-    """The small network, from random weights, taught by the dense one."""
-    return trained_on(Answers(task), random_weights(task, seed), task, seed)
 
 
 PEERS = {

@@ -15,7 +15,7 @@ from functools import partial
 from itertools import product
 
 import torch
-from instead import PEERS, small_by_distillation
+from instead import PEERS
 from irnn import PixelNet
 from jobs import collect
 from protocol import BARE, METHODS, PLAIN, Task, jobs_of, pruner_of
@@ -103,8 +103,10 @@ if __name__ == "__main__":
     results = Results("pixels", ["network", "method"])
     for seed in arguments.seeds:
         loaded = {"trained small from scratch": partial(trained, f"pixels-42-{seed}")}
-        others = PEERS | {"small by distillation": small_by_distillation}
-        methods = METHODS if seed else METHODS | others
+        if not seed:
+            distilled = partial(trained, "pixels-42-distilled-0")
+            loaded["small by distillation, full training"] = distilled
+        methods = METHODS if seed else METHODS | PEERS
         methods = {name: methods[name] for name in arguments.methods or methods}
         jobs = jobs_of("IRNN(128)", seed, partial(task, seed, arguments.device), loaded, methods)
         collect(results, [*jobs], [EXAMPLE], arguments.jobs)

@@ -105,6 +105,7 @@ LSTM_WORDS = partial(WORDS, autocast=True)
 RECIPES = {
     **{f"pixels-128-{seed}": PIXEL(partial(PixelNet, 128), seed=seed) for seed in range(3)},
     **{f"pixels-42-{seed}": PIXEL(partial(PixelNet, 42), seed=seed) for seed in range(3)},
+    "pixels-42-distilled-0": PIXEL(partial(PixelNet, 42), teacher="pixels-128-0"),
     "reading": Recipe(SpanNet, spans, epochs=12, lr=3e-3, batch_size=64),
     "words-rnn-128": WORDS(partial(LanguageNet, "RNN", 128, 128)),
     "words-rnn-42": WORDS(partial(LanguageNet, "RNN", 128, 42)),

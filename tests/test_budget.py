@@ -95,6 +95,16 @@ def test_the_fewest_nodes_that_are_close_enough(most):
     assert pruner(net, nodes - 1).fit(X).divergence_ > most
 
 
+@pytest.mark.parametrize("m", [1.0, 20])
+def test_the_fewest_nodes_of_a_shared_budget(m):
+    options = {"allocation": "global", "trajectory_fit": 0, "max_divergence": 1e6}
+    assert pruner(Levels().eval(), m, **options).fit(X).m_ == {"rnn.l0": 1, "rnn.l1": 1}
+    most = {"max_divergence": None, "max_parameters": 150}
+    found = pruner(Levels().eval(), m, **options | most).fit(X)
+    assert found.n_parameters_ <= 150
+    assert min(found.m_.values()) >= 1
+
+
 def test_out_of_reach():
     with pytest.warns(UserWarning, match="max_divergence=1e-12 is out of reach"):
         small = pruner(Levels().eval(), 3, max_divergence=1e-12).fit(X)

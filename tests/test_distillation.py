@@ -220,10 +220,10 @@ def classifier():
 
 def test_in_a_pipeline_and_a_grid_search(classifier):
     pruner = SpectralRNNPruner(
-        FrozenEstimator(classifier), m=2, distill=Distillation(), trajectory_fit=0
+        FrozenEstimator(classifier), m=2, distill=Distillation(2), trajectory_fit=0
     )
     pipe = Pipeline([("same", FunctionTransformer()), ("prune", pruner)])
-    grid = {"prune__distill": [0, 4], "prune__m": [2, 4]}
+    grid = {"prune__distill": [0, 2], "prune__m": [2, 4]}
     search = GridSearchCV(pipe, grid, cv=2).fit(X, LABELS)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     deeper = GridSearchCV(pipe, {"prune__distill__lr": [1e-3, 1e-2]}, cv=2).fit(X, LABELS)

@@ -394,6 +394,21 @@ def padded_by(value, labels=STEPS):
     return padded
 
 
+def test_whole_numbers_are_classes_only_where_outputs_can_tell_them():
+    counts = (NUMBERS * 5 + 3)[:, None]
+    single = network(lambda net, states, h: net.head(h[-1])[:, :1])
+    found = history(single, X, counts)
+    assert min(found) < 0.5 * found[0]
+    assert min(found) > 0.0  # half a squared error, not a cross entropy
+    with torch.no_grad():
+        first = nn.functional.mse_loss(
+            single(torch.from_numpy(X)), torch.from_numpy(counts).float()
+        )
+    assert found[0] == pytest.approx(0.5 * first.item(), rel=0.5)
+    with pytest.raises(ValueError, match=r"y must hold 0 and 1.*got 3 to 8. For numbers, give"):
+        history(single, X, counts, likelihood="bernoulli")
+
+
 def test_padded_labels_are_left_out():
     class Half(Tagger):
         def forward(self, x):

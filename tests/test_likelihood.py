@@ -90,24 +90,27 @@ def test_projections_have_every_direction_that_says_something(family, probabilit
 
 
 @pytest.mark.parametrize(
-    ("outputs", "classifies", "expected"),
+    ("outputs", "n_classes", "expected"),
     [
-        (LOGITS, True, Likelihood("categorical")),
+        (LOGITS, 2, Likelihood("categorical")),
         (LOGITS, None, Likelihood("gaussian")),
-        (LOGITS, False, Likelihood("gaussian")),
+        (LOGITS, 0, Likelihood("gaussian")),
         (LOGITS.softmax(-1), None, Likelihood("categorical", True)),
-        (LOGITS.softmax(-1), True, Likelihood("categorical", True)),
-        (LOGITS.softmax(-1), False, Likelihood("gaussian")),
+        (LOGITS.softmax(-1), 2, Likelihood("categorical", True)),
+        (LOGITS.softmax(-1), 0, Likelihood("gaussian")),
         (LOGITS.log_softmax(-1), None, Likelihood("categorical")),
         (ONE.sigmoid(), None, Likelihood("bernoulli", True)),
-        (ONE.sigmoid(), False, Likelihood("gaussian")),
-        (ONE, True, Likelihood("bernoulli")),
-        (ONE[:, 0].sigmoid(), True, Likelihood("bernoulli", True)),
+        (ONE.sigmoid(), 0, Likelihood("gaussian")),
+        (ONE, 2, Likelihood("bernoulli")),
+        (ONE[:, 0].sigmoid(), 2, Likelihood("bernoulli", True)),
         (ONE, None, Likelihood("gaussian")),
+        (LOGITS, 3, Likelihood("categorical")),
+        (ONE, 3, Likelihood("gaussian")),
+        (ONE.sigmoid(), 3, Likelihood("gaussian")),
     ],
 )
-def test_what_outputs_stand_for_is_known_by_their_values(outputs, classifies, expected):
-    assert likelihood_of(outputs, "auto", classifies) == expected
+def test_what_outputs_stand_for_is_known_by_their_values(outputs, n_classes, expected):
+    assert likelihood_of(outputs, "auto", n_classes) == expected
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -191,20 +194,20 @@ class Head(nn.Module):
         return self.read(self, x)
 
 
-def told(read, family="auto", classifies=None):
+def told(read, family="auto", n_classes=None):
     net = Head(read).eval()
     collector, batch = collector_of(net), np.zeros((4, 6, 2), dtype=np.float32)
     with torch.no_grad():
         answers = net(torch.as_tensor(batch))
     assert ((answers >= 0.0) & (answers <= 1.0)).all()
-    return outputs_likelihood(collector, batch, family, classifies)
+    return outputs_likelihood(collector, batch, family, n_classes)
 
 
 @pytest.mark.parametrize("read", READ)
 def test_what_comes_from_a_sigmoid_is_a_probability(read):
     assert told(READ[read]) == Likelihood("bernoulli", True)
-    assert told(READ[read], classifies=True) == Likelihood("bernoulli", True)
-    assert told(READ[read], classifies=False) == Likelihood("gaussian")
+    assert told(READ[read], n_classes=2) == Likelihood("bernoulli", True)
+    assert told(READ[read], n_classes=0) == Likelihood("gaussian")
 
 
 @pytest.mark.parametrize("read", NUMBERS)
@@ -212,7 +215,7 @@ def test_a_regression_between_zero_and_one_is_one_of_numbers(read):
     assert told(NUMBERS[read]) == Likelihood("gaussian")
 
 
-@pytest.mark.parametrize("given", [{"classifies": True}, {"family": "bernoulli"}])
+@pytest.mark.parametrize("given", [{"n_classes": 2}, {"family": "bernoulli"}])
 def test_logits_that_happen_to_lie_between_zero_and_one_are_logits(given):
     assert told(NUMBERS["linear"], **given) == Likelihood("bernoulli")
     assert told(NUMBERS["linear, step by step"], **given) == Likelihood("bernoulli")
@@ -256,6 +259,11 @@ class Required(Optional):
         return super().forward(x)
 
 
+class One(Optional):
+    def forward(self, x):
+        return 4.0 * super().forward(x)[:, :1]
+
+
 SEQUENCES = torch.randn(32, 5, 3, generator=torch.Generator().manual_seed(0))
 CLASSES = torch.arange(32) % 2
 
@@ -273,6 +281,9 @@ CLASSES = torch.arange(32) % 2
         (Required, [{"x": SEQUENCES}], "gaussian"),
         (Required, [[SEQUENCES]], "gaussian"),
         (Required, [(SEQUENCES,)], "gaussian"),
+        (One, [[SEQUENCES, CLASSES]], "bernoulli"),
+        (One, [[SEQUENCES, CLASSES - 101 * (CLASSES == 1)]], "bernoulli"),
+        (One, [[SEQUENCES, torch.arange(32)]], "gaussian"),
         (Optional, [[SEQUENCES, torch.full((32,), 5)]], "gaussian"),
         (Optional, [[SEQUENCES, torch.full((32,), 5), CLASSES]], "categorical"),
         (Optional, [{"x": SEQUENCES, "lengths": torch.full((32,), 5)}], "gaussian"),
@@ -287,7 +298,9 @@ def test_batches_with_class_labels_say_that_outputs_are_classes(kind, batches, e
         pair = module(SEQUENCES), found.pruned_module_(SEQUENCES)
     far = {
         "categorical": Likelihood("categorical").divergence(*pair).mean(),
+        "bernoulli": Likelihood("bernoulli").divergence(*pair).mean(),
         "gaussian": (pair[0] - pair[1]).square().mean() / pair[0].var(correction=0),
     }
-    assert far["categorical"] != pytest.approx(far["gaussian"].item(), rel=0.5)
+    others = [value.item() for name, value in far.items() if name != expected]
+    assert all(far[expected].item() != pytest.approx(other, rel=0.5) for other in others)
     assert found.divergence_ == pytest.approx(far[expected].item(), rel=0.5)

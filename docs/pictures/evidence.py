@@ -174,7 +174,7 @@ STAGES = (
 
 
 def reading():
-    """Spans found in the reading task against the parameters that are left, by method."""
+    """Answers found in the reading task against the parameters that are left, by method."""
     own = [row for row in rows("gates") if row["network"] == "reading"]
     _, ax = plt.subplots(figsize=(7, 4), layout="constrained")
     styles = {
@@ -182,13 +182,24 @@ def reading():
         "gates from spectral nodes": (VERMILION, "^", "-."),
         "spectral, fine-tuned": (BLUE, "o", "-"),
     }
-    (dense,) = (row["found (%)"] for row in own if row["method"] == "dense")
-    ax.axhline(dense, color=GRAY, linewidth=1, label="dense")
+    dense = np.mean([row["found (%)"] for row in own if row["method"] == "dense, fine-tuned"])
+    ax.axhline(dense, color=GRAY, linewidth=1, label="dense, fine-tuned")
     for method, (color, marker, line) in styles.items():
-        found = sorted(
-            (row["parameters"], row["found (%)"]) for row in own if row["method"] == method
+        of_method = [row for row in own if row["method"] == method]
+        settings = dict.fromkeys(row["setting"] for row in of_method)
+        every = [[row for row in of_method if row["setting"] == each] for each in settings]
+        n_parameters = [np.mean([row["parameters"] for row in group]) for group in every]
+        found = [[row["found (%)"] for row in group] for group in every]
+        ax.plot(
+            n_parameters,
+            [np.mean(each) for each in found],
+            color=color,
+            marker=marker,
+            linestyle=line,
+            label=method,
         )
-        ax.plot(*zip(*found, strict=True), color=color, marker=marker, linestyle=line, label=method)
+        least, most = ([function(each) for each in found] for function in (min, max))
+        ax.fill_between(n_parameters, least, most, color=color, alpha=0.15, linewidth=0)
     ax.set(xlabel="parameters", ylabel="answers found (%)")
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     ax.legend()

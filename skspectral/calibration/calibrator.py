@@ -114,8 +114,8 @@ class Calibrator:
         Kind of reconstruction.
     family : str
         Family of the likelihood, or ``"auto"``.
-    classifies : bool or None
-        Whether the network is a classifier; None if that is not known.
+    n_classes : int or None
+        Number of classes, 0 if the network is no classifier; None if that is not known.
     n_distill : int
         Number of sequences for distillation.
     finetunes : bool
@@ -141,7 +141,7 @@ class Calibrator:
     objective: Objective
     kind: Kind
     family: str
-    classifies: bool | None
+    n_classes: int | None
     n_distill: int
     finetunes: bool
     n_trajectory: int
@@ -274,10 +274,10 @@ class Calibrator:
         self, collector: StateCollector, batch: Any, sequences: Sequences | Batches
     ) -> Likelihood:
         """Return the likelihood of the outputs; Gaussian if no output can be compared."""
-        classifies = self.classifies
-        if classifies is None and isinstance(sequences, Batches):
-            classifies = sequences.of(collector.module).hold_labels or None
-        recalled_args = collector, batch, self.family, classifies
+        n_classes = self.n_classes
+        if n_classes is None and isinstance(sequences, Batches):
+            n_classes = sequences.of(collector.module).n_classes
+        recalled_args = collector, batch, self.family, n_classes
         try:
             found: Likelihood = self._recall(outputs_likelihood, *recalled_args)
         except ValueError:

@@ -19,7 +19,7 @@ from ..utils.warn_user import warn_user
 
 @torch.no_grad()
 def outputs_likelihood(
-    collector: StateCollector, batch: Any, family: str, classifies: bool | None
+    collector: StateCollector, batch: Any, family: str, n_classes: int | None
 ) -> Likelihood:
     """Return the likelihood of the outputs; a bare layer's outputs are numbers, its states."""
     if collector.is_bare:
@@ -28,7 +28,7 @@ def outputs_likelihood(
     module = independent_copy(collector.module)
     with Origins() as origins:
         output = primary_output(module(*args, **kwargs))
-    return likelihood_of(output, family, classifies, origins.of(output))
+    return likelihood_of(output, family, n_classes, origins.of(output))
 
 
 def reading_sensitivity(

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_leaves, tree_map
 
 END = object()
+IGNORED = -100  # the ignore_index of torch's losses, the label of padded steps
 
 # Positional arguments of ``forward``, or keyword arguments.
 Batch = tuple[Any, ...] | dict[str, Any]
@@ -110,8 +111,8 @@ class Forward:
         given = self._inputs(inputs) if is_nested else tuple(inputs)
         return self.read(given, number), batch[-1]
 
-    def holds_labels(self, batch: Any) -> bool:
-        """Return whether a batch has targets that can only be class labels.
+    def n_classes(self, batch: Any) -> int | None:
+        """Return the number of classes, at least, if targets of a batch can only be class labels.
 
         That is not known of an entry that ``forward`` could take as an optional input.
         """
@@ -120,9 +121,10 @@ class Forward:
         elif isinstance(batch, list) and len(batch) == 1 + self.n_most and self.signature:
             targets = batch[-1:]
         else:
-            return False
+            return None
         leaves = tree_leaves(targets)
-        return len(targets) == 1 and bool(leaves) and all(map(is_label, leaves))
+        are_labels = len(targets) == 1 and bool(leaves) and all(map(is_label, leaves))
+        return n_classes_in(leaves) if are_labels else None
 
     def _inputs(self, entries: list[Any]) -> Any:
         """Return the inputs of a list, which may be nested, ``[[inputs, lengths], targets]``."""
@@ -208,9 +210,9 @@ class Batches:
             raise ValueError("X yields no batches; give an iterable with at least one.")
 
     @property
-    def hold_labels(self) -> bool:
-        """Return whether the targets in the first batch that has been read are class labels."""
-        return any(map(self.forward.holds_labels, self.first))
+    def n_classes(self) -> int | None:
+        """Number of classes, at least, by the first batch that was read; None if not known."""
+        return self.forward.n_classes(self.first[0]) if self.first else None
 
     @property
     def n_batches(self) -> int | None:
@@ -257,6 +259,13 @@ def is_label(value: Any) -> bool:
     """Return whether a value is a whole number, or an array of whole numbers."""
     value = as_tensor(value)
     return isinstance(value, int) or (isinstance(value, Tensor) and not value.is_floating_point())
+
+
+def n_classes_in(labels: Any) -> int:
+    """Return the number of classes that labels name: 2 if all are 0 or 1, or else at least 3."""
+    parts = labels if isinstance(labels, list) else [labels]
+    values = {value for part in parts for value in np.unique(np.asarray(part)).tolist()}
+    return 2 if values <= {0, 1, IGNORED} else max(3, len(values))
 
 
 def as_tensor(value: Any) -> Any:

@@ -14,13 +14,11 @@ from torch import Tensor, nn
 
 from ..rnn.losses.likelihood import Likelihood, primary_output
 from ..rnn.states.collector import StateCollector
-from .batches import Batches, Forward
+from .batches import IGNORED, Batches, Forward
 from .sequences import Sequences
 
 Loss = Callable[[Any, Tensor], Tensor]  # function of the output of ``forward`` and the targets
 Encoding = Callable[[NDArray[Any]], NDArray[Any]]  # function from labels to class numbers
-
-IGNORED = -100  # the ignore_index of torch's losses, the label of padded steps
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.multiclass import type_of_target
 from torch import nn
 
-from ..data.batches import Batches
+from ..data.batches import Batches, n_classes_in
 from ..data.dask_sequences import DaskSequences
 from ..data.labeled import Encoding, LabeledSequences, targets_of
 from ..data.memory import cached
@@ -121,12 +121,15 @@ def default_estimator(y: Any) -> RNNClassifier | RNNRegressor:
     return RNNClassifier() if is_discrete(y) else RNNRegressor()
 
 
-def is_classification(estimator: Any, y: Any) -> bool | None:
-    """Return whether the outputs are classes, judged by estimator and targets; None if unknown."""
+def n_classes_of(estimator: Any, y: Any) -> int | None:
+    """Return the number of classes, at least, by estimator and targets; None if unknown.
+
+    It is 0 if outputs are numbers.
+    """
     if isinstance(estimator, nn.Module):
-        return None if y is None else holds_labels(y)
+        return None if y is None else holds_labels(y) and n_classes_in(targets_of(y))
     known = is_classifier(estimator) or is_regressor(estimator)
-    return is_classifier(estimator) if known else None
+    return 2 * is_classifier(estimator) if known else None
 
 
 def encoding_of(estimator: Any) -> Encoding | None:

@@ -33,9 +33,9 @@ from .dense_network import (
     check_estimator,
     fit_or_copy,
     get_module,
-    is_classification,
     labeled_data,
     memory_for,
+    n_classes_of,
     replace_module,
 )
 from .gated_layer import GatedLayer, as_supports, check_followed
@@ -235,7 +235,7 @@ class NeuronSelectionPruner(PredictorMixin, StateTransformer, AtomicFitMixin):
         passes = [ForwardPass(*arguments)]
         readers = find_readers(module, layers, passes)
         check_followed(readers, layers)
-        known = is_classification(self.estimator_, labeled.targets)
+        known = n_classes_of(self.estimator_, labeled.targets)
         likelihood = outputs_likelihood(collector, batch, self.likelihood, known)
         loss = task_loss(self.estimator_, likelihood)
         gated = Gated(copy_of(module), layers, readers, self._start(module, layers))

@@ -29,14 +29,14 @@ from ..training.finetune import as_finetune, fine_tuned
 from ..utils.doc_hints import refer_to_docs
 from ..utils.progress import phase
 from ..utils.warn_user import warn_user
-from .allocation import intermediate_counts, node_counts
+from .allocation import count_in_all, intermediate_counts, node_counts
 from .budget import N_SIZES, largest, parameters_of, part_of, smallest
 from .dense_network import (
     fit_or_copy,
     get_module,
-    is_classification,
     labeled_data,
     memory_for,
+    n_classes_of,
     replace_module,
 )
 from .held_out import measured_divergence
@@ -59,14 +59,14 @@ class DenseNetwork:
     ----------
     estimator : nn.Module or estimator
         The network, or the estimator around it.
-    classifies : bool or None
-        Whether its outputs are known to be classes.
+    n_classes : int or None
+        Number of classes that its outputs tell apart, 0 if they are numbers; None if unknown.
     layout : str or None
         How its module reads a batch of sequences, once that is known.
     """
 
     estimator: Any
-    classifies: bool | None = None
+    n_classes: int | None = None
     layout: str | None = None
 
     @property
@@ -140,7 +140,7 @@ def train_dense(
     estimator = fit_or_copy(pruner, X, y, memory_for(pruner.memory, sequences))
     data = with_targets(pruner, DenseNetwork(estimator), sequences, y)
     targets = data.labeled.targets if data.labeled else y
-    return DenseNetwork(estimator, is_classification(estimator, targets)), data
+    return DenseNetwork(estimator, n_classes_of(estimator, targets)), data
 
 
 def with_targets(
@@ -180,7 +180,7 @@ def calibrator(
         objective=as_objective(pruner.objective),
         kind=pruner.reconstruction,
         family=pruner.likelihood,
-        classifies=dense.classifies,
+        n_classes=dense.n_classes,
         n_distill=distillation.n_sequences if distillation else 0,
         finetunes=as_finetune(pruner.finetune) is not None,
         n_trajectory=N_TRAJECTORY if rebuilds and pruner.trajectory_fit else 0,
@@ -232,9 +232,15 @@ def counts_at(
 
     All sizes stay within ``max_parameters``.
     """
+    sizes = {name: problem.n_nodes for name, problem in calibration.problems.items()}
+    if pruner.allocation == "global":
+        m = count_in_all(m, sizes)
 
     def counts(size: int) -> dict[str, int]:
-        return node_counts(calibration, part_of(m, size), pruner.allocation)
+        part = part_of(m, size)
+        if pruner.allocation == "global":
+            part = max(part, len(sizes))  # one for each
+        return node_counts(calibration, part, pruner.allocation)
 
     most = pruner.max_parameters
     if most is None:

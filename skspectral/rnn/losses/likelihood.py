@@ -88,6 +88,7 @@ class Likelihood:
             return F.cross_entropy(natural.flatten(0, -2), labels.flatten())
         labels = labels.reshape(expected).to(natural)
         if self.family == "bernoulli":
+            check_cases(labels)
             return F.binary_cross_entropy_with_logits(natural, labels)
         return 0.5 * F.mse_loss(natural, labels)
 
@@ -158,6 +159,16 @@ def check_classes(labels: Tensor, n_classes: int) -> None:
         )
 
 
+def check_cases(labels: Tensor) -> None:
+    """Raise if labels are not from 0 to 1."""
+    if labels.min() < 0.0 or labels.max() > 1.0:
+        raise ValueError(
+            "y must hold 0 and 1, since the outputs of the network stand for yes or no "
+            f"(bernoulli); got {labels.min():g} to {labels.max():g}. For numbers, give "
+            "likelihood='gaussian'."
+        )
+
+
 def bernoulli_divergence(p: Tensor, q: Tensor) -> Tensor:
     """Return the KL divergence of binary labels, from logits."""
     yes, no = ((F.logsigmoid(sign * p), F.logsigmoid(sign * q)) for sign in (1.0, -1.0))
@@ -179,7 +190,7 @@ def cases(log_p: Tensor, log_q: Tensor) -> Tensor:
 def likelihood_of(
     outputs: Tensor,
     family: str = "auto",
-    classifies: bool | None = None,
+    n_classes: int | None = None,
     origin: str | None = None,
 ) -> Likelihood:
     """Return the likelihood that fits the outputs of a network.
@@ -188,7 +199,8 @@ def likelihood_of(
     are not always probabilities, since those of a regression may lie there too. They count as
     probabilities if they come from a sigmoid or softmax or their origin is not known, or if the
     family is given or the network is a classifier, and they do not come from a linear map. Other
-    outputs are logits if the network is known to be a classifier, and numbers otherwise.
+    outputs are logits if the network is known to be a classifier, and numbers otherwise. A single
+    output can tell two classes apart; more are taken for whole numbers, such as counts.
 
     Parameters
     ----------
@@ -196,12 +208,13 @@ def likelihood_of(
         Outputs of the network.
     family : str
         The family, or ``"auto"`` to infer it.
-    classifies : bool or None
-        Whether the network is a classifier; None if that is not known.
+    n_classes : int or None
+        Number of classes, 0 if the network is no classifier; None if that is not known.
     origin : str or None
         Origin of the outputs, as ``Origins`` reports it.
     """
     several = outputs.ndim > 1 and outputs.shape[-1] > 1
+    classifies = None if n_classes is None else n_classes > 0 and (several or n_classes <= 2)
     in_range = bool(((outputs >= 0.0) & (outputs <= 1.0)).all())
     distribution = several and in_range and sums_to_one(outputs)
     if origin == LINEAR or (origin == OTHER and family == "auto" and not classifies):
