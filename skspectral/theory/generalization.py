@@ -71,7 +71,7 @@ def generalization_gap(
     Notes
     -----
     The proof is in the user guide. The limits have to be set before the sample is seen; to choose
-    among K sets of limits afterwards, divide δ by K.
+    among K sets of limits afterward, divide δ by K.
 
     Examples
     --------
