@@ -1,6 +1,7 @@
 """Figures in prose are those of the results files, or of a run."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,33 @@ def test_small_networks_on_pixel_mnist_are_those_measured():
         f"reaches {taught:.1f} % on the first network, one that learns the labels {scratch:.1f} %"
     )
     assert expected in prose("docs/experiments.rst")
+
+
+def test_figures_beside_gates_are_those_measured():
+    text, words = prose("docs/experiments.rst"), partial(mean, "gates", network="words")
+
+    def reading(method, setting):
+        key = {"network": "reading", "method": method, "setting": setting}
+        return (mean("gates", each, **key) for each in ("parameters", "found (%)"))
+
+    size, found = reading("spectral, fine-tuned", "m=0.25")
+    assert f"{size:,.0f} parameters, it finds {found:.1f} % of the answers" in text
+    size, found = reading("gates", "λ=0.0001")
+    assert f"gates find {found:.1f} % with {size:,.0f} parameters" in text
+    _, found = reading("dense, fine-tuned", "")
+    assert f"trained on for as long, {found:.1f} %" in text
+    before, after = (words("perplexity", method=each) for each in ("dense", "dense, fine-tuned"))
+    assert f"from a perplexity of {before:.0f} to {after:.0f}" in text
+    half = words("perplexity", method="spectral, fine-tuned", setting="m=0.5")
+    assert f"chosen by spectral pruning, end at {half:.0f}" in text
+    of_gates = [
+        words(each, method=method)
+        for method in ("gates", "gates from spectral nodes")
+        for each in ("nodes", "perplexity")
+    ]
+    nodes, end, fewer, last = (f"{each:.0f}" for each in of_gates)
+    assert f"Gates keep {nodes} nodes at the price that was tried and end at {end};" in text
+    assert f"they keep {fewer} and end at {last}" in text
 
 
 def test_perplexities_of_the_experiments_are_those_measured():

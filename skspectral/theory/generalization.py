@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..utils.validation import check_count
 from .guarantee import check_delta
 
 
@@ -65,8 +64,6 @@ def generalization_gap(
     ------
     ValueError
         If delta is not between 0 and 1, or n_sequences is below 1.
-    TypeError
-        If n_sequences is not an int.
 
     Notes
     -----
@@ -81,7 +78,8 @@ def generalization_gap(
     0.031
     """
     check_delta(delta)
-    check_count("n_sequences", n_sequences)
+    if n_sequences < 1:
+        raise ValueError(f"n_sequences must be an int of at least 1; got {n_sequences!r}.")
     state_norm = np.sqrt(m) if state_norm is None else state_norm
     change = lipschitz * lipschitz_in_weights(
         n_steps, radius, recurrent_norm, input_norm, state_norm
