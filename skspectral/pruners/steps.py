@@ -233,12 +233,13 @@ def counts_at(
     All sizes stay within ``max_parameters``.
     """
     sizes = {name: problem.n_nodes for name, problem in calibration.problems.items()}
-    if pruner.allocation == "global":
+    is_shared = pruner.allocation == "global" and len(sizes) > 1
+    if is_shared:
         m = count_in_all(m, sizes)
 
     def counts(size: int) -> dict[str, int]:
         part = part_of(m, size)
-        if pruner.allocation == "global":
+        if is_shared:
             part = max(part, len(sizes))  # one for each
         return node_counts(calibration, part, pruner.allocation)
 
