@@ -105,6 +105,11 @@ def test_the_fewest_nodes_of_a_shared_budget(m):
     assert min(found.m_.values()) >= 1
 
 
+def test_a_single_layer_has_no_budget_to_share():
+    module = nn.GRU(3, 16, batch_first=True)
+    assert pruner(module, {"l0": 4}, allocation="global").fit(X).m_ == 4
+
+
 def test_out_of_reach():
     with pytest.warns(UserWarning, match="max_divergence=1e-12 is out of reach"):
         small = pruner(Levels().eval(), 3, max_divergence=1e-12).fit(X)

@@ -76,16 +76,21 @@ def sizes():
         "default": (BLUE, "o", "-"),
         "1000 steps": (BLUE, "D", "--"),
     }
-    for method, (color, marker, line) in styles.items():
+    for method, style in styles.items():
         own = [row for row in every if row["method"] == method]
         kept = sorted({row["kept"] for row in own})
         found = [[row["accuracy (%)"] for row in own if row["kept"] == m] for m in kept]
-        means = [np.mean(each) for each in found]
-        ax.plot(kept, means, color=color, marker=marker, linestyle=line, label=method)
-        least, most = ([function(each) for each in found] for function in (min, max))
-        ax.fill_between(kept, least, most, color=color, alpha=0.15, linewidth=0)
+        means_and_ranges(ax, kept, found, method, style)
     ax.set(xlabel="kept nodes", ylabel="accuracy (%) without labels")
     ax.legend()
+
+
+def means_and_ranges(ax, places, found, label, style):
+    """Draw the means of several seeds as a line, and their ranges as a band."""
+    color, marker, line = style
+    means, least, most = ([f(each) for each in found] for f in (np.mean, min, max))
+    ax.plot(places, means, color=color, marker=marker, linestyle=line, label=label)
+    ax.fill_between(places, least, most, color=color, alpha=0.15, linewidth=0)
 
 
 def latency():
@@ -184,22 +189,13 @@ def reading():
     }
     dense = np.mean([row["found (%)"] for row in own if row["method"] == "dense, fine-tuned"])
     ax.axhline(dense, color=GRAY, linewidth=1, label="dense, fine-tuned")
-    for method, (color, marker, line) in styles.items():
+    for method, style in styles.items():
         of_method = [row for row in own if row["method"] == method]
         settings = dict.fromkeys(row["setting"] for row in of_method)
         every = [[row for row in of_method if row["setting"] == each] for each in settings]
         n_parameters = [np.mean([row["parameters"] for row in group]) for group in every]
         found = [[row["found (%)"] for row in group] for group in every]
-        ax.plot(
-            n_parameters,
-            [np.mean(each) for each in found],
-            color=color,
-            marker=marker,
-            linestyle=line,
-            label=method,
-        )
-        least, most = ([function(each) for each in found] for function in (min, max))
-        ax.fill_between(n_parameters, least, most, color=color, alpha=0.15, linewidth=0)
+        means_and_ranges(ax, n_parameters, found, method, style)
     ax.set(xlabel="parameters", ylabel="answers found (%)")
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     ax.legend()

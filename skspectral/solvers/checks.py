@@ -10,7 +10,7 @@ from sklearn.base import clone
 from ..selection.problem import Array, SelectionProblem
 from .base import Solver
 
-DEAD = [1, 6]  # nodes that never fire, in the problems with some
+ARRAYS = ("covariance", "weight", "ridge", "magnitude")  # of a problem
 
 
 def check_solver(solver: Solver) -> None:
@@ -50,10 +50,10 @@ def check_solver(solver: Solver) -> None:
 
 def check_selection(solver: Solver, problem: SelectionProblem, m: int, where: str) -> None:
     """Check one choice, made twice."""
-    before = tuple(array.copy() for array in arrays_of(problem))
+    before = {name: getattr(problem, name).copy() for name in ARRAYS}
     selection, again = solver.select(problem, m), solver.select(problem, m)
-    for array, copy in zip(arrays_of(problem), before, strict=True):
-        assert np.array_equal(array, copy), f"{where}: the problem was changed."
+    for name, array in before.items():
+        assert np.array_equal(array, getattr(problem, name)), f"{where}: the problem was changed."
     assert np.array_equal(selection.order, again.order), (
         f"{where}: the same problem and random_state gave other nodes."
     )
@@ -74,12 +74,6 @@ def check_selection(solver: Solver, problem: SelectionProblem, m: int, where: st
     )
 
 
-def arrays_of(problem: SelectionProblem) -> tuple[Array, ...]:
-    """Return the arrays that a problem consists of."""
-    magnitude = () if problem.magnitude is None else (problem.magnitude,)
-    return (problem.covariance, problem.weight, problem.ridge, *magnitude)
-
-
 def problems() -> dict[str, SelectionProblem]:
     """Return one problem of every kind, of 8 nodes."""
     rng = np.random.default_rng(0)
@@ -87,7 +81,7 @@ def problems() -> dict[str, SelectionProblem]:
     readers, magnitude = rng.normal(size=(5, 8)), rng.uniform(size=8)
     copied, dead = states.copy(), states.copy()
     copied[:, 4:6] = copied[:, :2]
-    dead[:, DEAD] = 0.0
+    dead[:, [1, 6]] = 0.0
     dense = problem_of(states, readers.T @ readers, 0.0, magnitude)
     return {
         "dense weight": dense,
