@@ -4,9 +4,11 @@ Networks of two or three levels, of 64 nodes in each layer, read the digits of s
 16 steps and are pruned to 32, 20 and 12 nodes. The reconstruction is folded into their readers as
 it is; or the readers outside the recurrent layers are refitted to the states that the pruned
 network reaches; or also the weights by which a level reads the one below it. The default fits the
-layers to trajectories besides. Results are saved in ``results/levels.json``.
+layers to trajectories besides. A seed is that of a network and of its pruning. Results are
+saved in ``results/levels.json``.
 """
 
+import argparse
 import warnings
 from functools import partial
 from itertools import product
@@ -46,10 +48,10 @@ class Levels(nn.Module):
 
 
 @memory.cache
-def trained(n_steps, shape):
+def trained(n_steps, shape, seed):
     """A network, trained for 25 epochs."""
     X, y, _, _ = digits(n_steps)
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     net = NeuralNetClassifier(
         Levels(shape[0], X.shape[2], *shape[1:]),
         criterion=nn.CrossEntropyLoss,
@@ -81,11 +83,11 @@ METHODS = {
 }
 
 
-def measured(n_steps, shape, m, method):
+def measured(n_steps, shape, m, method, seed):
     """Accuracy in percent, and the divergence from the dense network, on test digits."""
     X, _, X_test, y_test = digits(n_steps)
-    dense = trained(n_steps, shape)
-    pruner = SpectralRNNPruner(dense, m, likelihood="categorical", random_state=0)
+    dense = trained(n_steps, shape, seed)
+    pruner = SpectralRNNPruner(dense, m, likelihood="categorical", random_state=seed)
     pruner.set_params(**METHODS[method])
     places = heads_alone(Refit.places) if method == "heads refitted" else Refit.places
     with mock.patch.object(Refit, "places", places):
@@ -97,20 +99,23 @@ def measured(n_steps, shape, m, method):
     return {"accuracy (%)": accuracy, "divergence": float(divergence)}
 
 
-def table(results):
-    """Measure what is missing, and print a row for every network and size."""
-    print(f"{'network':22} {'nodes':>5}", " ".join(f"{method:>16}" for method in METHODS))
-    for n_steps, shape, m in product((8, 16), SHAPES, SIZES):
+def table(results, seeds):
+    """Measure what is missing, and print a row for every network, size and seed."""
+    print(f"{'network':22} {'nodes':>5} seed", " ".join(f"{method:>16}" for method in METHODS))
+    for seed, n_steps, shape, m in product(seeds, (8, 16), SHAPES, SIZES):
         name = f"{shape[0]} {n_steps} steps, {shape[1]}{' both' if shape[2] else ''}"
         cells = ""
         for method in METHODS:
-            key = {"network": name, "kept": m, "method": method, "seed": 0}
-            row = results.row(partial(measured, n_steps, shape, m, method), **key)
+            key = {"network": name, "kept": m, "method": method, "seed": seed}
+            row = results.row(partial(measured, n_steps, shape, m, method, seed), **key)
             cells += f" {row['accuracy (%)']:8.1f} {row['divergence']:7.4f}"
-        print(f"{name:22} {m:5d}{cells}", flush=True)
+        print(f"{name:22} {m:5d} {seed:4d}{cells}", flush=True)
 
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore", UserWarning)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    table(Results("levels", ["network", "kept"], across="method"))
+    table(Results("levels", ["network", "kept"], across="method"), arguments.seeds)

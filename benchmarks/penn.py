@@ -17,7 +17,7 @@ from protocol import METHODS, Task, jobs_of
 from results import Results
 from train import trained
 
-from skspectral import FineTune
+from skspectral import Distillation, FineTune
 
 PIECE, N_CALIBRATION = 70, 4096
 EXAMPLE = torch.randint(N_WORDS, (1, PIECE), generator=torch.Generator().manual_seed(0))
@@ -62,6 +62,7 @@ def task(name, m, device):
         X,
         y,
         N_CALIBRATION,
+        Distillation(2),
         FineTune(1, lr=5e-4),
         "perplexity",
         partial(perplexity, text=words()["test"]),

@@ -22,9 +22,10 @@ from protocol import BARE, METHODS, PLAIN, Task, jobs_of, pruner_of
 from results import Results
 from train import RECIPES, pixels, trained
 
-from skspectral import FineTune
+from skspectral import Distillation, FineTune
 
 M, N_CALIBRATION = 42, 2048
+DISTILL = Distillation(20)
 EXAMPLE = torch.rand(1, 784, 1, generator=torch.Generator().manual_seed(0))
 
 
@@ -38,6 +39,7 @@ def task(seed, device):
         PixelNet,
         *map(torch.from_numpy, (train.X, train.y)),
         N_CALIBRATION,
+        DISTILL,
         FineTune(RECIPES[name].epochs // 10, lr=RECIPES[name].lr, batch_size=128),
         "accuracy (%)",
         partial(accuracy, *map(torch.from_numpy, (test.X, test.y))),
@@ -60,6 +62,7 @@ WITHOUT_LABELS = {
     "not fitted": {"trajectory_fit": 0},
     "default": {},
     "1000 steps": {"trajectory_fit": 1000},
+    "distilled": {"distill": DISTILL},
 }
 
 

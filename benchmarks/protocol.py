@@ -33,6 +33,8 @@ class Task:
         Sequences to train on, and their targets.
     n_calibration : int
         How many of them to prune by.
+    distill : Distillation
+        How one is trained without labels.
     finetune : FineTune
         How a smaller network is trained on; the same for every method.
     quality : str
@@ -49,6 +51,7 @@ class Task:
     X: torch.Tensor
     y: torch.Tensor
     n_calibration: int
+    distill: Distillation
     finetune: FineTune
     quality: str
     measure: Callable[[nn.Module], float]
@@ -152,7 +155,7 @@ METHODS = {
     "weights of least magnitude cut": masked,
     "skspectral, default": spectral(),
     "skspectral, 1000 steps": spectral(trajectory_fit=1000),
-    "skspectral, distilled": spectral(distill=Distillation(2)),
+    "skspectral, distilled": lambda task, seed: spectral(distill=task.distill)(task, seed),
 }
 
 

@@ -8,6 +8,7 @@ the state, and milliseconds of a forward pass over the first calibration batch. 
 import argparse
 import warnings
 from functools import cache
+from itertools import product
 
 import torch
 from jobs import n_milliseconds
@@ -28,17 +29,17 @@ def quantized(module):
     return torch.ao.quantization.quantize_dynamic(module, kinds)
 
 
-def table(results, name):
-    """Measure what is missing of a model, and print two rows for every fraction of the nodes."""
+def table(results, name, seeds):
+    """Measure what is missing of a model, and print two rows for every fraction and seed."""
     likelihood, cut, _ = MODELS[name]
     loader = loader_of(name)
     dense, batches = loader.load_model(), loader.calibration_inputs(**cut)
     batch = batches[0] if isinstance(batches[0], tuple) else (batches[0],)
     print(f"{name}: {loader.METRIC}")
-    for fraction in FRACTIONS:
+    for fraction, seed in product(FRACTIONS, seeds):
         small = cache(
-            lambda m=fraction: (
-                SpectralRNNPruner(dense, m, likelihood=likelihood, random_state=0)
+            lambda m=fraction, seed=seed: (
+                SpectralRNNPruner(dense, m, likelihood=likelihood, random_state=seed)
                 .fit(iter(batches))
                 .pruned_module_
             )
@@ -53,18 +54,20 @@ def table(results, name):
                     "ms": n_milliseconds(module, *batch),
                 }
 
-            row = results.row(measured, model=name, kept=fraction, weights=weights, seed=0)
+            row = results.row(measured, model=name, kept=fraction, weights=weights, seed=seed)
             cells = f"{row['kB']:8.0f} kB  {row['ms']:7.2f} ms"
-            print(f"  {fraction:4.0%} {weights:8} {row['measure']:8.2f} {cells}", flush=True)
+            measure = f"{weights:8} {row['measure']:8.2f}"
+            print(f"  {fraction:4.0%} {seed:2} {measure} {cells}", flush=True)
 
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")  # deprecation of torch.ao, and what could not be folded
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="*", default=["silero_vad", "ptb_lstm", "g2pm"])
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     results = Results("int8", ["model", "kept", "weights"])
     for name in arguments.models:
-        table(results, name)
+        table(results, name, arguments.seeds)

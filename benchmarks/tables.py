@@ -2,7 +2,6 @@
 
 import csv
 import json
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -86,13 +85,14 @@ def sizes(content):
 def levels(content):
     """Divergence by method, and its ratio to that of the fold in the geometric mean."""
     yield from across(content, "divergence", "")
-    logs = {}
-    for _, rows in groupby(content["rows"], lambda row: (row["network"], row["kept"])):
-        own = {row["method"]: row["divergence"] for row in rows}
-        for method, divergence in own.items():
-            logs.setdefault(method, []).append(np.log(divergence / own["folded"]))
-    means = [f"{np.exp(np.mean(each)):.3f}" for each in logs.values()]
-    yield ["geometric mean of the ratio", "", "", *means]
+    folded = {
+        place_of(row): row["divergence"] for row in content["rows"] if row["method"] == "folded"
+    }
+    ratios = {}
+    for row in content["rows"]:
+        ratio = row["divergence"] / folded[place_of(row)]
+        ratios.setdefault(row["method"], {})[place_of(row)] = ratio
+    yield ["geometric mean of the ratio", "", "", *map(geometric_means, ratios.values())]
 
 
 def regrets(content):
@@ -100,20 +100,38 @@ def regrets(content):
     least, regret, seconds = {}, {}, {}
     for row in content["rows"]:
         place = place_of(row)
-        least[place] = min(row["divergence"], least.get(place, np.inf))
+        least[place] = min(notable(row), least.get(place, np.inf))
     for row in content["rows"]:
         place, method = place_of(row), row["method"]
-        regret.setdefault(method, {})[place] = row["divergence"] / least[place]
+        regret.setdefault(method, {})[place] = notable(row) / least[place]
         seconds.setdefault(method, []).append(row["seconds"])
     yield ["method", "mean regret", "largest", "of", "fit (s)"]
     for method, own in regret.items():
-        logs = {}
-        for (_, _, seed), ratio in own.items():
-            logs.setdefault(seed, []).append(np.log(ratio))
         worst = max(own, key=own.get)
-        means = summary([float(np.exp(np.mean(each))) for each in logs.values()])
         at = f"{worst[0]}, {worst[1]:.0%}"
-        yield [method, means, f"{own[worst]:.2f}", at, f"{np.mean(seconds[method]):.1f}"]
+        yield [
+            method,
+            geometric_means(own),
+            f"{own[worst]:.2f}",
+            at,
+            f"{np.mean(seconds[method]):.1f}",
+        ]
+
+
+def geometric_means(ratios):
+    """Mean over the networks and sizes of each seed, with the range of the seeds."""
+    logs = {}
+    for (_, _, seed), ratio in ratios.items():
+        logs.setdefault(seed, []).append(np.log(ratio))
+    return summary([float(np.exp(np.mean(each))) for each in logs.values()])
+
+
+NEGLIGIBLE = 1e-4  # divergence of outputs that nobody can tell from those of the dense network
+
+
+def notable(row):
+    """Divergence, without telling apart those that are negligible."""
+    return max(row["divergence"], NEGLIGIBLE)
 
 
 def place_of(row):

@@ -38,10 +38,14 @@ def prose(name):
     return " ".join((ROOT / name).read_text().split())
 
 
+def measured(name):
+    """Return the rows of a results file."""
+    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())["rows"]
+
+
 def mean(name, value, **key):
     """Return the mean of a value over the rows of a results file that have a key."""
-    rows = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())["rows"]
-    found = [row[value] for row in rows if row.items() >= key.items()]
+    found = [row[value] for row in measured(name) if row.items() >= key.items()]
     assert found, key
     return float(np.mean(found))
 
@@ -90,6 +94,19 @@ def test_parameters_on_the_page_of_comparisons_are_those_of_pruned_networks(name
     before, after = (sum(p.numel() for p in each.parameters()) for each in (net, small))
     kind, comma, rest = name.partition(",")
     assert f"* - ``{kind}``{comma}{rest} - {before:,} to {after:,}" in prose("docs/compared.rst")
+
+
+def test_methods_are_ordered_as_the_page_on_trajectories_says():
+    logs = {}
+    for row in measured("trajectory"):
+        logs.setdefault(row["method"], []).append(np.log(max(row["divergence"], 1e-4)))
+    means = {method: np.exp(np.mean(each)) for method, each in logs.items()}
+    assert {len(each) for each in logs.values()} == {14 * 3 * 3}
+    default = means["default"]
+    assert default < min(means[each] for each in ("greedy", "one-step", "input", "affine"))
+    assert means["1000 steps"] < means["distilled"] < default < means["150 steps"]
+    assert means["not fitted"] > 2 * default < 2 * means["not fitted, distilled"]
+    assert means["random nodes"] == pytest.approx(means["not fitted"], rel=0.1)
 
 
 def test_small_networks_on_pixel_mnist_are_those_measured():
