@@ -21,6 +21,14 @@ NETWORKS = {
 }
 
 
+METHODS = [
+    f"{method}{how}"
+    for method in ("spectral", "column sampling", "random nodes")
+    for how in ("", ", no reconstruction")
+]
+PEERS = ["torch-pruning, magnitude", "torch.nn.utils.prune, rows masked"]
+
+
 class Tagger(nn.Module):
     """A head that reads the states of every step."""
 
@@ -107,6 +115,33 @@ def test_methods_are_ordered_as_the_page_on_trajectories_says():
     assert means["1000 steps"] < means["distilled"] < default < means["150 steps"]
     assert means["not fitted"] > 2 * default < 2 * means["not fitted, distilled"]
     assert means["random nodes"] == pytest.approx(means["not fitted"], rel=0.1)
+
+
+def test_methods_on_pixel_mnist_are_ordered_as_the_page_says():
+    found = {}
+    for row in measured("pixels"):
+        found.setdefault(row["method"], []).append(
+            (row["accuracy (%)"], row.get("accuracy (%), fine-tuned", np.nan))
+        )
+    before, after = (
+        {method: np.mean([pair[i] for pair in pairs]) for method, pairs in found.items()}
+        for i in (0, 1)
+    )
+    others = [*METHODS, "random weights", "weights of least magnitude cut", *PEERS]
+    default, *longer = (f"skspectral, {each}" for each in ("default", "1000 steps", "distilled"))
+    assert (
+        min(before[each] for each in longer)
+        > before[default]
+        > max(before[each] for each in others)
+    )
+    tuned = [after[each] for each in (default, *longer, *METHODS) if "random" not in each]
+    assert max(tuned) - min(tuned) < 2
+    assert before["trained small from scratch"] < min(tuned)
+    assert 0.5 < after["dense"] - np.mean(tuned) < 1.5
+    assert after["dense"] == pytest.approx(before["dense"], abs=0.05)
+    assert before["int8 dynamic quantization"] == pytest.approx(
+        mean("pixels", "accuracy (%)", method="dense", seed=0), abs=0.05
+    )
 
 
 def test_small_networks_on_pixel_mnist_are_those_measured():

@@ -75,6 +75,7 @@ def sizes():
         "not fitted": (VERMILION, "^", "-."),
         "default": (BLUE, "o", "-"),
         "1000 steps": (BLUE, "D", "--"),
+        "distilled": (BLUE, "^", ":"),
     }
     for method, style in styles.items():
         own = [row for row in every if row["method"] == method]
