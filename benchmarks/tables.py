@@ -109,13 +109,8 @@ def regrets(content):
     for method, own in regret.items():
         worst = max(own, key=own.get)
         at = f"{worst[0]}, {worst[1]:.0%}"
-        yield [
-            method,
-            geometric_means(own),
-            f"{own[worst]:.2f}",
-            at,
-            f"{np.mean(seconds[method]):.1f}",
-        ]
+        largest, mean_seconds = summary([own[worst]]), f"{np.mean(seconds[method]):.1f}"
+        yield [method, geometric_means(own), largest, at, mean_seconds]
 
 
 def geometric_means(ratios):

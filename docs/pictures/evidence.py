@@ -118,23 +118,24 @@ def time_and_quality():
     """Accuracy of what each part of a fit brings, against its seconds."""
     every = rows("digits")
     networks = list(dict.fromkeys(row["network"] for row in every))
-    _, axes = plt.subplots(
-        1, len(networks), figsize=(3.2 * len(networks), 3.6), layout="constrained", squeeze=False
-    )
-    for name, ax in zip(networks, axes.flat, strict=True):
+    figure, axes = plt.subplots(2, 3, figsize=(8.5, 5.5), layout="constrained")
+    *places, place_of_legend = axes.flat
+    for name, ax in zip(networks, places, strict=True):
         own = [row for row in every if row["network"] == name]
         methods = list(dict.fromkeys(row["method"] for row in own))
         dense = np.mean([row["accuracy (%)"] for row in own if row["method"] == "dense"])
-        ax.axhline(dense, color=GRAY, linewidth=1)
+        ax.axhline(dense, color=GRAY, linewidth=1, label="dense")
         for number, method in enumerate(methods[1:]):
             found = [row for row in own if row["method"] == method]
             seconds = np.mean([row["fit (s)"] for row in found])
             accuracy = np.mean([row["accuracy (%)"] for row in found])
             ax.plot(seconds, accuracy, "os^Dvx"[number], color=COLORS[number % 4], label=method)
-        ax.set(xscale="log", xlabel="seconds of a fit", title=name)
+        ax.set(xscale="log", title=name)
         ax.xaxis.set_minor_formatter(NullFormatter())
-    axes[0, 0].set_ylabel("accuracy (%)")
-    axes[0, 0].legend(fontsize=7)
+    place_of_legend.axis("off")
+    place_of_legend.legend(*places[0].get_legend_handles_labels(), loc="center", fontsize=9)
+    figure.supxlabel("seconds of a fit")
+    figure.supylabel("accuracy (%)")
 
 
 COLORS = (GRAY, ORANGE, VERMILION, BLUE)
