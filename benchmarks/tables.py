@@ -30,7 +30,7 @@ def plain(content):
         yield [*key, len(rows), *cells]
 
 
-def across(content, column, values, seconds=None):
+def across(content, column, values, seconds=None, n_digits=3):
     """Like ``plain``, with one measured number in a column for each size or method."""
     index, place = content["index"], content["across"]
     groups = grouped(content["rows"], index)
@@ -39,7 +39,8 @@ def across(content, column, values, seconds=None):
     yield [*index, "seeds", *head, *([seconds] if seconds else [])]
     for key, rows in groups.items():
         n_seeds = len({row.get("seed") for row in rows})
-        cells = [summary([row[column] for row in rows if row[place] == each]) for each in columns]
+        found = ([row[column] for row in rows if row[place] == each] for each in columns)
+        cells = [summary(each, n_digits=n_digits) for each in found]
         times = [row[seconds] for row in rows if seconds and seconds in row]
         yield [
             *key,
@@ -83,8 +84,9 @@ def sizes(content):
 
 
 def levels(content):
-    """Divergence by method, and its ratio to that of the fold in the geometric mean."""
-    yield from across(content, "divergence", "")
+    """Thousandths of divergence by method; its ratio to that of the fold in the geometric mean."""
+    rows = [row | {"divergence": 1000 * row["divergence"]} for row in content["rows"]]
+    yield from across(content | {"rows": rows}, "divergence", "", n_digits=2)
     folded = {
         place_of(row): row["divergence"] for row in content["rows"] if row["method"] == "folded"
     }
@@ -92,7 +94,8 @@ def levels(content):
     for row in content["rows"]:
         ratio = row["divergence"] / folded[place_of(row)]
         ratios.setdefault(row["method"], {})[place_of(row)] = ratio
-    yield ["geometric mean of the ratio", "", "", *map(geometric_means, ratios.values())]
+    means = [geometric_means(each, n_digits=2) for each in ratios.values()]
+    yield ["mean ratio to folded", "", "", *means]
 
 
 def regrets(content):
@@ -113,12 +116,12 @@ def regrets(content):
         yield [method, geometric_means(own), largest, at, mean_seconds]
 
 
-def geometric_means(ratios):
+def geometric_means(ratios, n_digits=3):
     """Mean over the networks and sizes of each seed, with the range of the seeds."""
     logs = {}
     for (_, _, seed), ratio in ratios.items():
         logs.setdefault(seed, []).append(np.log(ratio))
-    return summary([float(np.exp(np.mean(each))) for each in logs.values()])
+    return summary([float(np.exp(np.mean(each))) for each in logs.values()], n_digits=n_digits)
 
 
 NEGLIGIBLE = 1e-4  # divergence of outputs that nobody can tell from those of the dense network
@@ -187,7 +190,7 @@ def values_of(rows, name):
     return [row[name] for row in rows if name in row]
 
 
-def summary(values, name=""):
+def summary(values, name="", n_digits=3):
     """A mean, and what it is between."""
     if not values:
         return "–"
@@ -196,7 +199,9 @@ def summary(values, name=""):
         return "not finite"
     if "perplexity" in name and mean >= LARGEST:
         return f"over {LARGEST:,}"
-    digits = 1 if name.endswith("(s)") else max(0, 2 - int(np.floor(np.log10(abs(mean) or 1.0))))
+    digits = max(0, n_digits - 1 - int(np.floor(np.log10(abs(mean) or 1.0))))
+    if name.endswith("(s)"):
+        digits = 1
     mean, least, most = (f"{value:,.{digits}f}" for value in (mean, least, most))
     return mean if least == most else f"{mean} ({least}–{most})"
 
