@@ -199,9 +199,8 @@ def summary(values, name="", n_digits=3):
         return "not finite"
     if "perplexity" in name and mean >= LARGEST:
         return f"over {LARGEST:,}"
-    digits = max(0, n_digits - 1 - int(np.floor(np.log10(abs(mean) or 1.0))))
-    if name.endswith("(s)"):
-        digits = 1
+    power = int(np.floor(np.log10(abs(mean) or 1.0)))
+    digits = 1 if name.endswith("(s)") else max(0, n_digits - 1 - power)
     mean, least, most = (f"{value:,.{digits}f}" for value in (mean, least, most))
     return mean if least == most else f"{mean} ({least}–{most})"
 
