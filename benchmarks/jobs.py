@@ -54,7 +54,7 @@ def collect(results, jobs, example, n_jobs):
 def time_each_size(results, jobs, made, example):
     """Time a network of every size that has no time yet; others of this size take as long."""
     rows = [results.find(**job.key) for job in jobs]
-    known = {size_of(row): (row["ms"], row["timed on"]) for row in rows if "ms" in row}
+    known = {size_of(row): (row["ms"], row["timed on"]) for row in results.rows if "ms" in row}
     for job, row in zip(jobs, rows, strict=True):
         if size_of(row) not in known:
             module = made.get(tuple(job.key.values())) or job.make()

@@ -30,7 +30,8 @@ COMPARED = (
     "skspectral, 1000 steps",
     "skspectral, distilled",
 )
-# The dense network, nodes to keep, networks trained at that size, and what others do.
+# The dense network, nodes to keep, networks trained at that size, and what others do. Names of
+# networks are to be followed by a seed.
 CASES = {
     "RNN(128) to 42": (
         "words-rnn-128",
@@ -73,6 +74,7 @@ def task(name, m, device):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("networks", nargs="*", default=list(CASES), help="all if none is named")
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1, help="rows at the same time")
     parser.add_argument("--device", default="cpu", help="where smaller networks are trained")
@@ -81,7 +83,12 @@ if __name__ == "__main__":
     results = Results("penn", ["network", "method"])
     for network in arguments.networks:
         name, m, trained_small, peers = CASES[network]
-        own = partial(task, name, m, arguments.device)
-        loaded = {method: partial(trained, small) for method, small in trained_small.items()}
         methods = {method: METHODS[method] for method in COMPARED} | peers
-        collect(results, [*jobs_of(network, 0, own, loaded, methods)], [EXAMPLE], arguments.jobs)
+        for seed in arguments.seeds:
+            own = partial(task, f"{name}-{seed}", m, arguments.device)
+            loaded = {
+                method: partial(trained, f"{small}-{seed}")
+                for method, small in trained_small.items()
+            }
+            jobs = [*jobs_of(network, seed, own, loaded, methods)]
+            collect(results, jobs, [EXAMPLE], arguments.jobs)

@@ -107,12 +107,23 @@ RECIPES = {
     **{f"pixels-42-{seed}": PIXEL(partial(PixelNet, 42), seed=seed) for seed in range(3)},
     "pixels-42-distilled-0": PIXEL(partial(PixelNet, 42), teacher="pixels-128-0"),
     "reading": Recipe(SpanNet, spans, epochs=12, lr=3e-3, batch_size=64),
-    "words-rnn-128": WORDS(partial(LanguageNet, "RNN", 128, 128)),
-    "words-rnn-42": WORDS(partial(LanguageNet, "RNN", 128, 42)),
-    "words-rnn-42-distilled": WORDS(partial(LanguageNet, "RNN", 128, 42), teacher="words-rnn-128"),
     **{
-        f"words-lstm-{n}": LSTM_WORDS(partial(LanguageNet, "LSTM", 200, n, **LSTM))
+        f"words-rnn-{n}-{seed}": WORDS(partial(LanguageNet, "RNN", 128, n), seed=seed)
+        for n in (128, 42)
+        for seed in range(3)
+    },
+    **{
+        f"words-rnn-42-distilled-{seed}": WORDS(
+            partial(LanguageNet, "RNN", 128, 42), seed=seed, teacher=f"words-rnn-128-{seed}"
+        )
+        for seed in range(3)
+    },
+    **{
+        f"words-lstm-{n}-{seed}": LSTM_WORDS(
+            partial(LanguageNet, "LSTM", 200, n, **LSTM), seed=seed
+        )
         for n in (200, 66)
+        for seed in range(3)
     },
 }
 

@@ -143,26 +143,30 @@ COLORS = (GRAY, ORANGE, VERMILION, BLUE)
 
 def perplexities():
     """Perplexity of every method on the Penn Treebank, before and after an epoch on the labels."""
-    every = rows("penn")
-    networks = {name: [row for row in every if row["network"] == name] for name in LANGUAGE}
+    networks = {}
+    for row in rows("penn"):
+        networks.setdefault(row["network"], {}).setdefault(row["method"], []).append(row)
+    least = min(row["perplexity"] for row in rows("penn"))
     _, axes = plt.subplots(
         len(networks),
-        figsize=(8, 1.5 + 0.27 * len(every)),
-        height_ratios=[len(own) for own in networks.values()],
+        figsize=(8, 1.5 + 0.27 * sum(map(len, networks.values()))),
+        height_ratios=[*map(len, networks.values())],
         sharex=True,
         layout="constrained",
     )
-    most = FARTHEST * min(row["perplexity"] for row in every)
-    for (name, own), ax in zip(networks.items(), axes, strict=True):
-        methods = [row["method"] for row in own]
-        ax.axvline(own[methods.index("dense")]["perplexity"], color=GRAY, linewidth=1)
+    for (name, methods), ax in zip(networks.items(), axes, strict=True):
+        ax.axvline(np.mean(values(methods["dense"], "perplexity")), color=GRAY, linewidth=1)
         for key, label, color, marker, fill in STAGES:
-            found = np.array([row.get(key, np.nan) for row in own])
+            every = [values(own, key) for own in methods.values()]
+            found, most = np.array([np.mean(own or np.nan) for own in every]), FARTHEST * least
             far = np.flatnonzero(found > most)
             found[far] = np.nan
-            ax.plot(found, range(len(own)), marker, color=color, label=label, fillstyle=fill)
+            ax.plot(found, range(len(every)), marker, color=color, label=label, fillstyle=fill)
             ax.plot(np.full(len(far), most), far, ">", color=color)
-        ax.set_yticks(range(len(own)), methods, fontsize=8)
+            for place in np.flatnonzero(np.isfinite(found)):
+                ends = min(every[place]), min(most, max(every[place]))
+                ax.plot(ends, [place, place], color=color, linewidth=1)
+        ax.set_yticks(range(len(methods)), methods, fontsize=8)
         ax.invert_yaxis()
         ax.set_title(name, fontsize=9)
         ax.grid(axis="y", alpha=0.3)
@@ -172,7 +176,11 @@ def perplexities():
     axes[-1].xaxis.set_minor_formatter(ScalarFormatter())
 
 
-LANGUAGE = ("RNN(128) to 42", "LSTM(200) x 2 to 100", "LSTM(200) x 2 to 66")
+def values(own, key):
+    """Values of a column in the rows that have it."""
+    return [row[key] for row in own if key in row]
+
+
 FARTHEST = 3  # times the least perplexity: larger ones stand at the edge
 STAGES = (
     ("perplexity", "pruned", BLUE, "o", "full"),
