@@ -50,18 +50,19 @@ CASES = {
 
 
 def task(name, m, device):
-    """A network and the text."""
-    dense, text = trained(name), torch.from_numpy(words()["train"])
+    """A network and the text; the best epoch is that on the text for validation."""
+    dense, text = trained(name), {part: torch.from_numpy(each) for part, each in words().items()}
     kind, n_inputs = type(dense.rnn).__name__, dense.embedding.embedding_dim
     options = {"n_layers": dense.rnn.num_layers, "dropout": dense.dropout.p}
-    n_pieces = (len(text) - 1) // PIECE
-    X, y = (text[i : i + n_pieces * PIECE].view(n_pieces, PIECE) for i in (0, 1))
+    train, watched = (pieces(text[part]) for part in ("train", "valid"))
+    X, y = map(torch.cat, zip(train, watched, strict=True))
     return Task(
         dense,
         m,
         lambda n_nodes: LanguageNet(kind, n_inputs, n_nodes, **options),
         X,
         y,
+        torch.arange(len(train[0]), len(X)),
         N_CALIBRATION,
         Distillation(2),
         FineTune(1, lr=5e-4),
@@ -69,6 +70,12 @@ def task(name, m, device):
         partial(perplexity, text=words()["test"]),
         device,
     )
+
+
+def pieces(text):
+    """A text in pieces, and the words that follow."""
+    n_pieces = (len(text) - 1) // PIECE
+    return [text[i : i + n_pieces * PIECE].view(n_pieces, PIECE) for i in (0, 1)]
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from jobs import Job
 from torch import nn
@@ -30,9 +31,11 @@ class Task:
     fresh : callable
         Makes an untrained network of so many nodes.
     X, y : Tensor
-        Sequences to train on, and their targets.
+        Sequences, and their targets.
+    held_out : Tensor of int
+        Numbers of those that the best epoch is chosen by; the others are trained on.
     n_calibration : int
-        How many of them to prune by.
+        How many of the first to prune by.
     distill : Distillation
         How one is trained without labels.
     finetune : FineTune
@@ -50,6 +53,7 @@ class Task:
     fresh: Callable[[int], nn.Module]
     X: torch.Tensor
     y: torch.Tensor
+    held_out: torch.Tensor
     n_calibration: int
     distill: Distillation
     finetune: FineTune
@@ -89,9 +93,8 @@ def cut_again(module):
 def trained_on(objective, module, task, seed):
     """A copy of a module, trained as ``finetune=`` does it, whatever the module is made of."""
     module, settings = copy.deepcopy(module).to(task.device), task.finetune
-    order = torch.randperm(len(task.X), generator=torch.Generator().manual_seed(seed)).numpy()
-    n_held_out = round(settings.validation_fraction * len(order))
-    parts = order[n_held_out:], order[:n_held_out]
+    others = np.setdiff1d(np.arange(len(task.X)), task.held_out)
+    parts = others, task.held_out.numpy()
     steps = tuple(IndexBatches([part], settings.batch_size) for part in parts)
     named = {"what": "training", "frozen": False, "seed": seed, "verbose": 0}
     train_in_place(module, [module], objective, steps, settings, **named)
@@ -162,8 +165,8 @@ METHODS = {
 def before_and_after(module, task, seed):
     """Of the network that a method made, also after fine-tuning."""
     row = measures(module, task)
-    if not isinstance(module.head.weight, nn.Parameter):  # int8 weights are not trained
-        return row
+    if not isinstance(module.head.weight, nn.Parameter):  # int8: no parameters, and not trained
+        return row | {"parameters": n_parameters(task.dense)}
     start = time.perf_counter()
     after = task.measure(trained_on(Labels(task), module, task, seed))
     return row | {f"{task.quality}, fine-tuned": after, "tuned in (s)": time.perf_counter() - start}

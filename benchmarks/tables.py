@@ -46,7 +46,7 @@ def across(content, column, values, seconds=None, n_digits=3):
             *key,
             n_seeds,
             *cells,
-            *([f"{np.mean(times):.1f}" if times else "–"] if seconds else []),
+            *([f"{np.median(times):.1f}" if times else "–"] if seconds else []),
         ]
 
 
@@ -112,8 +112,8 @@ def regrets(content):
     for method, own in regret.items():
         worst = max(own, key=own.get)
         at = f"{worst[0]}, {worst[1]:.0%}"
-        largest, mean_seconds = summary([own[worst]]), f"{np.mean(seconds[method]):.1f}"
-        yield [method, geometric_means(own), largest, at, mean_seconds]
+        largest, usual = summary([own[worst]]), f"{np.median(seconds[method]):.1f}"
+        yield [method, geometric_means(own), largest, at, usual]
 
 
 def geometric_means(ratios, n_digits=3):
@@ -191,10 +191,11 @@ def values_of(rows, name):
 
 
 def summary(values, name="", n_digits=3):
-    """A mean, and what it is between."""
+    """A mean, of times a median, and what it is between."""
     if not values:
         return "–"
-    mean, least, most = np.mean(values), min(values), max(values)
+    center = np.median if name.endswith(TIMES) else np.mean
+    mean, least, most = center(values), min(values), max(values)
     if not np.isfinite(mean):
         return "not finite"
     if "perplexity" in name and mean >= LARGEST:
@@ -205,6 +206,7 @@ def summary(values, name="", n_digits=3):
     return mean if least == most else f"{mean} ({least}–{most})"
 
 
+TIMES = ("(s)", "ms")  # a run beside others can take many times as long
 LARGEST = 10_000  # words: a larger perplexity is worse than that of a guess
 
 

@@ -127,7 +127,7 @@ def time_and_quality():
         ax.axhline(dense, color=GRAY, linewidth=1, label="dense")
         for number, method in enumerate(methods[1:]):
             found = [row for row in own if row["method"] == method]
-            seconds = np.mean([row["fit (s)"] for row in found])
+            seconds = np.median([row["fit (s)"] for row in found])
             accuracy = np.mean([row["accuracy (%)"] for row in found])
             ax.plot(seconds, accuracy, "os^Dvx"[number], color=COLORS[number % 4], label=method)
         ax.set(xscale="log", title=name)
