@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import NullFormatter, ScalarFormatter, StrMethodFormatter
 from results import FOLDER
+from tables import values_of
 
 from skspectral.inspection.display import BLUE, GRAY, ORANGE, VERMILION
 
@@ -155,9 +156,9 @@ def perplexities():
         layout="constrained",
     )
     for (name, methods), ax in zip(networks.items(), axes, strict=True):
-        ax.axvline(np.mean(values(methods["dense"], "perplexity")), color=GRAY, linewidth=1)
+        ax.axvline(np.mean(values_of(methods["dense"], "perplexity")), color=GRAY, linewidth=1)
         for key, label, color, marker, fill in STAGES:
-            every = [values(own, key) for own in methods.values()]
+            every = [values_of(own, key) for own in methods.values()]
             found, most = np.array([np.mean(own or np.nan) for own in every]), FARTHEST * least
             far = np.flatnonzero(found > most)
             found[far] = np.nan
@@ -174,11 +175,6 @@ def perplexities():
     axes[-1].set(xscale="log", xlabel="perplexity of the test text")
     axes[-1].xaxis.set_major_formatter(ScalarFormatter())
     axes[-1].xaxis.set_minor_formatter(ScalarFormatter())
-
-
-def values(own, key):
-    """Values of a column in the rows that have it."""
-    return [row[key] for row in own if key in row]
 
 
 FARTHEST = 3  # times the least perplexity: larger ones stand at the edge
