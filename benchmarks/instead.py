@@ -24,6 +24,7 @@ class Cell(nn.Module):
         n_gates = len(weights[0]) // rnn.hidden_size
         chunks = [weight.detach().chunk(n_gates) for weight in weights]
         of_input, of_state, *biases = chunks
+        self.activation = activation_of(rnn)
         self.ih = nn.ModuleList(map(linear, of_input, biases[0]))
         self.hh = nn.ModuleList(map(linear, of_state, biases[1]))
 
@@ -32,10 +33,15 @@ class Cell(nn.Module):
         h, c = state
         gates = [read(x) + own(h) for read, own in zip(self.ih, self.hh, strict=True)]
         if len(gates) == 1:
-            return gates[0].relu(), c
+            return getattr(gates[0], self.activation)(), c
         i, f, g, o = gates
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()
         return o.sigmoid() * c.tanh(), c
+
+
+def activation_of(rnn):
+    """Name of the activation of a layer."""
+    return getattr(rnn, "nonlinearity", "tanh")
 
 
 class Unrolled(nn.Module):
@@ -151,6 +157,7 @@ class LowRank(nn.Module):
     def __init__(self, rnn, rank):
         super().__init__()
         self.n_levels, self.hidden_size = rnn.num_layers, rnn.hidden_size
+        self.is_relu = activation_of(rnn) == "relu"
         for name, weight in rnn.named_parameters():
             if "weight_hh" not in name:
                 self.register_parameter(name, nn.Parameter(weight.detach().clone()))
@@ -181,19 +188,20 @@ class LowRank(nn.Module):
             weight, up, down = factors
             zero = x.new_zeros(len(x), self.hidden_size)
             state = (zero, zero) if states is None else states[level]
-            x, state = scanned(nn.functional.linear(x, weight, read + own), up, down, *state)
+            inputs = nn.functional.linear(x, weight, read + own)
+            x, state = scanned(inputs, up, down, *state, self.is_relu)
             last.append(state)
         return x, last
 
 
 @torch.jit.script
-def scanned(inputs, up, down, h, c):
-    """States of a relu layer or of an LSTM, whose number of gates is known by the shapes."""
+def scanned(inputs, up, down, h, c, is_relu: bool):
+    """States of a plain layer or of an LSTM, whose number of gates is known by the shapes."""
     found = []
     for t in range(inputs.shape[1]):
         gates = inputs[:, t] + (h @ down.t()) @ up.t()
         if gates.shape[1] == h.shape[1]:
-            h = gates.relu()
+            h = gates.relu() if is_relu else gates.tanh()
         else:
             i, f, g, o = gates.chunk(4, 1)
             c = f.sigmoid() * c + i.sigmoid() * g.tanh()
