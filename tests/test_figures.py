@@ -81,6 +81,9 @@ def test_real_models_in_the_readme_are_those_measured():
         "a third of the nodes of a date translator keep "
         f"{model('date_seq2seq', 0.33):.1f} % exact matches"
     ) in text
+    key = {"network": "silero_vad", "nodes": "128 to 43", "batch": 1}
+    before, after = (mean("latency", each, **key) for each in ("parameters before", "parameters"))
+    assert f"has {before:,.0f} parameters before and {after:,.0f} after" in text
     assert (
         f"a perplexity of {model('ptb_lstm', 1.0):.0f} to {model('ptb_lstm', 0.5):.0f} at half"
     ) in text
@@ -137,6 +140,7 @@ def test_methods_on_pixel_mnist_are_ordered_as_the_page_says():
     assert [*np.greater(longer, usual)] == [True, True, False]
     harm = f"does harm on the third: {longer[2]:.1f} % instead of {usual[2]:.1f} %"
     assert harm in prose("docs/experiments.rst")
+    assert before(method=ours[2]) < after(method=ours[0])
     tuned = [after(method=each) for each in (*ours, *METHODS) if "random" not in each]
     assert max(tuned) - min(tuned) < 2
     assert before(method="trained small from scratch") < min(tuned)
@@ -231,6 +235,9 @@ def test_perplexities_of_the_experiments_are_those_measured():
     assert f"an epoch on the labels, {', '.join(after[:3])} and {after[3]}" in text
     (scratch,) = found(third, "trained small from scratch")
     assert f"for 20 epochs reaches the same {scratch}" in text
+    for network in {row["network"] for row in measured("penn")}:
+        labeled = mean("penn", "perplexity, fine-tuned", network=network, method=ours[0])
+        assert mean("penn", "perplexity", network=network, method=ours[2]) < labeled
     small = "trained small from scratch", "small by distillation, full training"
     scratch, taught, best = found("RNN(128) to 42", *small, ours[2])
     assert f"{scratch} from scratch, and {taught} by distillation with a full training" in text

@@ -1,4 +1,4 @@
-"""What the benchmarks compare with starts from the dense network."""
+"""Layers that benchmarks rewrite for other methods have the outputs of the original layers."""
 
 import importlib
 from pathlib import Path
