@@ -5,9 +5,11 @@ nodes. Packages that are not installed are left out.
 """
 
 import copy
+import importlib.util
 import warnings
 
 import torch
+from results import Results
 from torch import nn
 from torch.nn.utils import prune as torch_prune
 
@@ -18,8 +20,8 @@ LAYERS = {
     "nn.RNN": (nn.RNN, {}),
     "nn.GRU": (nn.GRU, {}),
     "nn.LSTM": (nn.LSTM, {}),
-    "nn.LSTM, two levels": (nn.LSTM, {"num_layers": 2}),
-    "nn.LSTM, both directions": (nn.LSTM, {"bidirectional": True}),
+    "nn.LSTM(num_layers=2)": (nn.LSTM, {"num_layers": 2}),
+    "nn.LSTM(bidirectional=True)": (nn.LSTM, {"bidirectional": True}),
 }
 
 
@@ -103,22 +105,27 @@ def outcome(package, net, X):
         return f"{n_parameters(net):,} to {n_parameters(small):,}"
     same = zip(net.parameters(), small.parameters(), strict=True)
     changed = any(not torch.equal(one, other) for one, other in same)
-    return "zeros, no smaller" if changed else "nothing, silently"
+    return "zeros, same size" if changed else "unchanged, no error"
 
 
-def rows():
-    """A row for every layer, a column for every package."""
+def measure(results):
+    """Add a row for every layer and package."""
     torch.manual_seed(0)
     X = torch.randn(64, 12, 3)
-    for name, (kind, options) in LAYERS.items():
+    for layers, (kind, options) in LAYERS.items():
         net = Net(kind, options).eval()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield name, {key: outcome(package, net, X) for key, package in PACKAGES.items()}
+        for name, package in PACKAGES.items():
+            key = {"layers": layers, "package": name}
+            results.forget(**key)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                results.add(key, {"outcome": outcome(package, net, X)})
 
 
 if __name__ == "__main__":
-    for number, (name, row) in enumerate(rows()):
-        if number == 0:
-            print(f"{'parameters':26}" + "".join(f"{package:23}" for package in row))
-        print(f"{name:26}" + "".join(f"{found:23}" for found in row.values()))
+    if importlib.util.find_spec("torch_pruning") is None:
+        del PACKAGES["torch-pruning"]
+    results = Results("peers", ["layers"])
+    measure(results)
+    for each in results.rows:
+        print(f"{each['layers']:30}{each['package']:23}{each['outcome']}")

@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 from goals import begin, row, seconds
 from networks import DATA, is_batches, ptb_task, row_task, silero_task, vowel_task
+from results import Results
 from scipy.linalg.lapack import dpstrf
 from tqdm.auto import tqdm
 
@@ -95,12 +96,19 @@ def quality():
 
 
 N_SUBSET, N_KEPT = 20, 5
+COMPARED = {
+    "greedy": "greedy",
+    "greedy+": "greedy, refined",
+    "pivoted+": "pivoted_cholesky, refined",
+    "design+": "convex, refined",
+    "exchange": "exchange",
+}
 
 
 def optimality():
-    """The largest and mean loss over that of the optimum, among a few nodes of each network."""
-    ratios = {key: [] for key in ("greedy", "greedy+", "pivoted+", "exchange", "design+")}
-    for _, _, problem in tqdm(problems(), desc="networks", leave=False):
+    """Loss of solvers over that of the optimum, among a few nodes of each network."""
+    results = Results("optimality", ["solver"])
+    for network, kind, problem in tqdm(problems(), desc="networks", leave=False):
         for seed in range(2):
             few = np.sort(np.random.default_rng(seed).permutation(problem.n_nodes)[:N_SUBSET])
             square = np.ix_(few, few)
@@ -108,11 +116,14 @@ def optimality():
                 problem.covariance[square], problem.weight[square], problem.ridge[few]
             )
             optimum = ExhaustiveSolver().select(part, N_KEPT).loss_path[-1]
-            for key, found in ratios.items():
-                found.append(SOLVERS[key].select(part, N_KEPT).loss_path[-1] / optimum)
-    for key, found in ratios.items():
-        size = f"{N_SUBSET}/{N_KEPT}"
-        row(f"{key}, largest loss", size, max(found), 1.02, f"optimum; mean {np.mean(found):.4f}")
+            for solver, name in COMPARED.items():
+                ratio = SOLVERS[solver].select(part, N_KEPT).loss_path[-1] / optimum
+                key = {"network": network, "loss": kind, "solver": name, "seed": seed}
+                results.forget(**key)
+                results.add(key, {"ratio": ratio})
+    for solver in COMPARED.values():
+        ratios = [each["ratio"] for each in results.rows if each["solver"] == solver]
+        print(f"{solver:26} mean {np.mean(ratios):.4f}, largest {max(ratios):.4f}")
 
 
 # Speed

@@ -163,6 +163,25 @@ def latency(content):
 
 
 RUNTIMES = ("torch", "ONNX Runtime")
+
+
+def optimality(content):
+    """Losses over those of the optimum, by solver."""
+    yield ["solver", "selections", "mean", "largest"]
+    for (solver,), rows in grouped(content["rows"], ["solver"]).items():
+        ratios = values_of(rows, "ratio")
+        yield [solver, len(ratios), f"{np.mean(ratios):.4f}", f"{max(ratios):.3f}"]
+
+
+def outcomes(content):
+    """What packages make of each layer, in a column for each."""
+    packages = dict.fromkeys(row["package"] for row in content["rows"])
+    yield ["", *packages]
+    for (layers,), rows in grouped(content["rows"], ["layers"]).items():
+        found = {row["package"]: row["outcome"] for row in rows}
+        yield [f"``{layers}``", *map(found.get, packages)]
+
+
 TABLES = {
     "models": models,
     "pixels_sizes": sizes,
@@ -174,6 +193,8 @@ TABLES = {
     "gates": protocol,
     "trajectory": regrets,
     "latency": latency,
+    "optimality": optimality,
+    "peers": outcomes,
 }
 
 

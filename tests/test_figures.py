@@ -16,8 +16,8 @@ NETWORKS = {
     "nn.RNN": nn.RNN(3, 32, batch_first=True),
     "nn.GRU": nn.GRU(3, 32, batch_first=True),
     "nn.LSTM": nn.LSTM(3, 32, batch_first=True),
-    "nn.LSTM, two layers": nn.LSTM(3, 32, num_layers=2, batch_first=True),
-    "nn.LSTM, bidirectional": nn.LSTM(3, 32, bidirectional=True, batch_first=True),
+    "nn.LSTM(num_layers=2)": nn.LSTM(3, 32, num_layers=2, batch_first=True),
+    "nn.LSTM(bidirectional=True)": nn.LSTM(3, 32, bidirectional=True, batch_first=True),
 }
 
 
@@ -105,12 +105,22 @@ def test_milliseconds_in_the_readme_are_those_measured():
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_parameters_on_the_page_of_comparisons_are_those_of_pruned_networks(name):
+def test_parameters_in_the_table_of_packages_are_those_of_pruned_networks(name):
     net = Tagger(NETWORKS[name]).eval()
     small = prune(net, torch.randn(64, 12, 3), m=0.5)
     before, after = (sum(p.numel() for p in each.parameters()) for each in (net, small))
-    kind, comma, rest = name.partition(",")
-    assert f"* - ``{kind}``{comma}{rest} - {before:,} to {after:,}" in prose("docs/compared.rst")
+    own = {"layers": name, "package": "skspectral"}
+    (row,) = (each for each in measured("peers") if each.items() >= own.items())
+    assert row["outcome"] == f"{before:,} to {after:,}"
+
+
+def test_the_default_solver_is_closest_to_the_optimum():
+    ratios = {}
+    for row in measured("optimality"):
+        ratios.setdefault(row["solver"], []).append(row["ratio"])
+    means = {solver: np.mean(each) for solver, each in ratios.items()}
+    assert means["exchange"] == min(means.values())
+    assert max(ratios["exchange"]) < 1.05
 
 
 def test_methods_are_ordered_as_the_page_on_trajectories_says():
