@@ -4,8 +4,6 @@ Every ratio has a trajectory fit of its own; ``--trajectory-fit 0`` leaves it ou
 """
 
 import argparse
-import os
-import platform
 import tempfile
 import time
 from functools import partial
@@ -13,13 +11,13 @@ from functools import partial
 import numpy as np
 import sklearn
 import torch
+from results import PACKAGES, Results
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
-from tqdm.auto import tqdm
 
 from skspectral import RNNClassifier, SpectralRNNPruner, SpectralRNNPrunerCV
 
@@ -66,7 +64,8 @@ def measure(choose, *args):
 
 
 def main(trajectory_fit):
-    """Print a row for each way to choose."""
+    """Measure and print a row for each way to choose."""
+    torch.set_num_threads(1)
     options = {"trajectory_fit": trajectory_fit}
     X, y = digits()
     network = RNNClassifier(N_NODES, max_epochs=10, random_state=0)
@@ -77,28 +76,22 @@ def main(trajectory_fit):
         "GridSearchCV, memory": grid_search,
         "GridSearchCV": plain_grid_search,
     }
-    rows = []
-    with tqdm(total=len(kinds) * len(ways)) as bar:
-        for kind, estimator in kinds.items():
-            for name, choose in ways.items():
-                way = partial(choose, options)
-                costs = [measure(way, estimator, ms, X, y) for ms in (RATIOS[4:5], RATIOS)]
-                rows.append((kind, name, *zip(*costs, strict=True)))
-                bar.update()
+    results = Results("choosing_m", ["network", "choice"], packages=(*PACKAGES, sklearn))
     print(f"GRU({N_NODES}) on {len(X)} digits, {FOLDS} folds, one ratio and {len(RATIOS)}")
-    print(f"trajectory_fit={trajectory_fit}")
     print(f"{'network':21} {'choice':21} {'seconds':>15} {'times':>6} {'passes':>13} {'times':>6}")
-    for kind, way, seconds, passes in rows:
-        (one, ten), (few, many) = seconds, passes
-        print(
-            f"{kind:21} {way:21} {one:7.2f} {ten:7.2f} {ten / one:6.2f} "
-            f"{few:6d} {many:6d} {many / few:6.2f}"
-        )
-    print(
-        f"torch threads {torch.get_num_threads()}, of {os.cpu_count()} processors; "
-        f"torch {torch.__version__}, scikit-learn {sklearn.__version__}, "
-        f"Python {platform.python_version()}"
-    )
+    for kind, estimator in kinds.items():
+        for name, choose in ways.items():
+            way = partial(choose, options)
+            (one, few), (ten, many) = (
+                measure(way, estimator, ratios, X, y) for ratios in (RATIOS[4:5], RATIOS)
+            )
+            key = {"network": kind, "choice": name, **options}
+            results.add(key, {"seconds": [one, ten], "passes": [few, many]})
+            print(
+                f"{kind:21} {name:21} {one:7.2f} {ten:7.2f} {ten / one:6.2f} "
+                f"{few:6d} {many:6d} {many / few:6.2f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

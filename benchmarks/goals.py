@@ -1,4 +1,4 @@
-"""A table of goals beside what was measured: met or missed."""
+"""Goals beside what was measured, met or missed; saved in ``results/goals.json``."""
 
 import platform
 import statistics
@@ -10,9 +10,12 @@ import numpy as np
 import scipy
 import sklearn
 import torch
+from results import Results
 from threadpoolctl import threadpool_limits
 
-PACKAGES = (np, scipy, sklearn, joblib, torch)
+import skspectral
+
+PACKAGES = (np, scipy, sklearn, joblib, torch, skspectral)
 
 
 def seconds(function, repeats=3):
@@ -32,11 +35,16 @@ def medians(*functions, repeats=3, limit=float("inf")):
     return [statistics.median(each) for each in times]
 
 
-def row(what, size, measured, goal, of, *, at_least=False):
-    """One line of the table."""
+def row(part, what, size, measured, goal, of, *, at_least=False, **beside):
+    """Save and print what was measured; a row that is there is replaced."""
+    threads = torch.get_num_threads()
+    key = {"part": part, "what": what, "size": size, "of": of, "threads": threads}
+    results = Results("goals", ["part", "what", "size", "of"], packages=PACKAGES)
+    results.add(key, {"measured": measured, "goal": goal, "at least": at_least, **beside})
     met = measured >= goal if at_least else measured <= goal
     sign = ">=" if at_least else "<="
     verdict = "met" if met else "MISSED"
+    of += "".join(f", {name} {value:.2f}" for name, value in beside.items())
     print(f"{what:34} {size:12} {measured:8.3f} {sign} {goal:<6g} {verdict:6}  {of}", flush=True)
 
 

@@ -23,7 +23,7 @@ def seconds():
 def importing():
     """The goal of seconds."""
     measured = statistics.median(seconds() for _ in range(5))
-    row("import skspectral (s)", "", measured, 0.3, "beyond torch and scikit-learn")
+    row("import", "import skspectral (s)", "", measured, 0.3, "beyond torch and scikit-learn")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from results import Results
 from scale import held
 from threadpoolctl import threadpool_limits
 from torch import nn
@@ -51,6 +52,7 @@ class Clock:
 
     def __init__(self, device):
         self.device, self.total = device, 0.0
+        self.results = Results("large", ["phase", "device"])
 
     def held(self):
         """Megabytes held now, on the GPU or by this process."""
@@ -60,7 +62,7 @@ class Clock:
 
     @contextmanager
     def phase(self, what):
-        """Print a row."""
+        """Add a row."""
         most, done = [0.0], threading.Event()
 
         def watch():
@@ -77,10 +79,15 @@ class Clock:
             done.set()
             watcher.join()
         self.total += seconds
-        print(f"{what:28} {seconds:8.1f} {most[0]:8.0f}", flush=True)
+        self.add(what, {"seconds": seconds, "MB": most[0]})
+
+    def add(self, what, measured):
+        """Save and print a row."""
+        self.results.add({"phase": what, "device": self.device}, measured)
+        print(f"{what:28}", *(f"{value:8.1f}" for value in measured.values()), flush=True)
 
     def watch(self, owner, name, what):
-        """Print a row whenever a function is called."""
+        """Add a row whenever a function is called."""
         function = getattr(owner, name)
 
         def timed(*args, **kwargs):
@@ -103,12 +110,12 @@ def main(n_batches, device):
     start = time.perf_counter()
     pruner = SpectralRNNPruner(model, KEPT, likelihood="categorical").fit(iter(batches))
     rest = time.perf_counter() - start - clock.total
-    print(f"{'tracing, surgery, refit':28} {rest:8.1f}")
+    clock.add("tracing, surgery, refit", {"seconds": rest})
     small = pruner.pruned_module_.cpu()
     with TemporaryDirectory() as folder, clock.phase("export to ONNX, checked"):
         export_onnx(small, batches[0], Path(folder) / "words.onnx")
     sizes = (sum(each.numel() for each in module.parameters()) for module in (model, small))
-    print("weights: {:,} to {:,}".format(*sizes))
+    clock.add("parameters", dict(zip(("before", "after"), sizes, strict=True)))
 
 
 if __name__ == "__main__":

@@ -321,7 +321,6 @@ def row(name, make, arguments, results):
         return
     print(shown(pair, measured, arguments.batch == 1), flush=True)
     key = {"network": name, "nodes": nodes, "batch": arguments.batch}
-    results.forget(**key)
     results.add(key, measured)
 
 

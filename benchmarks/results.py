@@ -43,12 +43,9 @@ class Results:
         """A row that is there, or else what ``measure`` gives, a dict of numbers."""
         return self.find(**key) or self.add(key, measure())
 
-    def forget(self, **key):
-        """Drop a row that is there, to measure it again."""
-        self.rows = [row for row in self.rows if not row.items() >= key.items()]
-
     def add(self, key, measured):
-        """Another row."""
+        """Another row, in place of one that is there."""
+        self.rows = [row for row in self.rows if not row.items() >= key.items()]
         today = dt.datetime.now(tz=dt.UTC).date().isoformat()
         of_run = {"date": today, "threads": torch.get_num_threads(), "machine": self.here()}
         self.rows.append(key | measured | of_run)

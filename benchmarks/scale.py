@@ -17,6 +17,7 @@ from skspectral import HiddenStateMoments, SpectralRNNPruner
 from skspectral.calibration.moments import BLOCK
 from skspectral.data.sequences import of_like_length
 
+MANY, UNEQUAL = "many sequences", "unequal lengths"
 FEATURES, N_STEPS, BATCH = 8, 28, 256
 # Kind, nodes, sequences.
 NETWORKS = [
@@ -72,21 +73,21 @@ def beside_forward(size, module, X):
     fit, moments, dense = medians(
         lambda: pruner.fit(X), lambda: alone.fit(X), lambda: bare(module, X)
     )
-    row(f"fit, {len(X):,} sequences", size, fit / dense, 1.2, "bare forward")
-    row("the same, moments alone", size, moments / dense, 1.2, "bare forward")
+    row(MANY, f"fit, {len(X):,} sequences", size, fit / dense, 1.2, "bare forward")
+    row(MANY, "the same, moments alone", size, moments / dense, 1.2, "bare forward")
     for dtype in (np.float64, np.float32):
         least = 1 + products_alone(module.hidden_size, len(X) * N_STEPS, dtype) / dense
-        row(f"its products in {np.dtype(dtype)} alone", size, least, 1.2, "bare forward")
+        row(MANY, f"its products in {np.dtype(dtype)} alone", size, least, 1.2, "bare forward")
     small = pruner.pruned_module_
     transform, dense = medians(lambda: pruner.transform(X), lambda: bare(small, X))
-    row("transform", size, transform / dense, 1.1, "bare pruned forward")
+    row(MANY, "transform", size, transform / dense, 1.1, "bare pruned forward")
 
 
 def lengths():
     """Sequences of log-normal length beside as many steps in sequences of one length."""
     steps = np.ceil(np.random.default_rng(0).lognormal(np.log(50), 0.6, size=10_000)).astype(int)
     run = sum(steps[batch].max() * len(batch) for batch in of_like_length(steps, BATCH))
-    row("steps run, log-normal lengths", "padded", run / steps.sum(), 1.1, "own steps")
+    row(UNEQUAL, "steps run, log-normal lengths", "padded", run / steps.sum(), 1.1, "own steps")
     equal = sequences(-(-steps.sum() // 50), 50)
     flat = equal.reshape(-1, FEATURES)
     ragged = np.split(flat[: steps.sum()], np.cumsum(steps)[:-1])
@@ -94,7 +95,8 @@ def lengths():
     for size, module in (("packed", layer), ("padded", nn.Sequential(layer, Last()))):
         pruner = moments_alone(module)
         unequal, straight = medians(lambda p=pruner: p.fit(ragged), lambda p=pruner: p.fit(equal))
-        row("fit, log-normal lengths", size, unequal / straight, 1.1, "as many steps, one length")
+        ratio = unequal / straight
+        row(UNEQUAL, "fit, log-normal lengths", size, ratio, 1.1, "as many steps, one length")
 
 
 class Last(nn.Module):
@@ -113,7 +115,8 @@ def memory():
     """Peak extra memory of a fit to a hundred thousand sequences beside that to a thousand."""
     for form in ("generator", "memmap", "HDF5"):
         few, many = (extra(form, n_sequences) for n_sequences in (1_000, 100_000))
-        row(f"memory, {form}, 10⁵ sequences", "GRU(256)", many / few, 1.1, f"10³: {few:.0f} MB")
+        what = f"memory, {form}, 10⁵ sequences"
+        row("memory", what, "GRU(256)", many / few, 1.1, "10³ sequences", MB=few)
 
 
 def extra(form, n_sequences):

@@ -119,7 +119,6 @@ def optimality():
             for solver, name in COMPARED.items():
                 ratio = SOLVERS[solver].select(part, N_KEPT).loss_path[-1] / optimum
                 key = {"network": network, "loss": kind, "solver": name, "seed": seed}
-                results.forget(**key)
                 results.add(key, {"ratio": ratio})
     for solver in COMPARED.values():
         ratios = [each["ratio"] for each in results.rows if each["solver"] == solver]
@@ -161,19 +160,21 @@ def speed():
         for name, Q in (("Q = I", np.eye(n)), ("dense Q", readers.T @ readers)):
             problem = SelectionProblem(covariance, Q, np.zeros(n))
             greedy = seconds(lambda p=problem, m=m: GreedySolver().select(p, m))
-            row(f"greedy, {name}", f"{n}/{m}", greedy / pivoted, 3.0, "dpstrf")
+            row("solvers", f"greedy, {name}", f"{n}/{m}", greedy / pivoted, 3.0, "dpstrf")
             if n == 1024:
                 exchange = seconds(lambda p=problem, m=m: ExchangeSolver().select(p, m))
-                row(f"exchange, {name}", f"{n}/{m}", exchange / greedy, 20.0, "greedy")
+                ratio = exchange / greedy
+                row("solvers", f"exchange, {name}", f"{n}/{m}", ratio, 20.0, "greedy")
             if n == 1024 and name == "Q = I" and (cur := cur_selection(covariance, m)):
-                row("greedy, Q = I", f"{n}/{m}", greedy / seconds(cur, 1), 0.01, "CUR")
+                ratio = greedy / seconds(cur, 1)
+                row("solvers", "greedy, Q = I", f"{n}/{m}", ratio, 0.01, "CUR")
     covariance = relu_covariance(512)
     readers = np.random.default_rng(1).normal(size=(256, 512))
     for name, Q in (("Q = I", np.eye(512)), ("dense Q", readers.T @ readers)):
         problem = SelectionProblem(covariance, Q, np.zeros(512))
         greedy = seconds(lambda p=problem: GreedySolver().select(p, 128))
         convex = seconds(lambda p=problem: ConvexSolver().select(p, 128))
-        row(f"convex, {name}", "512/128", convex / greedy, 50.0, "greedy")
+        row("solvers", f"convex, {name}", "512/128", convex / greedy, 50.0, "greedy")
     report_memory(8192, 1024)
 
 
@@ -188,7 +189,8 @@ def report_memory(n, m):
     tracemalloc.reset_peak()
     elapsed = seconds(lambda: GreedySolver().select(problem, m), 1)
     arrays = tracemalloc.get_traced_memory()[1] / (8 * n * n)
-    row("memory of greedy, dense Q", f"{n}/{m}", arrays, 4.0, f"n² arrays, {elapsed:.0f} s")
+    what, beside = "memory of greedy, dense Q", {"seconds": elapsed}
+    row("memory", what, f"{n}/{m}", arrays, 4.0, "n² arrays", **beside)
 
 
 if __name__ == "__main__":

@@ -173,6 +173,54 @@ def optimality(content):
         yield [solver, len(ratios), f"{np.mean(ratios):.4f}", f"{max(ratios):.3f}"]
 
 
+def choosing(content):
+    """Seconds and passes of one size and of ten, and their ratios."""
+    yield [
+        "trajectory_fit",
+        "network",
+        "choice",
+        *(
+            each
+            for what in ("s", "passes")
+            for each in (f"one size ({what})", f"ten ({what})", "ratio")
+        ),
+    ]
+    for row in content["rows"]:
+        (one, ten), (few, many) = row["seconds"], row["passes"]
+        seconds = [f"{one:.2f}", f"{ten:.2f}", f"{ten / one:.2f}"]
+        passes = [f"{few:,}", f"{many:,}", f"{many / few:.2f}"]
+        yield [row["trajectory_fit"], row["network"], row["choice"], *seconds, *passes]
+
+
+def phases(content):
+    """Seconds and megabytes of every phase, on the CPU."""
+    yield ["phase", "seconds", "MB"]
+    for row in content["rows"]:
+        if row["device"] == "cpu" and "seconds" in row:
+            memory = f"{row['MB']:,.0f}" if "MB" in row else "–"
+            yield [row["phase"], f"{row['seconds']:.1f}", memory]
+
+
+def goals(content):
+    """What was measured beside its goal."""
+    known = {"part", "what", "size", "of", "measured", "goal", "at least", *HIDDEN}
+    beside = list(dict.fromkeys(key for row in content["rows"] for key in row if key not in known))
+    yield ["", "size", "threads", "ratio", "goal", "", "relative to", *beside]
+    for row in content["rows"]:
+        found, goal, at_least = row["measured"], row["goal"], row["at least"]
+        met = found >= goal if at_least else found <= goal
+        yield [
+            row["what"],
+            row["size"],
+            row["threads"],
+            f"{found:.3f}",
+            f"{'≥' if at_least else '≤'} {goal:g}",
+            "met" if met else "missed",
+            row["of"],
+            *(f"{row[name]:.2g}" if name in row else "–" for name in beside),
+        ]
+
+
 def outcomes(content):
     """What packages make of each layer, in a column for each."""
     packages = dict.fromkeys(row["package"] for row in content["rows"])
@@ -193,6 +241,9 @@ TABLES = {
     "gates": protocol,
     "trajectory": regrets,
     "latency": latency,
+    "choosing_m": choosing,
+    "goals": goals,
+    "large": phases,
     "optimality": optimality,
     "peers": outcomes,
 }
@@ -232,9 +283,18 @@ LARGEST = 10_000  # words: a larger perplexity is worse than that of a guess
 
 
 def write_tables(folder):
-    """Write a CSV file for every results file."""
+    """Write a CSV file for every results file, or for every part of one that has parts."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in sorted(Path(FOLDER).glob("*.json")):
-        rows = TABLES.get(path.stem, plain)(json.loads(path.read_text()))
-        with (folder / f"{path.stem}.csv").open("w", newline="") as file:
-            csv.writer(file).writerows(rows)
+        for name, content in parted(path.stem, json.loads(path.read_text())):
+            with (folder / f"{name}.csv").open("w", newline="") as file:
+                csv.writer(file).writerows(TABLES.get(path.stem, plain)(content))
+
+
+def parted(name, content):
+    """Names and contents of the tables of a results file."""
+    if "part" not in content["index"]:
+        yield name, content
+        return
+    for (part,), rows in grouped(content["rows"], ["part"]).items():
+        yield f"{name}_{part.replace(' ', '_')}", content | {"rows": rows}
