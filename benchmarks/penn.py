@@ -39,13 +39,15 @@ CASES = {
         {SCRATCH: "words-rnn-42", DISTILLED: "words-rnn-42-distilled"},
         PEERS,
     ),
-    "LSTM(200) x 2 to 100": ("words-lstm-200", 100, {}, {}),
-    "LSTM(200) x 2 to 66": (
-        "words-lstm-200",
-        66,
-        {SCRATCH: "words-lstm-66"},
-        PEERS | LSTM_PEERS,
-    ),
+    **{
+        f"LSTM(200) x 2 to {m}": (
+            "words-lstm-200",
+            m,
+            {SCRATCH: f"words-lstm-{m}"},
+            PEERS | LSTM_PEERS,
+        )
+        for m in (100, 66)
+    },
 }
 
 

@@ -122,7 +122,7 @@ RECIPES = {
         f"words-lstm-{n}-{seed}": LSTM_WORDS(
             partial(LanguageNet, "LSTM", 200, n, **LSTM), seed=seed
         )
-        for n in (200, 66)
+        for n in (200, 100, 66)
         for seed in range(3)
     },
 }
