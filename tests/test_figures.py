@@ -61,7 +61,7 @@ def mean(name, value, **key):
     """Return the mean of a value over the rows of a results file that have a key."""
     found = [row[value] for row in measured(name) if row.items() >= key.items()]
     assert found, key
-    return float(np.mean(found))
+    return np.mean(found, axis=0)
 
 
 def model(name, kept):
@@ -112,6 +112,22 @@ def test_parameters_in_the_table_of_packages_are_those_of_pruned_networks(name):
     own = {"layers": name, "package": "skspectral"}
     (row,) = (each for each in measured("peers") if each.items() >= own.items())
     assert row["outcome"] == f"{before:,} to {after:,}"
+
+
+def test_sentences_on_the_time_of_a_fit_are_those_measured():
+    over = {
+        row["size"]
+        for row in measured("goals")
+        if row["what"] == "its products in float32 alone" and row["measured"] > row["goal"]
+    }
+    assert over == {"RNN(128)"}
+    key = {"network": "trained before", "choice": "SpectralRNNPrunerCV"}
+    _, fitted = mean("choosing_m", "seconds", **key, trajectory_fit=300)
+    _, unfitted = mean("choosing_m", "seconds", **key, trajectory_fit=0)
+    assert unfitted < fitted / 2
+    before, after = (mean("large", each, phase="parameters") / 1e6 for each in ("before", "after"))
+    text = prose("docs/user_guide/scaling.rst")
+    assert f"from {before:.1f} to {after:.1f} million parameters" in text
 
 
 def test_the_default_solver_is_closest_to_the_optimum():
@@ -249,6 +265,13 @@ def test_perplexities_of_the_experiments_are_those_measured():
         labeled = mean("penn", "perplexity, fine-tuned", network=network, method=ours[0])
         assert mean("penn", "perplexity", network=network, method=ours[2]) < labeled
     small = "trained small from scratch", "small by distillation, full training"
-    scratch, taught, best = found("RNN(128) to 42", *small, ours[2])
+    plain, tuned = "RNN(128) to 42", "perplexity, fine-tuned"
+    scratch, taught = found(plain, *small)
     assert f"{scratch} from scratch, and {taught} by distillation with a full training" in text
+    best, *_ = sorted(found(plain, *ours, value=tuned))
     assert f"against {best} of the best pruned one" in text
+    rank = "low-rank recurrence, as many weights", "low-rank recurrence, rank m"
+    level, ahead = (mean("penn", tuned, network=plain, method=each) for each in rank)
+    pruned = [mean("penn", tuned, network=plain, method=each) for each in ours]
+    assert min(pruned) < level < max(pruned)
+    assert ahead < min(pruned) - 20
