@@ -5,6 +5,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from skspectral.pruners import dense_network
+
 settings.register_profile("same everywhere", derandomize=True, deadline=None, max_examples=60)
 settings.load_profile("same everywhere")
 
@@ -23,6 +25,16 @@ def n_threads(request):
     found = torch.get_num_threads()
     torch.set_num_threads(before)
     assert found == request.param
+
+
+@pytest.fixture
+def little_training(monkeypatch):
+    """What ``estimator=None`` trains is small, for it is trained some hundred times."""
+    default = dense_network.default_estimator
+    small = {"hidden_size": 16, "max_epochs": 4}
+    monkeypatch.setattr(
+        dense_network, "default_estimator", lambda y: default(y).set_params(**small)
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -26,6 +26,8 @@ from skspectral import (
 )
 from skspectral.pruners.cross_validation import best_index
 
+pytestmark = pytest.mark.usefixtures("little_training")
+
 MS = (1, 0.25, 0.5, 1.0)
 RATIOS = np.linspace(0.1, 0.9, 10)
 FOLDS = KFold(3, shuffle=True, random_state=0)

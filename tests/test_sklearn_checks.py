@@ -13,7 +13,6 @@ from skspectral import (
     SpectralRNNPruner,
     SpectralRNNPrunerCV,
 )
-from skspectral.pruners import dense_network
 
 
 def cell(kind, **options):
@@ -24,7 +23,10 @@ def cell(kind, **options):
 
 
 # The checks give a few sequences alone.
-pytestmark = pytest.mark.filterwarnings("ignore:Layer .* too few to estimate:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Layer .* too few to estimate:UserWarning"),
+    pytest.mark.usefixtures("little_training"),
+]
 
 # Those in which the layer itself runs, is kept, or is copied.
 CHECKS_OF_A_MODULE = [
@@ -39,7 +41,7 @@ OTHERS = {
     "tanh": SpectralRNNPruner(cell(nn.RNN), trajectory_fit=0),
     "relu": SpectralRNNPruner(cell(nn.RNN, nonlinearity="relu"), trajectory_fit=0),
     "lstm": SpectralRNNPruner(cell(nn.LSTM), trajectory_fit=0),
-    "cv": SpectralRNNPrunerCV(cell(nn.GRU), trajectory_fit=0),
+    "cv": SpectralRNNPrunerCV(cell(nn.GRU), (0.5, 1.0), cv=2, trajectory_fit=0),
 }
 
 # The hash of a module differs from that of its deep copy, by which the check tells a changed
@@ -49,20 +51,10 @@ MODULE_HASH = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _little_training(monkeypatch):
-    """What ``estimator=None`` trains is small here, for it is trained some hundred times."""
-    default = dense_network.default_estimator
-    small = {"hidden_size": 16, "max_epochs": 4}
-    monkeypatch.setattr(
-        dense_network, "default_estimator", lambda y: default(y).set_params(**small)
-    )
-
-
 @parametrize_with_checks(
     [
         SpectralRNNPruner(trajectory_fit=5),
-        SpectralRNNPrunerCV(cv=2, trajectory_fit=5),
+        SpectralRNNPrunerCV(ms=(0.5, 1.0), cv=2, trajectory_fit=5),
         NeuronSelectionPruner(training=1),
         RNNClassifier(hidden_size=32, max_epochs=20),
         RNNRegressor(),
