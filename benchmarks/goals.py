@@ -39,10 +39,10 @@ def row(part, what, size, measured, goal, of, *, at_least=False, **beside):
     """Save and print what was measured; a row that is there is replaced."""
     threads = torch.get_num_threads()
     key = {"part": part, "what": what, "size": size, "of": of, "threads": threads}
-    results = Results("goals", ["part", "what", "size", "of"], packages=PACKAGES)
-    results.add(key, {"measured": measured, "goal": goal, "at least": at_least, **beside})
     met = measured >= goal if at_least else measured <= goal
-    sign = ">=" if at_least else "<="
+    sign = "≥" if at_least else "≤"
+    results = Results("goals", ["part", "what", "size", "of"], packages=PACKAGES)
+    results.add(key, {"measured": measured, "sign": sign, "goal": goal, "met": met, **beside})
     verdict = "met" if met else "MISSED"
     of += "".join(f", {name} {value:.2f}" for name, value in beside.items())
     print(f"{what:34} {size:12} {measured:8.3f} {sign} {goal:<6g} {verdict:6}  {of}", flush=True)

@@ -202,27 +202,25 @@ def phases(content):
 
 
 def goals(content):
-    """What was measured beside its goal."""
-    known = {"part", "what", "size", "of", "measured", "goal", "at least", *HIDDEN}
+    """Return the rows of a table of goals: what was measured, the goal, and whether it is met."""
+    known = {"part", "what", "size", "of", "measured", "sign", "goal", "met", *HIDDEN}
     beside = list(dict.fromkeys(key for row in content["rows"] for key in row if key not in known))
     yield ["", "size", "threads", "ratio", "goal", "", "relative to", *beside]
     for row in content["rows"]:
-        found, goal, at_least = row["measured"], row["goal"], row["at least"]
-        met = found >= goal if at_least else found <= goal
         yield [
             row["what"],
             row["size"],
             row["threads"],
-            f"{found:.3f}",
-            f"{'≥' if at_least else '≤'} {goal:g}",
-            "met" if met else "missed",
+            f"{row['measured']:.3f}",
+            f"{row['sign']} {row['goal']:g}",
+            "met" if row["met"] else "missed",
             row["of"],
             *(f"{row[name]:.2g}" if name in row else "–" for name in beside),
         ]
 
 
 def outcomes(content):
-    """What packages make of each layer, in a column for each."""
+    """Return the rows of a table of outcomes: layers down, packages across."""
     packages = dict.fromkeys(row["package"] for row in content["rows"])
     yield ["", *packages]
     for (layers,), rows in grouped(content["rows"], ["layers"]).items():

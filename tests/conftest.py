@@ -29,7 +29,7 @@ def n_threads(request):
 
 @pytest.fixture
 def little_training(monkeypatch):
-    """What ``estimator=None`` trains is small, for it is trained some hundred times."""
+    """Make the network that ``estimator=None`` trains small; some tests train it many times."""
     default = dense_network.default_estimator
     small = {"hidden_size": 16, "max_epochs": 4}
     monkeypatch.setattr(
