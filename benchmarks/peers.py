@@ -7,6 +7,7 @@ nodes. Packages that are not installed are left out.
 import copy
 import importlib.util
 import warnings
+from importlib.metadata import version
 
 import torch
 from results import Results
@@ -81,11 +82,12 @@ def rows_masked(net, _X):
     return net
 
 
+# What each is called in the table, the function, and the distribution that it belongs to.
 PACKAGES = {
-    "skspectral": spectral,
-    "torch-pruning": torch_pruning,
-    "torch.ao saliency": torch_ao,
-    "torch.nn.utils.prune": rows_masked,
+    "skspectral": (spectral, "skspectral"),
+    "torch-pruning": (torch_pruning, "torch-pruning"),
+    "torch.ao saliency": (torch_ao, "torch"),
+    "torch.nn.utils.prune": (rows_masked, "torch"),
 }
 
 
@@ -114,11 +116,12 @@ def measure(results):
     X = torch.randn(64, 12, 3)
     for layers, (kind, options) in LAYERS.items():
         net = Net(kind, options).eval()
-        for name, package in PACKAGES.items():
+        for name, (package, distribution) in PACKAGES.items():
             key = {"layers": layers, "package": name}
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                results.add(key, {"outcome": outcome(package, net, X)})
+                found = outcome(package, net, X)
+            results.add(key, {"outcome": found, "version": version(distribution)})
 
 
 if __name__ == "__main__":

@@ -114,6 +114,13 @@ def test_parameters_in_the_table_of_packages_are_those_of_pruned_networks(name):
     assert row["outcome"] == f"{before:,} to {after:,}"
 
 
+def test_versions_of_other_packages_are_those_compared():
+    versions = {row["package"]: row["version"] for row in measured("peers")}
+    torch_version = ".".join(versions["torch.ao saliency"].split(".")[:2])
+    expected = f"PyTorch {torch_version} and torch-pruning {versions['torch-pruning']}"
+    assert expected in prose("docs/compared.rst")
+
+
 def test_sentences_on_the_time_of_a_fit_are_those_measured():
     over = {
         row["size"]
