@@ -116,7 +116,7 @@ def test_ten_ratios_cost_the_passes_of_one(labeled, tmp_path):
             estimator, memory=str(tmp_path / str(len(ratios))), trajectory_fit=0
         )
         with passes(N_NODES) as count:
-            GridSearchCV(pruner, {"m": ratios}, cv=3).fit(X, y)
+            GridSearchCV(pruner, {"m": ratios}, cv=2).fit(X, y)
         counts.append(count)
     assert counts[0] == counts[1]
     assert counts[0]["evaluation"] > 0
@@ -124,6 +124,7 @@ def test_ten_ratios_cost_the_passes_of_one(labeled, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Layer .* too few to estimate")
+@pytest.mark.usefixtures("little_training")
 def test_grid_search_finds_the_same_with_and_without(tmp_path):
     plain, kept = (
         GridSearchCV(

@@ -41,7 +41,7 @@ OTHERS = {
     "tanh": SpectralRNNPruner(cell(nn.RNN), trajectory_fit=0),
     "relu": SpectralRNNPruner(cell(nn.RNN, nonlinearity="relu"), trajectory_fit=0),
     "lstm": SpectralRNNPruner(cell(nn.LSTM), trajectory_fit=0),
-    "cv": SpectralRNNPrunerCV(cell(nn.GRU), trajectory_fit=0),
+    "cv": SpectralRNNPrunerCV(cell(nn.GRU), [0.5, 1.0], cv=2, trajectory_fit=0),
 }
 
 # The hash of a module differs from that of its deep copy, by which the check tells a changed
@@ -54,10 +54,10 @@ MODULE_HASH = {
 @parametrize_with_checks(
     [
         SpectralRNNPruner(trajectory_fit=5),
-        SpectralRNNPrunerCV(cv=2, trajectory_fit=5),
+        SpectralRNNPrunerCV(ms=(0.5, 1.0), cv=2, trajectory_fit=5),
         NeuronSelectionPruner(training=1),
         RNNClassifier(hidden_size=32, max_epochs=20),
-        RNNRegressor(),
+        RNNRegressor(hidden_size=32, lr=0.02),
     ]
 )
 def test_estimator_that_trains(estimator, check):

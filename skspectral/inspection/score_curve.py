@@ -42,7 +42,7 @@ class ScoreCurveDisplay(Display):
     >>> from skspectral import SpectralRNNPrunerCV
     >>> from skspectral.inspection import ScoreCurveDisplay
     >>> gru = torch.nn.GRU(input_size=3, hidden_size=32, batch_first=True)
-    >>> pruner = SpectralRNNPrunerCV(gru, ms=[4, 8, 16], cv=3).fit(torch.randn(30, 10, 3))
+    >>> pruner = SpectralRNNPrunerCV(gru, ms=[4, 8, 16], cv=2).fit(torch.randn(30, 10, 3))
     >>> display = ScoreCurveDisplay.from_estimator(pruner, score_name="part of the objective kept")
     >>> display.chosen
     ('', 16.0)

@@ -182,7 +182,9 @@ def seeded(seed: int = 0) -> Iterator[None]:
     of_python, of_numpy = random.getstate(), numpy and numpy.random.get_state()
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed is slow
+        for device in devices:
+            torch.cuda.default_generators[device].manual_seed(seed)
         random.seed(seed)
         if numpy:
             numpy.random.seed(seed)
