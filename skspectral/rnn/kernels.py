@@ -183,8 +183,8 @@ def seeded(seed: int = 0) -> Iterator[None]:
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with torch.random.fork_rng(devices=devices):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed is slow
-        for device in devices:
-            torch.cuda.default_generators[device].manual_seed(seed)
+        if devices:
+            torch.cuda.manual_seed_all(seed)
         random.seed(seed)
         if numpy:
             numpy.random.seed(seed)
