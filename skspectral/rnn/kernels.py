@@ -182,9 +182,7 @@ def seeded(seed: int = 0) -> Iterator[None]:
     of_python, of_numpy = random.getstate(), numpy and numpy.random.get_state()
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with torch.random.fork_rng(devices=devices):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed is slow
-        if devices:
-            torch.cuda.manual_seed_all(seed)
+        torch.manual_seed(seed)
         random.seed(seed)
         if numpy:
             numpy.random.seed(seed)
