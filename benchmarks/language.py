@@ -52,19 +52,21 @@ class WordLoss(torch.autograd.Function):
         """Loss; the gradients are worked out along with it."""
         gradients = torch.empty_like(states), torch.zeros_like(weight), torch.zeros_like(bias)
         by_states, by_weight, by_bias = gradients
-        loss, n_words = 0.0, len(labels)
+        loss, n_words, dtype = 0.0, len(labels), dtype_of_products()
+        states, weight, bias = (each.to(dtype) for each in (states, weight, bias))
         parts = (each.split(WordLoss.N_WORDS) for each in (states, by_states, labels))
         for part, by_part, wanted in zip(*parts, strict=True):
-            found = torch.addmm(bias, part, weight.T).log_softmax(1)
+            found = torch.addmm(bias, part, weight.T).float().log_softmax(1)
             if wanted.is_floating_point():
                 loss = loss - (found * wanted).sum() / n_words
                 found.exp_().sub_(wanted)
             else:
                 loss = loss - found.gather(1, wanted[:, None]).sum() / n_words
                 found.exp_()[torch.arange(len(wanted), device=wanted.device), wanted] -= 1.0
-            torch.mm(found, weight, out=by_part)
-            by_weight.addmm_(found.T, part)
             by_bias += found.sum(0)
+            found = found.to(dtype)
+            by_part.copy_(found @ weight)
+            by_weight += found.T @ part
         ctx.save_for_backward(*gradients)
         ctx.n_words = n_words
         return loss
@@ -73,6 +75,12 @@ class WordLoss(torch.autograd.Function):
     def backward(ctx, gradient):
         """Scale the gradients."""
         return *(each * (gradient / ctx.n_words) for each in ctx.saved_tensors), None
+
+
+def dtype_of_products():
+    """The type of numbers that the precision of matrix products asks for."""
+    is_medium = torch.get_float32_matmul_precision() == "medium"
+    return torch.bfloat16 if is_medium else torch.float32
 
 
 class Pieces(torch.utils.data.Dataset):

@@ -236,7 +236,6 @@ TABLES = {
     "penn": protocol,
     "digits": protocol,
     "finetuning": protocol,
-    "gates": protocol,
     "trajectory": regrets,
     "latency": latency,
     "choosing_m": choosing,

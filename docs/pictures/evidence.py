@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import NullFormatter, ScalarFormatter, StrMethodFormatter
 from results import FOLDER
-from tables import values_of
+from tables import grouped, values_of
 
 from skspectral.inspection.display import BLUE, GRAY, ORANGE, VERMILION
 
@@ -184,24 +184,30 @@ STAGES = (
 )
 
 
-def reading():
-    """Answers found in the reading task against the parameters that are left, by method."""
-    own = [row for row in rows("gates") if row["network"] == "reading"]
-    _, ax = plt.subplots(figsize=(7, 4), layout="constrained")
-    styles = {
-        "gates": (ORANGE, "s", "--"),
-        "gates from spectral nodes": (VERMILION, "^", "-."),
-        "spectral, fine-tuned": (BLUE, "o", "-"),
-    }
-    dense = np.mean([row["found (%)"] for row in own if row["method"] == "dense, fine-tuned"])
-    ax.axhline(dense, color=GRAY, linewidth=1, label="dense, fine-tuned")
-    for method, style in styles.items():
-        of_method = [row for row in own if row["method"] == method]
-        settings = dict.fromkeys(row["setting"] for row in of_method)
-        every = [[row for row in of_method if row["setting"] == each] for each in settings]
-        n_parameters = [np.mean([row["parameters"] for row in group]) for group in every]
-        found = [[row["found (%)"] for row in group] for group in every]
-        means_and_ranges(ax, n_parameters, found, method, style)
-    ax.set(xlabel="parameters", ylabel="answers found (%)")
-    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    ax.legend()
+GATED = {
+    "gates": (ORANGE, "s", "--"),
+    "gates from spectral nodes": (VERMILION, "^", "-."),
+    "spectral, then gates": (VERMILION, "^", "-."),
+    "spectral, fine-tuned": (BLUE, "o", "-"),
+}
+
+
+def gates():
+    """Quality against the parameters that are left, of gates, spectral pruning and both."""
+    shown = [
+        ("gates", "found (%)", "answers found (%)"),
+        ("penn_gates", "perplexity", "perplexity"),
+    ]
+    _, axes = plt.subplots(1, len(shown), figsize=(10, 4), layout="constrained")
+    for ax, (name, quality, label) in zip(axes, shown, strict=True):
+        methods = {method: own for (method,), own in grouped(rows(name), ["method"]).items()}
+        dense = np.mean(values_of(methods["dense, fine-tuned"], quality))
+        ax.axhline(dense, color=GRAY, linewidth=1, label="dense, fine-tuned")
+        for method in filter(methods.get, GATED):
+            every = grouped(methods[method], ["setting"]).values()
+            n_parameters = [np.mean(values_of(group, "parameters")) for group in every]
+            found = [values_of(group, quality) for group in every]
+            means_and_ranges(ax, n_parameters, found, method, GATED[method])
+        ax.set(xlabel="parameters", ylabel=label)
+        ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        ax.legend()
