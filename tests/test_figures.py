@@ -223,10 +223,10 @@ def test_small_networks_on_pixel_mnist_are_those_measured():
 
 
 def test_figures_beside_gates_are_those_measured():
-    text, words = prose("docs/experiments.rst"), partial(mean, "gates", network="words")
+    text = prose("docs/experiments.rst")
 
     def reading(method, setting):
-        key = {"network": "reading", "method": method, "setting": setting}
+        key = {"method": method, "setting": setting}
         return (mean("gates", each, **key) for each in ("parameters", "found (%)"))
 
     size, found = reading("spectral, fine-tuned", "m=0.25")
@@ -235,18 +235,30 @@ def test_figures_beside_gates_are_those_measured():
     assert f"gates find {found:.1f} % with {size:,.0f} parameters" in text
     _, found = reading("dense, fine-tuned", "")
     assert f"trained on for as long, {found:.1f} %" in text
-    before, after = (words("perplexity", method=each) for each in ("dense", "dense, fine-tuned"))
-    assert f"from a perplexity of {before:.0f} to {after:.0f}" in text
-    half = words("perplexity", method="spectral, fine-tuned", setting="m=0.5")
-    assert f"chosen by spectral pruning, end at {half:.0f}" in text
-    of_gates = [
-        words(each, method=method)
-        for method in ("gates", "gates from spectral nodes")
-        for each in ("nodes", "perplexity")
-    ]
-    nodes, end, fewer, last = (f"{each:.0f}" for each in of_gates)
-    assert f"Gates keep {nodes} nodes at the penalty that was tried and end at {end};" in text
-    assert f"they keep {fewer} and end at {last}" in text
+
+
+def test_gates_on_a_language_model_are_as_measured():
+    text = prose("docs/experiments.rst")
+
+    def words(method, setting=""):
+        key = {"method": method, "setting": setting}
+        return [mean("penn_gates", each, **key) for each in ("perplexity", "parameters")]
+
+    half, third = (words("spectral, fine-tuned", f"m={m}") for m in (100, 66))
+    assert f"perplexity of {half[0]:.1f} with {half[1]:,.0f} parameters" in text
+    assert f"to 66 nodes at {third[0]:.1f} with {third[1]:,.0f}" in text
+    low, high = (words("gates", f"λ={price}") for price in ("1e-05", "3e-05"))
+    assert f"Gates end at {low[0]:.1f} with {low[1]:,.0f} parameters" in text
+    assert f"at the higher penalty, at {high[0]:.1f} with {high[1]:,.0f}" in text
+    both, parameters = words("spectral, then gates", "m=100, λ=1e-05")
+    assert f"close nothing at the lower penalty, and end at {both:.1f}" in text
+    assert parameters == half[1]
+    dense, _ = words("dense, fine-tuned")
+    assert f"dense network, which ends at {dense:.1f}" in text
+    assert half[0] < low[0] < both
+    assert half[1] < low[1]
+    assert high[1] < third[1]
+    assert third[0] < high[0]
 
 
 @pytest.mark.parametrize(
