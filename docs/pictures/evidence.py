@@ -4,7 +4,7 @@ import json
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import NullFormatter, ScalarFormatter, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter, StrMethodFormatter
 from results import FOLDER
 from tables import grouped, values_of
 
@@ -209,5 +209,6 @@ def gates():
             found = [values_of(group, quality) for group in every]
             means_and_ranges(ax, n_parameters, found, method, GATED[method])
         ax.set(xlabel="parameters", ylabel=label)
+        ax.xaxis.set_major_locator(MaxNLocator(4))
         ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         ax.legend()
