@@ -11,7 +11,7 @@ from functools import cache, partial
 
 import torch
 from jobs import Job, collect
-from protocol import n_kilobytes, n_parameters
+from protocol import hidden_sizes, n_kilobytes, n_parameters
 from results import Results
 from train import spans, trained
 
@@ -31,7 +31,7 @@ def network():
 
 @cache
 def batches():
-    """Arguments of a forward pass, and targets."""
+    """Return pairs of the arguments of a forward pass and targets."""
     train, _ = spans()
     text, question = map(torch.from_numpy, train.X)
     parts = (each.split(BATCH_SIZE) for each in (text, question, torch.from_numpy(train.y)))
@@ -40,7 +40,7 @@ def batches():
 
 @torch.inference_mode()
 def found(module):
-    """Spans that are found to the word, in percent."""
+    """Return the percentage of spans whose two ends are found."""
     _, test = spans()
     text, question, span = map(torch.from_numpy, (*test.X, test.y))
     right = (module(text, question).argmax(-1) == span).all(1)
@@ -72,7 +72,7 @@ def gates(price, device, seed, *, start=None):
 
 
 def settings(epochs):
-    """How to train for so many epochs."""
+    """Return the settings for so many epochs."""
     return FineTune(epochs, patience=epochs)
 
 
@@ -85,30 +85,24 @@ def both(price, device, seed):
 
 
 def tuned(pruner, device, seed):
-    """What a pruner makes."""
+    """Return the network that a pruner makes."""
     pruner.set_params(likelihood="categorical", random_state=seed, device=device)
     return pruner.fit(iter(batches())).pruned_module_.cpu()
 
 
 def measures(module):
-    """What is measured of any network."""
+    """Return the size and the quality of a network."""
     return {
-        "nodes": n_nodes(module),
-        "of": n_nodes(network()),
+        "nodes": sum(hidden_sizes(module)),
+        "of": sum(hidden_sizes(network())),
         "found (%)": found(module),
         "parameters": n_parameters(module),
         "kB": n_kilobytes(module),
     }
 
 
-def n_nodes(module):
-    """Nodes of all layers and directions."""
-    weights = (each for name, each in module.named_parameters() if "weight_hh" in name)
-    return sum(weight.shape[1] for weight in weights)
-
-
 def jobs_of(device, seed):
-    """Rows of a seed."""
+    """Yield the rows of a seed."""
     settings = [] if seed else [("dense", dense, "", None)]
     settings += [("dense, fine-tuned", spectral, "", 1.0)]
     settings += [("spectral, fine-tuned", spectral, f"m={m:g}", m) for m in FRACTIONS]

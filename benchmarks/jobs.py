@@ -41,6 +41,11 @@ class Job:
 
 def collect(results, jobs, example, n_jobs):
     """Run the jobs whose rows are not there, then time the networks."""
+    time_each_size(results, jobs, run_missing(results, jobs, n_jobs), example)
+
+
+def run_missing(results, jobs, n_jobs):
+    """Run the jobs whose rows are not there; return the networks that they made, by key."""
     n_threads, made = torch.get_num_threads(), {}
     todo = [job for job in jobs if results.find(**job.key) is None]
     side_by_side = Parallel(n_jobs, return_as="generator_unordered")
@@ -48,7 +53,7 @@ def collect(results, jobs, example, n_jobs):
     for key, module, row in tqdm(done, total=len(todo)):
         results.add(key, row)
         made[tuple(key.values())] = module
-    time_each_size(results, jobs, made, example)
+    return made
 
 
 def time_each_size(results, jobs, made, example):

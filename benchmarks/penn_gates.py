@@ -11,15 +11,13 @@ import argparse
 import dataclasses
 from functools import cache, partial
 
-import numpy as np
 import onnxruntime
 import torch
-from joblib import Parallel, delayed
-from jobs import Job
+from jobs import Job, run_missing
 from language import N_WORDS
 from latency import Net, measure, random_pair
 from penn import task
-from protocol import Labels, n_parameters, spectral, trained_on
+from protocol import Labels, hidden_sizes, n_parameters, spectral, trained_on
 from results import PACKAGES, Results
 from tables import RUNTIMES
 from tqdm import tqdm
@@ -32,7 +30,7 @@ N_STEPS, BATCHES = 35, (1, 10)
 
 
 def trained_for(module, task, epochs, seed):
-    """A module, trained on the labels; the best epoch is kept."""
+    """Return a copy of a module that is trained on the labels; the best epoch is kept."""
     settings = FineTune(epochs, lr=LR, patience=epochs)
     return trained_on(Labels(task), module, dataclasses.replace(task, finetune=settings), seed)
 
@@ -55,7 +53,6 @@ def spectrally(task, seed, *, m):
 
 def gated(task, seed, *, price):
     """Training with gates at a price of a weight, then without."""
-    others = np.setdiff1d(np.arange(len(task.X)), task.held_out)
     pruner = NeuronSelectionPruner(
         task.dense,
         penalty_inputs=price,
@@ -65,7 +62,7 @@ def gated(task, seed, *, price):
         device=task.device,
         random_state=seed,
     )
-    small = pruner.fit(task.X[others], task.y[others]).pruned_module_.cpu()
+    small = pruner.fit(task.X[task.others], task.y[task.others]).pruned_module_.cpu()
     return trained_for(small, task, AFTER, seed)
 
 
@@ -85,25 +82,19 @@ METHODS = [
 
 
 def measured(module, task):
-    """What is measured of any network."""
-    inputs, *nodes = sizes_of(module)
-    layers = {f"nodes of layer {i}": n_nodes for i, n_nodes in enumerate(nodes, 1)}
+    """Return the size and the perplexity of a network."""
+    first, second = hidden_sizes(module)
     return {
-        "inputs": inputs,
-        **layers,
+        "inputs": module.embedding.weight.shape[1],
+        "nodes of layer 1": first,
+        "nodes of layer 2": second,
         "parameters": n_parameters(module),
         "perplexity": task.measure(module),
     }
 
 
-def sizes_of(module):
-    """Inputs, and nodes of the layers."""
-    recurrent = (each for name, each in module.named_parameters() if "weight_hh" in name)
-    return module.embedding.weight.shape[1], *(weight.shape[1] for weight in recurrent)
-
-
 def jobs_of(seed, device):
-    """Rows of a seed; that of the dense network is of all."""
+    """Yield the rows of a seed; that of the dense network itself is in those of the first."""
     own = partial(task, NETWORK, HALF, device)
     for method, setting, make in METHODS:
         if method != "dense" or seed == 0:
@@ -124,7 +115,7 @@ def add_times(results):
 
 @cache
 def times_of(sizes):
-    """Milliseconds of a pass in both runtimes, by the size of the batch."""
+    """Return milliseconds of a pass in both runtimes, by the size of the batch."""
     times = {}
     for batch in BATCHES:
         nets = [Net("LSTM", each, N_WORDS, N_WORDS) for each in (DENSE, sizes)]
@@ -144,10 +135,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     results = Results("penn_gates", ["method", "setting"], packages=(*PACKAGES, onnxruntime))
     jobs = [job for seed in arguments.seeds for job in jobs_of(seed, arguments.device)]
-    todo = [job for job in jobs if results.find(**job.key) is None]
-    side_by_side = Parallel(arguments.jobs, return_as="generator_unordered")
-    for key, _, row in tqdm(side_by_side(delayed(job.run)(1) for job in todo), total=len(todo)):
-        results.add(key, row)
+    run_missing(results, jobs, arguments.jobs)
     results.order([job.key for job in jobs])
     if not arguments.no_times:
         add_times(results)

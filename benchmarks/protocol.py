@@ -66,6 +66,11 @@ class Task:
         """Sequences to prune by."""
         return self.X[: self.n_calibration]
 
+    @property
+    def others(self) -> Any:
+        """Numbers of the sequences to train on."""
+        return np.setdiff1d(np.arange(len(self.X)), self.held_out)
+
 
 @dataclass
 class Labels:
@@ -93,8 +98,7 @@ def cut_again(module):
 def trained_on(objective, module, task, seed):
     """A copy of a module, trained as ``finetune=`` does it, whatever the module is made of."""
     module, settings = copy.deepcopy(module).to(task.device), task.finetune
-    others = np.setdiff1d(np.arange(len(task.X)), task.held_out)
-    parts = others, task.held_out.numpy()
+    parts = task.others, task.held_out.numpy()
     steps = tuple(IndexBatches([part], settings.batch_size) for part in parts)
     named = {"what": "training", "frozen": False, "seed": seed, "verbose": 0}
     train_in_place(module, [module], objective, steps, settings, **named)
@@ -184,6 +188,12 @@ def measures(module, task):
         "parameters": n_parameters(module),
         "kB": n_kilobytes(module),
     }
+
+
+def hidden_sizes(module):
+    """Return the nodes of each layer and direction."""
+    named = module.named_parameters()
+    return [weight.shape[1] for name, weight in named if "weight_hh" in name]
 
 
 def n_parameters(module):

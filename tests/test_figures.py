@@ -255,7 +255,7 @@ def test_gates_on_a_language_model_are_as_measured():
     assert parameters == half[1]
     dense, _ = words("dense, fine-tuned")
     assert f"dense network, which ends at {dense:.1f}" in text
-    assert half[0] < low[0] < both
+    assert dense + 10 < half[0] < low[0] < both
     assert half[1] < low[1]
     assert high[1] < third[1]
     assert third[0] < high[0]
